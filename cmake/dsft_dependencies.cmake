@@ -1,0 +1,23 @@
+find_package(PkgConfig REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(MPI REQUIRED COMPONENTS C)
+find_package(LibTorch REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+if(NOT TARGET yaml-cpp::yaml-cpp)  # yaml-cpp 0.7 exports the plain name
+  add_library(yaml-cpp::yaml-cpp ALIAS yaml-cpp)
+endif()
+
+if(DSFT_TESTS)
+  # Catch2 v3 as its two amalgamated files, put there by scripts/setup.sh (third_party/README.md).
+  set(DSFT_CATCH2_DIR ${CMAKE_SOURCE_DIR}/third_party/catch2 CACHE PATH "Folder with catch_amalgamated.hpp and .cpp, version 3")
+  if(NOT EXISTS ${DSFT_CATCH2_DIR}/catch_amalgamated.cpp)
+    message(FATAL_ERROR "Catch2 v3 is not at ${DSFT_CATCH2_DIR}: run scripts/setup.sh, or give -DDSFT_CATCH2_DIR=DIR, or build without tests by -DDSFT_TESTS=OFF")
+  endif()
+  add_library(catch2 STATIC ${DSFT_CATCH2_DIR}/catch_amalgamated.cpp)
+  target_include_directories(catch2 SYSTEM PUBLIC ${DSFT_CATCH2_DIR})
+  target_compile_options(catch2 PRIVATE -w)
+endif()
