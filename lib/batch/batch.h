@@ -1,0 +1,59 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace dsft {
+
+/// A micro-batch: S documents laid end to end as T tokens, without padding. Made on the host; to() moves what the model reads.
+struct Batch {
+  at::Tensor ids;                   ///< int64 [T]
+  at::Tensor positions;             ///< int64 [P, T]: position inside the document (P = 1; 3 for multimodal rotary)
+  at::Tensor labels;                ///< int64 [T]: the token itself where it is supervised (predicted from the token before it), else -100; a document's first is -100
+  at::Tensor samples;               ///< int64 [S]: each document's index in the epoch's order, the key of its random numbers
+  std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents, then T; stays on the host
+  int64_t epoch = 0;
+
+  int64_t num_tokens() const { return boundaries.empty() ? 0 : boundaries.back(); }
+  int64_t num_documents() const { return static_cast<int64_t>(boundaries.size()) - 1; }
+
+  /// The same batch with its tensors on `device`.
+  Batch to(at::Device device) const;
+};
+
+/// Where a source stands: the next item of an epoch. Independent of the rank count.
+struct SourcePosition {
+  int64_t epoch = 0;
+  int64_t item = 0;
+  bool operator==(const SourcePosition&) const = default;
+};
+
+/// Gives each rank its micro-batches of one optimizer step after another. All ranks get the same number of micro-batches, and the end at the same step.
+class StepSource {
+ public:
+  virtual ~StepSource() = default;
+
+  /// The micro-batches of the next update on this rank; nullopt at the end of the data (on all ranks together).
+  virtual std::optional<std::vector<Batch>> next_step() = 0;
+
+  /// Position after the last step that next_step() gave.
+  virtual SourcePosition position() const = 0;
+  virtual void restore(const SourcePosition& position) = 0;
+
+  /// Updates in one epoch (the first), and, as a fraction of epochs, where the source stands after the last step given.
+  virtual int64_t steps_per_epoch() const = 0;
+  virtual double epoch_progress() const = 0;
+};
+
+/// Builds a batch from documents (ids and labels of each), their samples and the epoch.
+struct Document {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> labels;
+  int64_t sample = 0;
+};
+Batch make_batch(const std::vector<Document>& documents, int64_t epoch);
+
+}  // namespace dsft
