@@ -1,0 +1,33 @@
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+
+#include "config/words.h"
+
+namespace dsft::config {
+class Fields;
+}
+
+namespace dsft::spec {
+
+/// Type of weights and arithmetic.
+enum class ComputeDtype { kBf16, kFp16, kFp32 };
+
+constexpr auto words_of(ComputeDtype) {
+  return std::to_array<config::Word<ComputeDtype>>(
+      {{"bf16", ComputeDtype::kBf16}, {"fp16", ComputeDtype::kFp16}, {"fp32", ComputeDtype::kFp32}});
+}
+
+/// The recipe's section `model` (from_pretrained's names).
+struct ModelConfig {
+  std::string path;                          ///< a directory, or a hub id in the local Hugging Face cache
+  std::string revision;                      ///< branch or commit in the cache; empty: refs/main
+  std::optional<ComputeDtype> dtype;         ///< resolved: bf16 on CUDA, fp32 on CPU
+  std::string attn_implementation = "auto";  ///< "auto", or a name that `dsft env` lists
+};
+
+void describe_fields(config::Fields& fields, ModelConfig& config);
+
+}  // namespace dsft::spec
