@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# shellcheck disable=SC2317  # the two sources are called through a variable
+# shellcheck disable=SC2317,SC1091  # the two sources are called through a variable
 # Puts Catch2 v3 (two amalgamated files and their licence) into third_party/catch2; see third_party/README.md.
 # The distribution's own source package gives them: on Debian the one of Debian 13 (Debian 12 has v2), taken from the mirror that this machine
 # uses already; on Ubuntu its own. apt checks the signatures, in folders of its own: nothing is installed and the system's lists stay as they are.

