@@ -92,6 +92,12 @@ function(dsft_add_modules table)
       if(_kind STREQUAL "torch")
         dsft_use_torch(dsft_${_name})
       endif()
+      # CPU kernels are loops over raw pointers without torch: they take more optimisation than the precompiled header was made with
+      set(_loops ${_sources})
+      list(FILTER _loops INCLUDE REGEX "_cpu\\.cpp$")
+      if(_loops)
+        set_source_files_properties(${_loops} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-O3;-fno-math-errno;-fno-trapping-math")
+      endif()
     else()
       add_library(dsft_${_name} INTERFACE)  # only headers, or torch-free parts alone
       target_include_directories(dsft_${_name} INTERFACE ${CMAKE_SOURCE_DIR}/lib)

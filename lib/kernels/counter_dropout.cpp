@@ -1,0 +1,95 @@
+#include "kernels/counter_dropout.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "kernels/counter_dropout_cpu.h"
+#include "kernels/float_types.h"
+
+namespace dsft::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+cpu::DropoutStream make_stream(double p, uint64_t module, const DropoutKeys& keys) {
+  const uint64_t key = keys.seed ^ module;
+  const auto threshold = static_cast<uint32_t>(std::lround(p * 65536.0));
+  return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), static_cast<uint32_t>(keys.epoch), threshold,
+          static_cast<float>(65536.0 / (65536.0 - threshold))};
+}
+
+at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
+  at::Tensor y = at::empty_like(x);
+  const cpu::DropoutStream stream = make_stream(p, module, keys);
+  visit_float_type(x.scalar_type(), [&](auto type) {
+    using T = decltype(type);
+    at::parallel_for(0, x.size(0), 32, [&](int64_t begin, int64_t end) {
+      cpu::dropout_tokens<T>(x.const_data_ptr<T>(), y.data_ptr<T>(), keys.samples.const_data_ptr<int64_t>(), keys.positions.const_data_ptr<int64_t>(), begin,
+                             end, x.size(1), stream);
+    });
+  });
+  return y;
+}
+
+class CounterDropoutCpu : public torch::autograd::Function<CounterDropoutCpu> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double p, int64_t module, const DropoutKeys& keys) {
+    context->saved_data["p"] = p;
+    context->saved_data["module"] = module;
+    context->saved_data["seed"] = static_cast<int64_t>(keys.seed);
+    context->saved_data["epoch"] = keys.epoch;
+    context->saved_data["samples"] = keys.samples;
+    context->saved_data["positions"] = keys.positions;
+    return apply_cpu(x, p, static_cast<uint64_t>(module), keys);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto& saved = context->saved_data;
+    const DropoutKeys keys{static_cast<uint64_t>(saved["seed"].toInt()), saved["epoch"].toInt(), saved["samples"].toTensor(), saved["positions"].toTensor()};
+    return {apply_cpu(gradients[0].contiguous(), saved["p"].toDouble(), static_cast<uint64_t>(saved["module"].toInt()), keys), {}, {}, {}};
+  }
+};
+
+constexpr int64_t kLow32 = 0xffffffff;
+
+// The upper 32 bits of a product of two 32-bit numbers held in int64; the product may wrap, its bits are right.
+at::Tensor high_word(const at::Tensor& product) { return product.bitwise_right_shift(32).bitwise_and(kLow32); }
+
+}  // namespace
+
+at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, const DropoutKeys& keys, at::Device device) {
+  const cpu::DropoutStream stream = make_stream(p, module, keys);
+  const int64_t num_tokens = keys.samples.size(0), num_blocks = (size + 7) / 8;
+  const auto options = at::TensorOptions(at::kLong).device(device);
+  at::Tensor word0 = keys.samples.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
+  at::Tensor word1 = keys.positions.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
+  at::Tensor word2 = at::full({num_tokens, num_blocks}, static_cast<int64_t>(stream.epoch), options);
+  at::Tensor word3 = at::arange(num_blocks, options).unsqueeze(0).expand({num_tokens, num_blocks});
+  uint32_t key0 = stream.key0, key1 = stream.key1;
+  for (int round = 0; round < 10; ++round) {
+    const at::Tensor product0 = word0 * static_cast<int64_t>(0xD2511F53), product1 = word2 * static_cast<int64_t>(0xCD9E8D57);
+    word0 = high_word(product1).bitwise_xor(word1).bitwise_xor(static_cast<int64_t>(key0));
+    word2 = high_word(product0).bitwise_xor(word3).bitwise_xor(static_cast<int64_t>(key1));
+    word1 = product1.bitwise_and(kLow32);
+    word3 = product0.bitwise_and(kLow32);
+    key0 += 0x9E3779B9;
+    key1 += 0xBB67AE85;
+  }
+  std::vector<at::Tensor> draws;
+  for (const at::Tensor& word : {word0, word1, word2, word3}) {
+    draws.push_back(word.bitwise_and(0xffff));
+    draws.push_back(word.bitwise_right_shift(16));
+  }
+  const at::Tensor draw = at::stack(draws, -1).reshape({num_tokens, num_blocks * 8}).narrow(1, 0, size);
+  return draw.ge(static_cast<int64_t>(stream.threshold)).to(at::kFloat) * stream.scale;
+}
+
+at::Tensor counter_dropout(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
+  DSFT_CHECK(x.dim() == 2 && keys.samples.defined() && x.size(0) == keys.samples.size(0), "counter_dropout of ", x.sizes());
+  if (p == 0.0) return x;
+  if (x.is_cpu() && x.scalar_type() != at::kDouble) return CounterDropoutCpu::apply(x.contiguous(), p, static_cast<int64_t>(module), keys);
+  return x * counter_dropout_factors(x.size(1), p, module, keys, x.device()).to(x.scalar_type());
+}
+
+}  // namespace dsft::kernels

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstdint>
+
+namespace dsft::kernels::cpu {
+
+struct DropoutStream {
+  uint32_t key0, key1, epoch;
+  uint32_t threshold;  ///< a 16-bit draw below it drops the element
+  float scale;
+};
+
+/// Tokens [begin, end) of y = x * factor; x and y [T, size].
+template <typename T>
+void dropout_tokens(const T* x, T* y, const int64_t* samples, const int64_t* positions, int64_t begin, int64_t end, int64_t size, DropoutStream stream);
+
+}  // namespace dsft::kernels::cpu

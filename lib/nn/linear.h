@@ -1,0 +1,51 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "nn/forward_context.h"
+#include "nn/weight_storage.h"
+
+namespace dsft::nn {
+
+/// The low-rank update of a Linear (Hu et al., "LoRA", 2021): scale * B(A(dropout(x))).
+struct LoraAdapter {
+  at::Tensor a;               ///< [r, in], fp32
+  at::Tensor b;               ///< [out, r], fp32
+  double scale = 1.0;         ///< alpha / r, or alpha / sqrt(r)
+  double dropout = 0.0;
+  uint64_t dropout_key = 0;   ///< hash_name of the module's path
+  bool is_enabled = true;
+};
+
+/// y = x W^T + bias, plus the adapter's part where the slot is filled and enabled. Registers "weight" and "bias" as Hugging Face names them; the adapter's tensors are
+/// not part of the module's parameters, so that these stay the checkpoint's.
+class Linear final : public torch::nn::Module {
+ public:
+  Linear(int64_t in_features, int64_t out_features, at::TensorOptions options);
+  /// With a bias.
+  static std::shared_ptr<Linear> with_bias(int64_t in_features, int64_t out_features, at::TensorOptions options);
+
+  /// x [T, in] -> [T, out].
+  at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
+
+  int64_t in_features() const { return in_features_; }
+  int64_t out_features() const { return out_features_; }
+  const WeightStorage& storage() const { return *storage_; }
+  at::Tensor weight() const { return storage_->dense(); }
+  at::Tensor& bias() { return bias_; }
+
+  std::optional<LoraAdapter>& adapter() { return adapter_; }
+  const std::optional<LoraAdapter>& adapter() const { return adapter_; }
+
+ private:
+  int64_t in_features_, out_features_;
+  std::unique_ptr<WeightStorage> storage_;
+  at::Tensor bias_;
+  std::optional<LoraAdapter> adapter_;
+};
+
+}  // namespace dsft::nn

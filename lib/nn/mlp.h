@@ -1,0 +1,21 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include "nn/linear.h"
+#include "spec/model_spec.h"
+
+namespace dsft::nn {
+
+/// down(silu(gate(x)) * up(x)).
+class Mlp final : public torch::nn::Module {
+ public:
+  Mlp(const spec::ModelSpec& spec, at::TensorOptions options);
+  /// x [T, H] -> [T, H].
+  at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
+
+ private:
+  std::shared_ptr<Linear> gate_proj_, up_proj_, down_proj_;
+};
+
+}  // namespace dsft::nn

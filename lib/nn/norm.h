@@ -1,0 +1,18 @@
+#pragma once
+
+#include <torch/torch.h>
+
+namespace dsft::nn {
+
+/// RMSNorm with a learned weight, as Hugging Face's LlamaRMSNorm.
+class RmsNorm final : public torch::nn::Module {
+ public:
+  RmsNorm(int64_t size, double eps, at::TensorOptions options);
+  at::Tensor forward(const at::Tensor& x) const;
+
+ private:
+  at::Tensor weight_;
+  double eps_;
+};
+
+}  // namespace dsft::nn

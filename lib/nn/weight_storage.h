@@ -1,0 +1,30 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace dsft::nn {
+
+/// How a Linear keeps its weight. Dense today; quantised storages give the same two products from their packed form.
+class WeightStorage {
+ public:
+  virtual ~WeightStorage() = default;
+
+  /// x W^T + bias for x [T, in]; bias may be undefined. Differentiable in x, and in the weight where the storage can be trained.
+  virtual at::Tensor multiply(const at::Tensor& x, const at::Tensor& bias) const = 0;
+
+  /// The weight [out, in] as a dense tensor, for merging and checks.
+  virtual at::Tensor dense() const = 0;
+};
+
+/// A weight kept as it is; shares the module's registered parameter.
+class DenseWeight final : public WeightStorage {
+ public:
+  explicit DenseWeight(at::Tensor weight) : weight_(std::move(weight)) {}
+  at::Tensor multiply(const at::Tensor& x, const at::Tensor& bias) const override;
+  at::Tensor dense() const override { return weight_; }
+
+ private:
+  at::Tensor weight_;
+};
+
+}  // namespace dsft::nn

@@ -1,0 +1,111 @@
+#include <torch/torch.h>
+
+#include "catch_amalgamated.hpp"
+#include "base/counter_random.h"
+#include "kernels/counter_dropout.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rotary.h"
+#include "kernels/swiglu.h"
+#include "kernels/token_log_probs_rows.h"
+
+using namespace dsft;
+using namespace dsft::kernels;
+
+namespace {
+
+double max_difference(const at::Tensor& a, const at::Tensor& b) { return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(); }
+
+// Gradients of sum(f(inputs) * direction) for each input.
+template <typename Function>
+std::vector<at::Tensor> gradients_of(Function f, std::vector<at::Tensor> inputs, const at::Tensor& direction) {
+  for (at::Tensor& input : inputs) input = input.detach().clone().requires_grad_(true);
+  (f(inputs) * direction.to(inputs[0].scalar_type())).sum().backward();
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& input : inputs) gradients.push_back(input.grad());
+  return gradients;
+}
+
+}  // namespace
+
+// The double path of each operation is plain LibTorch; the float path is the kernel.
+TEST_CASE("CPU kernels agree with LibTorch's own operations in float64, values and gradients", "[kernels]") {
+  torch::manual_seed(1);
+  struct Case {
+    const char* name;
+    std::function<at::Tensor(std::vector<at::Tensor>&)> apply;
+    std::vector<at::Tensor> inputs;
+  };
+  const at::Tensor angle = torch::randn({37, 8});
+  const at::Tensor cos = angle.cos(), sin = angle.sin();
+  std::vector<Case> cases;
+  cases.push_back({"rms_norm", [](auto& in) { return rms_norm(in[0], in[1], 1e-5); }, {torch::randn({37, 24}) * 3, torch::randn({24})}});
+  cases.push_back({"rotate", [&](auto& in) { return rotate(in[0], cos, sin); }, {torch::randn({37, 3, 16})}});
+  cases.push_back({"swiglu", [](auto& in) { return swiglu(in[0], in[1]); }, {torch::randn({37, 50}) * 8, torch::randn({37, 50})}});
+  for (Case& c : cases) {
+    INFO(c.name);
+    std::vector<at::Tensor> wide;
+    for (const at::Tensor& input : c.inputs) wide.push_back(input.to(at::kDouble));
+    const at::Tensor expected = c.apply(wide), actual = c.apply(c.inputs);
+    REQUIRE(actual.scalar_type() == at::kFloat);
+    CHECK(max_difference(actual, expected) < 5e-6);
+    const at::Tensor direction = torch::randn(expected.sizes());
+    const auto expected_gradients = gradients_of(c.apply, wide, direction), actual_gradients = gradients_of(c.apply, c.inputs, direction);
+    for (size_t i = 0; i < wide.size(); ++i) CHECK(max_difference(actual_gradients[i], expected_gradients[i]) < 3e-5);
+    // bf16: no further from float64 than LibTorch's unfused operations in bf16 are, but for one rounding.
+    std::vector<at::Tensor> narrow, rounded;
+    for (const at::Tensor& input : c.inputs) {
+      narrow.push_back(input.to(at::kBFloat16));
+      rounded.push_back(narrow.back().to(at::kDouble));
+    }
+    const at::Tensor exact = c.apply(rounded);
+    CHECK(max_difference(c.apply(narrow), exact) < 0.02 * exact.abs().max().item<double>());
+  }
+}
+
+TEST_CASE("Token log-probabilities and their gradient agree with log_softmax in float64", "[kernels]") {
+  torch::manual_seed(2);
+  const at::Tensor logits = torch::randn({11, 301}) * 6, targets = torch::randint(301, {11});
+  at::Tensor reference = logits.to(at::kDouble).requires_grad_(true);
+  const at::Tensor expected = torch::log_softmax(reference, -1).gather(1, targets.unsqueeze(1)).squeeze(1);
+  expected.sum().backward();
+  at::Tensor work = logits.clone();
+  const TokenStatistics statistics = token_log_probs_rows(work, targets, true);
+  CHECK(max_difference(statistics.log_probs, expected) < 1e-5);
+  CHECK(max_difference(work, reference.grad()) < 1e-6);
+  CHECK(torch::equal(statistics.is_argmax, logits.argmax(-1).eq(targets)));
+  at::Tensor easy = at::zeros({2, 5});
+  easy[0][3] = 200.0;
+  const TokenStatistics extreme = token_log_probs_rows(easy, at::tensor({int64_t{3}, int64_t{1}}), false);
+  CHECK(extreme.log_probs[0].item<float>() == 0.0f);
+  CHECK(extreme.is_argmax[0].item<bool>());
+  CHECK_FALSE(extreme.is_argmax[1].item<bool>());  // all equal: the first wins
+}
+
+TEST_CASE("Dropout is a function of seed, epoch, sample, position, module and feature alone", "[kernels]") {
+  const int64_t tokens = 64, size = 200;
+  DropoutKeys keys{42, 3, torch::arange(tokens) / 16, torch::arange(tokens) % 16};
+  keys.samples = keys.samples.to(at::kLong);
+  const at::Tensor x = torch::randn({tokens, size});
+  const at::Tensor y = counter_dropout(x, 0.25, hash_name("a"), keys);
+  // The kernel equals the tensor-operation reference.
+  CHECK(torch::equal(y, x * counter_dropout_factors(size, 0.25, hash_name("a"), keys, at::kCPU)));
+  // A token alone, in another batch, is dropped the same way.
+  DropoutKeys one{42, 3, keys.samples.narrow(0, 37, 1).contiguous(), keys.positions.narrow(0, 37, 1).contiguous()};
+  CHECK(torch::equal(counter_dropout(x.narrow(0, 37, 1), 0.25, hash_name("a"), one), y.narrow(0, 37, 1)));
+  CHECK_FALSE(torch::equal(counter_dropout(x, 0.25, hash_name("b"), keys), y));
+  keys.epoch = 4;
+  CHECK_FALSE(torch::equal(counter_dropout(x, 0.25, hash_name("a"), keys), y));
+  CHECK(std::abs(y.eq(0).to(at::kDouble).mean().item<double>() - 0.25) < 0.01);
+  CHECK(std::abs((y.sum() / x.sum()).item<double>() - 1.0) < 2.0);
+  // The gradient goes through the same mask.
+  at::Tensor leaf = x.clone().requires_grad_(true);
+  counter_dropout(leaf, 0.25, hash_name("b"), keys).sum().backward();
+  CHECK(torch::equal(leaf.grad(), counter_dropout_factors(size, 0.25, hash_name("b"), keys, at::kCPU)));
+}
+
+TEST_CASE("Philox gives the known answers of its authors", "[kernels]") {
+  // Random123's kat_vectors, philox4x32-10.
+  CHECK(philox4x32({0, 0}, {0, 0, 0, 0}) == std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+  CHECK(philox4x32({0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}) ==
+        std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+}
