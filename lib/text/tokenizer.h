@@ -11,8 +11,8 @@
 
 namespace dsft::text {
 
-/// Token ids and, for each, the bytes [begin, end) of the input text that it came from (before normalization; a token that the post-processor
-/// added has begin == end).
+/// Token ids and, for each, the bytes [begin, end) of the input text that it came from (before normalization; a token
+/// that the post-processor added has begin == end).
 struct Encoding {
   std::vector<int32_t> ids;
   std::vector<uint32_t> begins;
@@ -25,24 +25,32 @@ struct ByteRange {
   size_t end = 0;
 };
 
-/// A Hugging Face fast tokenizer: tokenizer.json is the truth for ids, tokenizer_config.json for the special tokens' roles. Immutable and safe to
-/// share between threads.
+/// A Hugging Face fast tokenizer: tokenizer.json is the truth for ids, tokenizer_config.json for the special tokens'
+/// roles. Immutable and safe to share between threads.
 class Tokenizer {
  public:
-  /// Reads DIR/tokenizer.json and, where present, tokenizer_config.json. Throws kCheckpoint with the file and what is wrong or not supported.
+  /// Reads DIR/tokenizer.json and, where present, tokenizer_config.json. Throws kCheckpoint with the file and what is
+  /// wrong or not supported.
   static Tokenizer load(const std::filesystem::path& directory);
+
+  /// Reads the text of a tokenizer.json alone: no token has a role. `name` stands in messages.
+  static Tokenizer parse(std::string_view tokenizer_json, const std::string& name);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// Ids of a text (UTF-8; throws kData at the first invalid byte); `add_special_tokens` runs the post-processor's template.
+  /// Ids of a text (UTF-8; throws kData at the first invalid byte); `add_special_tokens` runs the post-processor's
+  /// template.
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
 
-  /// The same with byte offsets. In `plain_ranges` (sorted, disjoint) a text that looks like a special token is ordinary text.
-  Encoding encode_with_offsets(std::string_view text, bool add_special_tokens, std::span<const ByteRange> plain_ranges = {}) const;
+  /// The same with byte offsets. In `plain_ranges` (sorted, disjoint) a text that looks like a special token is
+  /// ordinary text.
+  Encoding encode_with_offsets(std::string_view text, bool add_special_tokens,
+                               std::span<const ByteRange> plain_ranges = {}) const;
 
-  /// Text of ids, as Hugging Face's decode with clean_up_tokenization_spaces=False. Bytes that are no valid UTF-8 become U+FFFD.
+  /// Text of ids, as Hugging Face's decode with clean_up_tokenization_spaces=False. Bytes that are no valid UTF-8
+  /// become U+FFFD.
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
   /// The token's own string as in the vocabulary ("Ġhello"), or "" for an id that has none.

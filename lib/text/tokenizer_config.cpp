@@ -1,0 +1,39 @@
+#include "text/tokenizer_config.h"
+
+#include <fstream>
+#include <sstream>
+
+#include "text/json_fields.h"
+
+namespace dsft::text {
+namespace {
+
+void read_role(const JsonFields& fields, const char* name, std::string& role) {
+  if (!role.empty() || !fields.has(name)) return;
+  const auto& value = fields.value(name);
+  role = value.is_object() ? JsonFields(value, fields.where() + ": " + name).string("content") : fields.string(name);
+}
+
+void read_roles(const std::filesystem::path& file, TokenRoles& roles) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) return;
+  std::stringstream text;
+  text << in.rdbuf();
+  const auto json = nlohmann::json::parse(text.str(), nullptr, false);
+  const JsonFields fields(json, file.string() + (json.is_discarded() ? " (no valid JSON)" : ""));
+  read_role(fields, "bos_token", roles.bos);
+  read_role(fields, "eos_token", roles.eos);
+  read_role(fields, "pad_token", roles.pad);
+  read_role(fields, "unk_token", roles.unk);
+}
+
+}  // namespace
+
+TokenRoles read_token_roles(const std::filesystem::path& directory) {
+  TokenRoles roles;
+  read_roles(directory / "tokenizer_config.json", roles);
+  read_roles(directory / "special_tokens_map.json", roles);
+  return roles;
+}
+
+}  // namespace dsft::text
