@@ -4,7 +4,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace dsft::comm {
 
@@ -17,8 +16,10 @@ class Work {
   virtual void wait() = 0;
 };
 
-/// Collectives over the ranks of a job. Collective: all ranks call the same functions in the same order with equal shapes and types. Tensors are
-/// contiguous and on the device that the communicator serves. Errors throw kCommunication.
+/// Collectives over the ranks of a job. Collective: all ranks call the same functions in the same order with equal
+/// shapes and types. Tensors are contiguous and on the device that the communicator serves (CPU: fp32, fp64, bf16,
+/// fp16, int32, int64, uint8). Sums are taken in the order of ranks, 16-bit floats in fp32 and rounded once, so that
+/// they are the same on every rank and in every run. Errors throw kCommunication.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -36,11 +37,13 @@ class Communicator {
   virtual std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;
 
-  /// Ranks with equal `color` form a new communicator, in the order of `key`.
+  /// Ranks with equal `color` form a new communicator, in the order of `key`. Collective. No collective of this
+  /// communicator may be under way.
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 
-  /// Ends the peers' collectives with an error as soon as can be; not collective.
-  virtual void abort(const std::string& reason) noexcept = 0;
+  /// Ends the peers' collectives with an error as soon as can be; not collective. With MPI this ends all processes of
+  /// the job, the calling one included, with `exit_code`.
+  virtual void abort(int exit_code, const std::string& reason) noexcept = 0;
 
   // Blocking forms.
   void all_reduce(at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) { start_all_reduce(tensor, op)->wait(); }
@@ -48,22 +51,5 @@ class Communicator {
   void all_gather(at::Tensor& output, const at::Tensor& input) { start_all_gather(output, input)->wait(); }
   void broadcast(at::Tensor& tensor, int root = 0) { start_broadcast(tensor, root)->wait(); }
 };
-
-/// Bytes of every rank, in the order of ranks (sizes may differ). Collective.
-std::vector<std::string> all_gather_bytes(Communicator& communicator, const std::string& bytes);
-/// `bytes` of root on every rank. Collective.
-std::string broadcast_bytes(Communicator& communicator, const std::string& bytes, int root = 0);
-
-/// One process: every collective is the identity.
-std::unique_ptr<Communicator> make_single_process_communicator();
-
-/// Runs `body(communicator)` on `num_ranks` threads with at::set_num_threads(1) each, CPU tensors only. The first exception is rethrown after all
-/// threads have ended; a rank that throws aborts the others.
-template <typename Body>
-void run_thread_ranks(int num_ranks, Body body);
-
-/// The communicator of this process: MPI where mpirun placed it (OMPI_COMM_WORLD_SIZE > 1), else the single one. MPI_Init is called here and MPI_Finalize
-/// when the communicator dies.
-std::unique_ptr<Communicator> make_communicator();
 
 }  // namespace dsft::comm
