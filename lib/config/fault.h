@@ -5,7 +5,10 @@
 
 namespace dsft::config {
 
-/// A place in a recipe. Overrides have the file "command line" and their number as line.
+/// The file name of values given as key.path=value on the command line.
+inline constexpr const char* kCommandLine = "command line";
+
+/// A place in a recipe. Overrides have the file kCommandLine and their number, from 1, as line.
 struct Position {
   std::string file;
   int line = 0;    ///< from 1; 0: the file as a whole
@@ -19,7 +22,7 @@ struct Fault {
   std::string message;  ///< what is wrong and what to write
 };
 
-/// "recipe.yaml:12:3", "command line: argument 2", or "recipe.yaml".
+/// "recipe.yaml:12:3", "command line: override 2", or "recipe.yaml".
 std::string to_string(const Position& position);
 
 /// "recipe.yaml:12:3: training.learning_rate: must be ..."

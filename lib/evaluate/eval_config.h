@@ -9,7 +9,6 @@
 
 namespace dsft::config {
 class Fields;
-class Section;
 }  // namespace dsft::config
 
 namespace dsft::evaluate {

@@ -8,7 +8,8 @@
 
 namespace dsft::config {
 class Fields;
-}
+class Section;
+}  // namespace dsft::config
 
 namespace dsft::spec {
 
@@ -29,5 +30,7 @@ struct ModelConfig {
 };
 
 void describe_fields(config::Fields& fields, ModelConfig& config);
+/// Names of attention that are not built, or have no effect.
+void validate(const ModelConfig& config, config::Section& section);
 
 }  // namespace dsft::spec

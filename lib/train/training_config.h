@@ -87,7 +87,7 @@ struct TrainingConfig {
   std::optional<double> warmup_ratio;   ///< resolved: 0.03 where warmup_steps is not written; ceil(ratio * steps)
   int64_t logging_steps = 1;
   EvalStrategy eval_strategy = EvalStrategy::kNo;
-  std::optional<int64_t> eval_steps;  ///< resolved: logging_steps where that is written, else 500
+  std::optional<int64_t> eval_steps;  ///< resolved: logging_steps where it is greater than 1, else 500
   bool eval_on_start = false;
   SaveStrategy save_strategy = SaveStrategy::kSteps;
   int64_t save_steps = 500;

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/node.h"
+
+namespace dsft::config {
+
+/// Bounds on a recipe: what crosses them is a fault, so that no input can exhaust memory or the stack.
+inline constexpr size_t kMaxRecipeBytes = 1 << 20;
+inline constexpr int kMaxDepth = 32;
+inline constexpr int64_t kMaxNodes = 100'000;  ///< after the expansion of aliases
+
+/// Reads one YAML document. Faults (broken YAML, an equal key twice, a bound crossed, a second document) are appended;
+/// `name` stands in positions. An empty text is an empty map. After a fault the node holds what was read until then.
+Node read_yaml(const std::string& text, const std::string& name, std::vector<Fault>& faults);
+
+}  // namespace dsft::config

@@ -1,0 +1,122 @@
+#include "data/data_config.h"
+
+#include "base/error.h"
+#include "config/fields.h"
+#include "config/section.h"
+#include "config/yaml_writer.h"
+
+namespace dsft::config {
+namespace {
+
+void check_file_kind(const std::string& path, const Position& position, Problems& problems) {
+  for (const char* extension : {".jsonl", ".json"}) {
+    if (path.ends_with(extension)) return;
+  }
+  for (const char* extension : {".csv", ".parquet"}) {
+    if (!path.ends_with(extension)) continue;
+    problems.push_back(
+        {position, concat("`", path, "`: ", extension,
+                          " files are not built yet: they come with the tabular readers; convert it to .jsonl")});
+    return;
+  }
+  problems.push_back(
+      {position, concat("`", path, "` is neither a .jsonl nor a .json file; data sets are local files of rows")});
+}
+
+}  // namespace
+
+template <>
+struct Value<data::DataFile> {
+  static std::string kind() { return "path or {path, weight}"; }
+
+  static void read(const Node& node, data::DataFile& value, Problems& problems) {
+    if (node.is_scalar() && !node.text.empty()) {
+      value = {node.text, 1.0};
+    } else if (node.is_map()) {
+      read_map(node, value, problems);
+    } else {
+      add_mismatch(node, kind(), problems);
+      return;
+    }
+    if (!value.path.empty()) check_file_kind(value.path, node.position, problems);
+  }
+
+  static void read_map(const Node& node, data::DataFile& value, Problems& problems) {
+    for (const Entry& entry : node.entries) {
+      if (entry.key == "path") {
+        Value<std::string>::read(entry.value, value.path, problems);
+      } else if (entry.key == "weight") {
+        Value<double>::read(entry.value, value.weight, problems);
+      } else {
+        problems.push_back({entry.key_position, concat("a file has `path` and `weight`, not `", entry.key, "`")});
+      }
+    }
+    if (value.path.empty()) problems.push_back({node.position, "a file needs a `path`"});
+    if (!(value.weight > 0)) {
+      problems.push_back({node.position, concat("the weight of a file must be greater than 0, not ", value.weight,
+                                                "; leave out what is not to be read")});
+    }
+  }
+
+  static Node write(const data::DataFile& value) {
+    if (value.weight == 1.0) return make_string(value.path);
+    Node node;
+    node.kind = Node::Kind::kMap;
+    node.entries.push_back({"path", {}, make_string(value.path)});
+    node.entries.push_back({"weight", {}, Value<double>::write(value.weight)});
+    return node;
+  }
+};
+
+}  // namespace dsft::config
+
+namespace dsft::data {
+namespace {
+
+/// A map of anything, kept as JSON: only the template knows its keys.
+void describe_template_kwargs(config::Fields& fields, std::string& json) {
+  config::Field& field = fields.add("chat_template_kwargs", json, "Further variables of the template");
+  field.kind = "map";
+  field.read = [&json](const config::Node& node, config::Problems& problems) {
+    if (node.is_map()) {
+      json = config::write_json(node);
+    } else {
+      config::add_mismatch(node, "map", problems);
+    }
+  };
+  // JSON is YAML
+  field.write = [&json] { return config::make_plain(json); };
+}
+
+}  // namespace
+
+void describe_fields(config::Fields& fields, DataConfig& config) {
+  fields.add("train", config.train, "Training files (.jsonl, .json)").is_required = true;
+  fields.add("eval", config.eval, "Evaluation files");
+  fields.add("eval_fraction", config.eval_fraction, "Share of the training rows held out, by hash of (seed, row)",
+             config::from_to_below(0, 1));
+  fields.add("max_length", config.max_length, "Longest row in tokens; capacity of a bin when packing",
+             config::at_least(2));
+  fields.add("overlong", config.overlong, "What happens to a longer row");
+  fields.add("packing", config.packing, "Fill bins of max_length tokens with rows that do not see each other");
+  fields.add("loss_on", config.loss_on,
+             "Supervised tokens; auto: assistant for messages, completion for prompt/completion, all for text");
+  fields.add("unsupervised_rows", config.unsupervised_rows, "What happens to a row without a supervised token");
+  fields.add("chat_template", config.chat_template, "Template file; null: the checkpoint's own");
+  describe_template_kwargs(fields, config.chat_template_kwargs);
+  fields.add("shuffle", config.shuffle, "Take the rows in a new seeded order each epoch");
+  fields.add("num_workers", config.num_workers, "Threads that tokenise; null: all cores", config::at_least(1));
+  fields.later("loss_channels", "the gpt-oss family");
+}
+
+void validate(const DataConfig& config, config::Section& section) {
+  if (section.is_written("train") && config.train.empty()) section.fault("train", "names no file");
+  if (config.eval_fraction > 0 && !config.eval.empty()) {
+    section.conflict("eval_fraction", "eval",
+                     "either rows are held out of the training files, or evaluation files are given");
+  }
+  if (config.chat_template && config.chat_template->empty())
+    section.fault("chat_template", "names no file; write null for the checkpoint's own");
+}
+
+}  // namespace dsft::data

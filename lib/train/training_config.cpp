@@ -1,0 +1,245 @@
+#include "train/training_config.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "config/fields.h"
+#include "config/section.h"
+
+namespace dsft::config {
+
+template <>
+struct Value<train::ResumeFrom> {
+  using Kind = train::ResumeFrom::Kind;
+
+  static std::string kind() { return "null, true or a directory"; }
+
+  static void read(const Node& node, train::ResumeFrom& value, Problems& problems) {
+    if (const auto boolean = to_bool(node)) {
+      value = {*boolean ? Kind::kNewest : Kind::kNothing, ""};
+    } else if (node.is_null()) {
+      value = {};
+    } else if (node.is_scalar() && !node.text.empty()) {
+      value = {Kind::kDirectory, node.text};
+    } else {
+      add_mismatch(node, kind(), problems);
+    }
+  }
+
+  static Node write(const train::ResumeFrom& value) {
+    if (value.kind == Kind::kNothing) return make_null();
+    return value.kind == Kind::kNewest ? make_plain("true") : make_string(value.directory);
+  }
+};
+
+}  // namespace dsft::config
+
+namespace dsft::train {
+namespace {
+
+using config::above;
+using config::at_least;
+
+void describe_batches(config::Fields& fields, TrainingConfig& config) {
+  fields.add("num_train_epochs", config.num_train_epochs, "Passes over the training data", above(0));
+  fields.add("max_steps", config.max_steps, "Updates; greater than 0 it replaces num_train_epochs", at_least(-1));
+  fields.add("per_device_train_batch_size", config.per_device_train_batch_size,
+             "Rows of a micro-batch per rank; bins when packing", at_least(1));
+  fields.add("per_device_eval_batch_size", config.per_device_eval_batch_size, "The same in evaluation", at_least(1));
+  fields.add("gradient_accumulation_steps", config.gradient_accumulation_steps, "Micro-batches per update and rank",
+             at_least(1));
+  fields.add("gradient_checkpointing", config.gradient_checkpointing,
+             "Recompute each block in the backward pass to save memory");
+  fields.add("bf16", config.bf16, "Sets model.dtype to bf16");
+  fields.add("fp16", config.fp16, "Sets model.dtype to fp16");
+  fields.add("output_dir", config.output_dir, "May stand here instead of at the top");
+  fields.add("seed", config.seed, "May stand here instead of at the top", at_least(0));
+  fields.later("deepspeed", "ZeRO sharding");
+  fields.later("auto_find_batch_size", "the CUDA kernels", {"false"});
+  fields.later("cuda_graphs", "the CUDA kernels", {"auto", "false"});
+}
+
+/// transformers 5 takes a share of the run as warmup_steps too; here it has its own key.
+void describe_warmup_steps(config::Fields& fields, TrainingConfig& config) {
+  config::Field& field =
+      fields.add("warmup_steps", config.warmup_steps, "Updates of the warm-up; null: by warmup_ratio", at_least(0));
+  field.read = [read = field.read](const config::Node& node, config::Problems& problems) {
+    const auto number = config::to_number(node);
+    if (number && *number > 0 && *number < 1) {
+      problems.push_back(
+          {node.position, concat("counts updates; for a share of the run write warmup_ratio: ", node.text)});
+    } else {
+      read(node, problems);
+    }
+  };
+}
+
+void describe_optimizer(config::Fields& fields, TrainingConfig& config) {
+  fields.add("optim", config.optim, "AdamW; both names are the same here");
+  fields.add("learning_rate", config.learning_rate, "Peak rate; null: 2e-4 with LoRA, 1e-5 without", at_least(0));
+  fields.add("weight_decay", config.weight_decay, "Decoupled decay; never on biases and norm weights", at_least(0));
+  fields.add("adam_beta1", config.adam_beta1, "Decay of the first moment", config::from_to_below(0, 1));
+  fields.add("adam_beta2", config.adam_beta2, "Decay of the second moment", config::from_to_below(0, 1));
+  fields.add("adam_epsilon", config.adam_epsilon, "Added to the root of the second moment", above(0));
+  fields.add("max_grad_norm", config.max_grad_norm, "Largest gradient norm; 0: no clipping", at_least(0));
+  fields.add("lr_scheduler_type", config.lr_scheduler_type, "Schedule of the rate, by transformers' name");
+  fields.section("lr_scheduler_kwargs", config.lr_scheduler_kwargs, "What the schedule takes; null: its default");
+  describe_warmup_steps(fields, config);
+  fields.add("warmup_ratio", config.warmup_ratio,
+             "Warm-up as a share of the run; null: 0.03 where warmup_steps is not written", config::between(0, 1));
+}
+
+void describe_reports(config::Fields& fields, TrainingConfig& config) {
+  fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
+  fields.add("eval_strategy", config.eval_strategy, "When to evaluate");
+  fields.add("eval_steps", config.eval_steps,
+             "Updates between two evaluations; null: logging_steps where it is greater than 1, else 500", at_least(1));
+  fields.add("eval_on_start", config.eval_on_start, "Evaluate before the first update");
+  fields.add("save_strategy", config.save_strategy, "When to save a checkpoint");
+  fields.add("save_steps", config.save_steps, "Updates between two checkpoints", at_least(1));
+  fields.add("save_total_limit", config.save_total_limit, "Checkpoints to keep; null: all", at_least(1));
+  fields.add("save_only_model", config.save_only_model, "Leave out what resuming needs");
+  fields.add("load_best_model_at_end", config.load_best_model_at_end,
+             "Leave the weights of the best checkpoint in output_dir");
+  fields.add("metric_for_best_model", config.metric_for_best_model, "What is best: loss, or an eval metric");
+  fields.add("greater_is_better", config.greater_is_better, "null: unless the metric's name ends in loss");
+  fields.add("early_stopping_patience", config.early_stopping_patience,
+             "Evaluations without a better metric before the run ends; null: never", at_least(1));
+  fields.add("resume_from_checkpoint", config.resume_from_checkpoint,
+             "Continue from nothing, the newest valid checkpoint (true), or a directory");
+  config::Field& report_to = fields.add("report_to", config.report_to, "Curves besides metrics.jsonl");
+  report_to.read = [read = report_to.read, &config](const config::Node& node, config::Problems& problems) {
+    read(node, problems);
+    std::erase(config.report_to, ReportTo::kNone);
+  };
+  fields.add("full_determinism", config.full_determinism,
+             "Operations that give the same bits each time, slower on CUDA");
+}
+
+/// Keys of transformers.TrainingArguments that a script may carry and that change nothing here.
+void describe_others(config::Fields& fields) {
+  fields.no_effect("per_gpu_train_batch_size", "write per_device_train_batch_size");
+  fields.no_effect("dataloader_num_workers", "data.num_workers sets the threads that tokenise");
+  for (const char* name : {"dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"}) {
+    fields.no_effect(name, "there is no loader process here");
+  }
+  fields.no_effect("dataloader_drop_last", "the last short update steps too, with its own token count");
+  fields.no_effect("group_by_length", "there is no padding to save");
+  fields.no_effect("length_column_name", "there is no padding to save");
+  fields.no_effect("remove_unused_columns", "columns without a use are ignored");
+  fields.no_effect("gradient_checkpointing_kwargs", "there is one way to recompute");
+  fields.no_effect("average_tokens_across_devices", "every token of an update always counts the same");
+  fields.no_effect("ddp_timeout", "`dsft launch --step-timeout` sets the limit");
+  for (const char* name :
+       {"ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_backend", "local_rank"}) {
+    fields.no_effect(name, "ranks are joined by dsft itself");
+  }
+  for (const char* name : {"logging_dir", "logging_strategy", "logging_first_step", "logging_nan_inf_filter",
+                           "log_level", "log_level_replica", "log_on_each_node", "disable_tqdm", "run_name", "project",
+                           "include_num_input_tokens_seen"}) {
+    fields.no_effect(name, "every logging_steps updates go to metrics.jsonl and output_dir/tb");
+  }
+  for (const char* name : {"save_safetensors",
+                           "save_on_each_node",
+                           "overwrite_output_dir",
+                           "do_train",
+                           "do_eval",
+                           "do_predict",
+                           "prediction_loss_only",
+                           "eval_accumulation_steps",
+                           "eval_delay",
+                           "eval_do_concat_batches",
+                           "tf32",
+                           "torch_compile",
+                           "use_liger_kernel",
+                           "skip_memory_metrics",
+                           "torch_empty_cache_steps",
+                           "data_seed",
+                           "dataset_text_field",
+                           "dataset_num_proc",
+                           "eval_packing",
+                           "padding_free",
+                           "use_cpu",
+                           "no_cuda",
+                           "half_precision_backend",
+                           "bf16_full_eval",
+                           "fp16_full_eval",
+                           "fp16_opt_level",
+                           "push_to_hub",
+                           "hub_model_id",
+                           "hub_strategy",
+                           "hub_token",
+                           "hub_private_repo",
+                           "ignore_data_skip",
+                           "restore_callback_states_from_checkpoint",
+                           "batch_eval_metrics"}) {
+    fields.no_effect(name, "dsft has no such switch (docs/recipe.md)");
+  }
+  fields.refused("label_smoothing_factor", "the loss is the plain negative log-likelihood", {"0"});
+  fields.refused("neftune_noise_alpha", "no noise is added to embeddings", {"0"});
+  fields.refused("fsdp", "sharding is ZeRO's here (section zero)", {"", "[]", "{}", "false"});
+  fields.refused("fsdp_config", "sharding is ZeRO's here (section zero)", {"{}"});
+  fields.refused("optim_args", "AdamW has keys of its own (adam_beta1, ...)", {});
+  fields.refused("optim_target_modules", "only AdamW is built", {"[]"});
+  fields.refused("max_length", "it is data.max_length here", {});
+  fields.refused("packing", "it is data.packing here", {});
+}
+
+/// What needs evaluations: the best checkpoint and early stopping.
+void validate_best(const TrainingConfig& config, config::Section& section) {
+  const bool has_evaluation = config.eval_strategy != EvalStrategy::kNo;
+  const bool needs_metric =
+      config.load_best_model_at_end || config.save_strategy == SaveStrategy::kBest || config.early_stopping_patience;
+  if (config.load_best_model_at_end && !has_evaluation)
+    section.fault("load_best_model_at_end", "needs evaluations: write eval_strategy: steps or epoch");
+  if (config.save_strategy == SaveStrategy::kBest && !has_evaluation)
+    section.fault("save_strategy", "`best` needs evaluations: write eval_strategy: steps or epoch");
+  if (config.early_stopping_patience && !has_evaluation)
+    section.fault("early_stopping_patience", "needs evaluations: write eval_strategy: steps or epoch");
+  if (!needs_metric) {
+    section.no_effect("metric_for_best_model",
+                      "neither load_best_model_at_end, save_strategy: best nor early_stopping_patience asks for it");
+    section.no_effect("greater_is_better",
+                      "neither load_best_model_at_end, save_strategy: best nor early_stopping_patience asks for it");
+  }
+  if (!config.load_best_model_at_end || !has_evaluation || config.save_strategy == SaveStrategy::kBest) return;
+  if (config::to_word(config.save_strategy) != config::to_word(config.eval_strategy)) {
+    section.fault("load_best_model_at_end", concat("needs a checkpoint at each evaluation: write save_strategy: ",
+                                                   config::to_word(config.eval_strategy), " (or best)"));
+  } else if (config.eval_strategy == EvalStrategy::kSteps && config.eval_steps &&
+             config.save_steps % *config.eval_steps != 0) {
+    section.fault("load_best_model_at_end", concat("needs save_steps (", config.save_steps,
+                                                   ") to be a multiple of eval_steps (", *config.eval_steps, ")"));
+  }
+}
+
+}  // namespace
+
+void describe_fields(config::Fields& fields, TrainingConfig& config) {
+  describe_batches(fields, config);
+  describe_optimizer(fields, config);
+  describe_reports(fields, config);
+  describe_others(fields);
+}
+
+void validate(const TrainingConfig& config, config::Section& section) {
+  section.conflict("warmup_ratio", "warmup_steps", "both say how long the warm-up is; write one");
+  if (config.bf16.value_or(false) && config.fp16.value_or(false))
+    section.conflict("fp16", "bf16", "a model has one type; write one");
+  // a value equal to its default asks for nothing: resolved.yaml writes them all
+  if (config.max_steps > 0 && config.num_train_epochs != 1)
+    section.no_effect("num_train_epochs", "max_steps sets the length of the run");
+  const bool has_warmup = config.warmup_steps.value_or(0) > 0 || config.warmup_ratio.value_or(0) > 0;
+  if (config.lr_scheduler_type == optim::SchedulerType::kConstant && has_warmup) {
+    section.no_effect("warmup_steps", "the schedule `constant` has no warm-up; constant_with_warmup has");
+    section.no_effect("warmup_ratio", "the schedule `constant` has no warm-up; constant_with_warmup has");
+  }
+  if (config.eval_strategy != EvalStrategy::kSteps) section.no_effect("eval_steps", "eval_strategy is not steps");
+  if (config.save_strategy != SaveStrategy::kSteps && config.save_steps != 500)
+    section.no_effect("save_steps", "save_strategy is not steps");
+  validate_best(config, section);
+  config::Section kwargs = section.inside("lr_scheduler_kwargs");
+  optim::validate(config.lr_scheduler_kwargs, config.lr_scheduler_type, kwargs);
+}
+
+}  // namespace dsft::train
