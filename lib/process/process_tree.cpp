@@ -1,0 +1,80 @@
+#include "process/process_tree.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <string>
+
+namespace dsft::process {
+namespace {
+
+struct ProcessStat {
+  ProcessId id;
+  pid_t parent = 0;
+  char state = '?';
+};
+
+// /proc/PID/stat, proc(5): pid (name) state ppid ... field 22 is the start time. A name may hold anything, so the
+// fields are counted from the last parenthesis.
+std::optional<ProcessStat> read_stat(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(file, text, '\0');
+  const size_t end_of_name = text.rfind(')');
+  if (end_of_name == std::string::npos) return std::nullopt;
+  std::istringstream fields(text.substr(end_of_name + 1));
+  ProcessStat stat;
+  stat.id.pid = pid;
+  std::string skipped;
+  fields >> stat.state >> stat.parent;
+  for (int field = 5; field < 22; ++field) fields >> skipped;
+  fields >> stat.id.start_time;
+  return fields ? std::optional(stat) : std::nullopt;
+}
+
+std::vector<ProcessStat> read_all() {
+  std::vector<ProcessStat> all;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    const std::string name = entry.path().filename();
+    pid_t pid = 0;
+    const auto [stop, fault] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (fault != std::errc() || stop != name.data() + name.size()) continue;
+    if (const auto stat = read_stat(pid)) all.push_back(*stat);
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<ProcessId> find_descendants(pid_t root) {
+  const std::vector<ProcessStat> all = read_all();
+  std::vector<ProcessId> found;
+  std::vector<pid_t> parents{root};
+  for (size_t i = 0; i < parents.size(); ++i) {
+    for (const ProcessStat& stat : all) {
+      if (stat.parent != parents[i]) continue;
+      found.push_back(stat.id);
+      parents.push_back(stat.id.pid);
+    }
+  }
+  return found;
+}
+
+bool is_running(const ProcessId& process) {
+  const auto stat = read_stat(process.pid);
+  return stat && stat->id == process && stat->state != 'Z' && stat->state != 'X';
+}
+
+void send_signal(const std::vector<ProcessId>& processes, int signal) {
+  for (const ProcessId& process : processes) {
+    if (is_running(process)) ::kill(process.pid, signal);
+  }
+}
+
+}  // namespace dsft::process

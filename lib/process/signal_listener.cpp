@@ -1,0 +1,35 @@
+#include "process/signal_listener.h"
+
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace dsft::process {
+
+SignalListener::SignalListener(std::initializer_list<int> signals) {
+  sigset_t mask;
+  sigemptyset(&mask);
+  for (int signal : signals) sigaddset(&mask, signal);
+  ::pthread_sigmask(SIG_BLOCK, &mask, &previous_mask_);
+  descriptor_ = FileDescriptor(::signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (descriptor_.get() < 0) fail(ErrorKind::kInternal, "cannot listen for signals: ", std::strerror(errno));
+}
+
+SignalListener::~SignalListener() {
+  while (next()) {
+    // a signal left unread would be delivered, and end the program, when the mask is lifted
+  }
+  ::pthread_sigmask(SIG_SETMASK, &previous_mask_, nullptr);
+}
+
+std::optional<int> SignalListener::next() {
+  signalfd_siginfo info;
+  if (::read(descriptor_.get(), &info, sizeof info) != sizeof info) return std::nullopt;
+  return static_cast<int>(info.ssi_signo);
+}
+
+}  // namespace dsft::process

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <signal.h>
+
+#include <initializer_list>
+#include <optional>
+
+#include "process/file_descriptor.h"
+
+namespace dsft::process {
+
+/// While it lives, these signals no longer interrupt this thread (nor the threads that it starts): they queue up and
+/// are taken by next(). Make it before starting threads. Children get their signals as usual.
+class SignalListener final {
+ public:
+  explicit SignalListener(std::initializer_list<int> signals);
+  ~SignalListener();
+  SignalListener(const SignalListener&) = delete;
+  SignalListener& operator=(const SignalListener&) = delete;
+
+  /// The next signal that has arrived, if any; does not wait.
+  std::optional<int> next();
+
+ private:
+  sigset_t previous_mask_;
+  FileDescriptor descriptor_;
+};
+
+}  // namespace dsft::process
