@@ -93,7 +93,7 @@ TEST_CASE("The environment is the caller's with changes, and standard input is e
 }
 
 TEST_CASE("A deadline passes without an end", "[process]") {
-  Child child(shell("sleep 30"));
+  Child child(shell("exec sleep 30"));
   Stopwatch stopwatch;
   REQUIRE_FALSE(child.wait_for(60ms));
   REQUIRE(stopwatch.seconds() < 5);
