@@ -91,7 +91,12 @@ void describe_template_kwargs(config::Fields& fields, std::string& json) {
 }  // namespace
 
 void describe_fields(config::Fields& fields, DataConfig& config) {
-  fields.add("train", config.train, "Training files (.jsonl, .json)").is_required = true;
+  config::Field& train = fields.add("train", config.train, "Training files (.jsonl, .json)");
+  train.is_required = true;
+  train.read = [read = train.read](const config::Node& node, config::Problems& problems) {
+    read(node, problems);
+    if (node.is_sequence() && node.items.empty()) problems.push_back({node.position, "names no file"});
+  };
   fields.add("eval", config.eval, "Evaluation files");
   fields.add("eval_fraction", config.eval_fraction, "Share of the training rows held out, by hash of (seed, row)",
              config::from_to_below(0, 1));
@@ -110,7 +115,6 @@ void describe_fields(config::Fields& fields, DataConfig& config) {
 }
 
 void validate(const DataConfig& config, config::Section& section) {
-  if (section.is_written("train") && config.train.empty()) section.fault("train", "names no file");
   if (config.eval_fraction > 0 && !config.eval.empty()) {
     section.conflict("eval_fraction", "eval",
                      "either rows are held out of the training files, or evaluation files are given");

@@ -1,0 +1,72 @@
+#include "recipe_config/recipe_checks.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/nearest_name.h"
+
+namespace dsft::recipe_config {
+namespace {
+
+using spec::ComputeDtype;
+using train::EvalStrategy;
+
+void validate_dtype(const RecipeConfig& config, config::Section& top) {
+  const auto check = [&](const char* key, const std::optional<bool>& flag, ComputeDtype dtype) {
+    if (!flag.value_or(false) || !config.model.dtype || *config.model.dtype == dtype) return;
+    top.conflict(key, "model.dtype", "a model has one type; write model.dtype alone");
+  };
+  check("training.bf16", config.training.bf16, ComputeDtype::kBf16);
+  check("training.fp16", config.training.fp16, ComputeDtype::kFp16);
+}
+
+void validate_places(const RecipeConfig& config, config::Section& top) {
+  const auto& training = config.training;
+  if (training.output_dir && *training.output_dir != config.output_dir) {
+    top.conflict("training.output_dir", "output_dir", "a run has one output folder");
+  }
+  if (training.seed && *training.seed != config.seed) top.conflict("training.seed", "seed", "a run has one seed");
+  const bool has_output = !config.output_dir.empty() || (training.output_dir && !training.output_dir->empty());
+  if (!has_output) top.fault("output_dir", "is required: the folder that the run writes");
+}
+
+void validate_evaluation(const RecipeConfig& config, config::Section& top) {
+  const auto& training = config.training;
+  const bool has_data = !config.data.eval.empty() || config.data.eval_fraction > 0;
+  if (!has_data && training.eval_strategy != EvalStrategy::kNo) {
+    top.fault("training.eval_strategy", "needs evaluation rows: write data.eval or data.eval_fraction");
+  }
+  if (!has_data && training.eval_on_start) {
+    top.fault("training.eval_on_start", "needs evaluation rows: write data.eval or data.eval_fraction");
+  }
+  if (!training.metric_for_best_model) return;
+  std::string name = *training.metric_for_best_model;
+  if (name.starts_with("eval_")) name.erase(0, 5);
+  std::vector<std::string> known = {"loss", "perplexity"};
+  for (const evaluate::Metric metric : config.eval.metrics) known.emplace_back(config::to_word(metric));
+  if (std::find(known.begin(), known.end(), name) == known.end()) {
+    top.fault("training.metric_for_best_model",
+              concat("`", name, "` is not measured: eval.metrics gives ", join_words(known)));
+  }
+}
+
+}  // namespace
+
+void validate(const RecipeConfig& config, const config::Written& written, std::vector<config::Fault>& faults,
+              std::vector<config::Fault>& warnings) {
+  config::Section top("", written, faults, warnings);
+  const auto check_section = [&](const char* name, const auto& section_config) {
+    config::Section section = top.inside(name);
+    validate(section_config, section);
+  };
+  check_section("model", config.model);
+  if (config.lora) check_section("lora", *config.lora);
+  check_section("data", config.data);
+  check_section("training", config.training);
+  check_section("zero", config.zero);
+  validate_places(config, top);
+  validate_dtype(config, top);
+  validate_evaluation(config, top);
+}
+
+}  // namespace dsft::recipe_config

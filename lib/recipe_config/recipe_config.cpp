@@ -1,0 +1,161 @@
+#include "recipe_config/recipe_config.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "config/overrides.h"
+#include "config/reader.h"
+#include "config/yaml_reader.h"
+#include "config/yaml_writer.h"
+#include "recipe_config/recipe_checks.h"
+#include "recipe_config/unknown_key.h"
+
+namespace dsft::recipe_config {
+namespace {
+
+RecipeReading read_recipe_node(config::Node root, const std::string& name, std::vector<config::Fault> faults,
+                               const std::vector<std::string>& overrides) {
+  RecipeReading reading;
+  reading.faults = std::move(faults);
+  const bool is_broken = !reading.faults.empty() && !root.is_map();
+  if (root.is_null()) {
+    root.kind = config::Node::Kind::kMap;
+    root.position = {name, 1, 1};
+  }
+  if (!root.is_map()) {
+    reading.faults.push_back({root.position, "", "a recipe is a map of keys, not " + config::describe(root)});
+    return reading;
+  }
+  if (is_broken) return reading;
+  config::apply_overrides(root, overrides, reading.faults);
+  config::ReadingState state;
+  config::Fields fields;
+  describe_fields(fields, reading.config);
+  config::read_fields(root, fields, "", explain_unknown_key, state);
+  validate(reading.config, state.written, state.faults, state.warnings);
+  reading.faults.insert(reading.faults.end(), state.faults.begin(), state.faults.end());
+  reading.warnings = std::move(state.warnings);
+  config::sort_faults(reading.faults);
+  config::sort_faults(reading.warnings);
+  return reading;
+}
+
+RecipeReading unreadable(const std::string& name, const std::string& message) {
+  RecipeReading reading;
+  reading.faults.push_back({{name, 0, 0}, "", message});
+  return reading;
+}
+
+bool ends_with_loss(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name.ends_with("loss") || name.ends_with("perplexity");
+}
+
+void resolve_dtype(RecipeConfig& config) {
+  auto& training = config.training;
+  if (!config.model.dtype && (training.bf16 || training.fp16)) {
+    const bool is_bf16 = training.bf16.value_or(false);
+    const bool is_fp16 = training.fp16.value_or(false);
+    // both written as false: TrainingArguments' way to ask for fp32
+    config.model.dtype = is_bf16   ? spec::ComputeDtype::kBf16
+                         : is_fp16 ? spec::ComputeDtype::kFp16
+                                   : spec::ComputeDtype::kFp32;
+  }
+  if (!config.model.dtype) {
+    const bool on_cuda = config.device == device::DeviceChoice::kCuda;
+    config.model.dtype = on_cuda ? spec::ComputeDtype::kBf16 : spec::ComputeDtype::kFp32;
+  }
+  training.bf16.reset();
+  training.fp16.reset();
+}
+
+void resolve_evaluation(train::TrainingConfig& training) {
+  constexpr int64_t kDefaultEvalSteps = 500;
+  if (training.eval_strategy == train::EvalStrategy::kSteps && !training.eval_steps) {
+    training.eval_steps = training.logging_steps > 1 ? training.logging_steps : kDefaultEvalSteps;
+  }
+  const bool needs_metric = training.load_best_model_at_end || training.save_strategy == train::SaveStrategy::kBest ||
+                            training.early_stopping_patience;
+  if (!needs_metric) return;
+  if (!training.metric_for_best_model) training.metric_for_best_model = "loss";
+  if (!training.greater_is_better) training.greater_is_better = !ends_with_loss(*training.metric_for_best_model);
+}
+
+}  // namespace
+
+void describe_fields(config::Fields& fields, RecipeConfig& config) {
+  fields.add("recipe", config.recipe, "What to do").is_required = true;
+  fields.add("output_dir", config.output_dir, "Folder that the run writes");
+  fields.add("seed", config.seed, "Seed of every random number", config::at_least(0));
+  fields.add("device", config.device, "Where to compute; auto: CUDA where there is one");
+  fields.section("model", config.model, "The checkpoint");
+  fields.section("lora", config.lora, "LoRA; no section: full fine-tuning");
+  fields.section("data", config.data, "Rows and how they become tokens");
+  fields.section("training", config.training, "The loop, by transformers.TrainingArguments' names");
+  fields.section("zero", config.zero, "DeepSpeed's zero_optimization");
+  fields.section("eval", config.eval, "What evaluation measures");
+  fields.later("deepspeed", "ZeRO sharding");
+  fields.later("accelerate", "ZeRO sharding");
+  fields.later("grpo", "the GRPO recipe");
+  fields.later("vision", "the vision recipe");
+}
+
+RecipeReading read_recipe_text(const std::string& text, const std::string& name,
+                               const std::vector<std::string>& overrides) {
+  std::vector<config::Fault> faults;
+  config::Node root = config::read_yaml(text, name, faults);
+  return read_recipe_node(std::move(root), name, std::move(faults), overrides);
+}
+
+RecipeReading read_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
+  const std::string name = file.string();
+  std::error_code error;
+  if (std::filesystem::is_directory(file, error)) return unreadable(name, "is a folder; give a recipe's YAML file");
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) return unreadable(name, concat("cannot be read: ", std::strerror(errno)));
+  // one byte past the bound is enough to see that it is crossed; a device or pipe may have no end
+  std::string text(config::kMaxRecipeBytes + 1, '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(stream.gcount()));
+  return read_recipe_text(text, name, overrides);
+}
+
+RecipeConfig load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                         std::vector<std::string>& warnings) {
+  RecipeReading reading = read_recipe(file, overrides);
+  for (const config::Fault& warning : reading.warnings) warnings.push_back(config::to_string(warning));
+  config::throw_faults(reading.faults);
+  return std::move(reading.config);
+}
+
+void resolve_defaults(RecipeConfig& config, bool has_cuda) {
+  auto& training = config.training;
+  if (training.output_dir) config.output_dir = *std::exchange(training.output_dir, std::nullopt);
+  if (training.seed) config.seed = *std::exchange(training.seed, std::nullopt);
+  if (config.device == device::DeviceChoice::kAuto) {
+    config.device = has_cuda ? device::DeviceChoice::kCuda : device::DeviceChoice::kCpu;
+  }
+  resolve_dtype(config);
+  if (!training.learning_rate) training.learning_rate = config.lora ? 2e-4 : 1e-5;
+  if (!training.warmup_steps && !training.warmup_ratio) {
+    training.warmup_ratio = training.lr_scheduler_type == optim::SchedulerType::kConstant ? 0.0 : 0.03;
+  }
+  resolve_evaluation(training);
+  if (!config.data.num_workers) config.data.num_workers = std::max<int64_t>(1, std::thread::hardware_concurrency());
+}
+
+std::string to_yaml(const RecipeConfig& config) {
+  RecipeConfig copy = config;  // fields borrow a mutable config
+  config::Fields fields;
+  describe_fields(fields, copy);
+  return config::write_yaml(config::write_fields(fields));
+}
+
+}  // namespace dsft::recipe_config

@@ -1,0 +1,63 @@
+#include "recipe_config/unknown_key.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "base/error.h"
+#include "base/nearest_name.h"
+#include "recipe_config/other_spellings.h"
+#include "recipe_config/recipe_config.h"
+
+namespace dsft::recipe_config {
+namespace {
+
+/// Full keys of the whole recipe, those included that are not built yet.
+void collect_paths(const config::Fields& fields, const std::string& prefix, std::vector<std::string>& paths) {
+  for (const config::Field& field : fields.list()) {
+    const bool is_ours = field.role == config::Field::Role::kValue || field.role == config::Field::Role::kLater;
+    if (is_ours) paths.push_back(prefix + field.name);
+    if (field.is_section()) collect_paths(*field.open(), prefix + field.name + ".", paths);
+  }
+}
+
+std::vector<std::string> all_paths() {
+  RecipeConfig config;
+  config::Fields fields;
+  describe_fields(fields, config);
+  std::vector<std::string> paths;
+  collect_paths(fields, "", paths);
+  return paths;
+}
+
+std::string leaf_of(const std::string& path) {
+  return path.substr(path.rfind('.') + 1);
+}
+
+}  // namespace
+
+std::string explain_unknown_key(const std::string& path, const config::Fields& section) {
+  const std::string key = leaf_of(path);
+  const std::vector<std::string> names = section.names();
+  std::vector<std::string> elsewhere;
+  for (const std::string& candidate : all_paths()) {
+    if (leaf_of(candidate) == key && !candidate.starts_with("zero.offload")) elsewhere.push_back("`" + candidate + "`");
+  }
+  if (!elsewhere.empty()) return concat("does not stand here: write ", join_words(elsewhere, " or "));
+  if (const auto other = find_other_spelling(path)) {
+    return concat("is ", other->tool, "'s spelling: write `", other->ours, "`");
+  }
+  const std::string nearest = nearest_name(key, names);
+  if (!nearest.empty()) return concat("is unknown; did you mean `", nearest, "`?");
+  const std::vector<std::string> everywhere = all_paths();
+  std::vector<std::string> leaves;
+  std::transform(everywhere.begin(), everywhere.end(), std::back_inserter(leaves), leaf_of);
+  const std::string far = nearest_name(key, leaves);
+  if (!far.empty()) {
+    const auto index = static_cast<size_t>(std::find(leaves.begin(), leaves.end(), far) - leaves.begin());
+    return concat("is unknown; did you mean `", everywhere[index], "`?");
+  }
+  return concat("is unknown; keys here are ", join_words(names));
+}
+
+}  // namespace dsft::recipe_config
