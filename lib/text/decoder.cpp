@@ -81,6 +81,7 @@ void replace(Tokens& tokens, const Regex& pattern, const std::string& content) {
   }
 }
 
+/// Whether the marks of the first token are spaces that the pre-tokenizer put there (the reference takes them all).
 enum class MetaspacePrefix { kRemove, kKeep };
 
 void decode_metaspace(Tokens& tokens, const std::string& mark, MetaspacePrefix prefix) {
@@ -92,7 +93,7 @@ void decode_metaspace(Tokens& tokens, const std::string& mark, MetaspacePrefix p
         out.push_back(token[k++]);
         continue;
       }
-      if (!(i == 0 && k == 0 && prefix == MetaspacePrefix::kRemove)) out.push_back(' ');
+      if (i > 0 || prefix == MetaspacePrefix::kKeep) out.push_back(' ');
       k += mark.size();
     }
     tokens[i] = std::move(out);

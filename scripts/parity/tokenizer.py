@@ -103,4 +103,5 @@ def main():
     sys.exit(any(wrong.values()))
 
 
-main()
+if __name__ == "__main__":
+    main()
