@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "text/tokenizer.h"
@@ -24,7 +25,22 @@ struct ChatInput {
   Json kwargs = Json::object();    ///< chat_template_kwargs: further variables of the template
 };
 
+/// The special tokens that a template sees as variables: {"bos_token", "<s>"}, ... An absent one is undefined, as in transformers.
+using SpecialTokenMap = std::vector<std::pair<std::string, std::string>>;
+
 /// A rendered conversation, each byte tagged with where it came from.
+///
+/// Two numbers tell where a byte belongs. `turn` is the message that was being rendered when the byte was written: the message of the iteration
+/// inside `for` over messages (or over a slice, a reversed or filtered copy, a list in a namespace); the message that a macro was given; in a loop
+/// over something else (indices), the first message that `set` binds in its body, or else the only message whose data that iteration wrote; in
+/// `with`, the message that it binds where there is no turn yet. `message` is the message that the byte was copied from; for words of the template
+/// it is the turn in which they were first written. So message and turn differ where a turn shows another message's data (a system prompt
+/// inside the first user turn, tool results inside an assistant turn), and both are kNoMessage for words outside of any turn (a preamble, tools,
+/// the generation prompt, an end-of-text after the last turn).
+///
+/// The turn of an assistant message i is thus the run of bytes with turn == i: it starts with the header that is also the generation prompt and
+/// holds the stop token if the template writes one in that iteration. Strings keep the tags of their bytes through concatenation, slices, strip,
+/// split, replace, join, case changes, tojson, macros, namespaces and set blocks.
 struct RenderedChat {
   static constexpr int32_t kNoMessage = -1;
 
@@ -32,9 +48,15 @@ struct RenderedChat {
   struct Span {
     size_t begin = 0;
     size_t end = 0;
-    int32_t message = kNoMessage;   ///< index of the message that these bytes were copied from; kNoMessage: the template's own words
-    bool is_user_text = false;      ///< copied from the row's data (content, tool arguments), not written by the template
+    int32_t message = kNoMessage;   ///< the message that these bytes were copied from, or in whose turn the template wrote them
+    int32_t turn = kNoMessage;      ///< the message that was being rendered when these bytes were written
+    bool is_user_text = false;      ///< copied from the row (content, tool arguments, tools, documents), not written by the template; a role that is a
+                                    ///< plain word counts as the template's, for templates build "<|" + role + "|>"
     bool is_generation = false;     ///< inside {% generation %}
+
+    bool has_same_origin(const Span& other) const {
+      return message == other.message && turn == other.turn && is_user_text == other.is_user_text && is_generation == other.is_generation;
+    }
   };
 
   std::string text;
@@ -60,6 +82,7 @@ class ChatTemplate {
   /// Renders; `tokenizer` gives bos_token, eos_token and the like. Throws kData with the template's line for raise_exception, a type error, or a
   /// crossed limit (1e6 steps, 4 MB of output, recursion 64, 2 s).
   RenderedChat render(const ChatInput& input, const Tokenizer& tokenizer) const;
+  RenderedChat render(const ChatInput& input, const SpecialTokenMap& special_tokens) const;
 
   /// Whether the template reads this top-level variable ("tools") anywhere.
   bool reads_variable(std::string_view name) const;

@@ -15,8 +15,10 @@ struct ToolCall {
   bool operator==(const ToolCall&) const = default;
 };
 
-/// Reads the tool calls of an answer: every `<tool_call>{...}</tool_call>`, or else a bare JSON object (or list of objects) with "name" and
-/// "arguments" or "parameters" (Llama 3's own form), or a python-tag form of known templates. Broken JSON inside a tool_call tag gives a ToolCall
+/// Reads the tool calls of an answer: every `<tool_call>{...}</tool_call>` (Hermes, Qwen; inside it also `<function=name>` with JSON or
+/// `<parameter=key>` tags), or else Mistral's `[TOOL_CALLS]`, `<function=name>{...}</function>`, `<|python_tag|>` or a bare JSON object (or a list
+/// of objects, or objects parted by ";") with "name" and
+/// "arguments" or "parameters" (Llama 3). Broken JSON inside such a mark gives a ToolCall
 /// with an empty name, so that it never matches. No call: an empty list.
 std::vector<ToolCall> read_tool_calls(std::string_view answer);
 
