@@ -8,6 +8,11 @@ Linear::Linear(int64_t in_features, int64_t out_features, at::TensorOptions opti
   storage_ = std::make_unique<DenseWeight>(register_parameter("weight", torch::empty({out_features, in_features}, options), /*requires_grad=*/false));
 }
 
+Linear::Linear(const at::Tensor& weight)
+    : in_features_(weight.size(1)), out_features_(weight.size(0)), storage_(std::make_unique<DenseWeight>(weight)) {}
+
+std::shared_ptr<Linear> Linear::tied_to(const at::Tensor& weight) { return std::shared_ptr<Linear>(new Linear(weight)); }
+
 std::shared_ptr<Linear> Linear::with_bias(int64_t in_features, int64_t out_features, at::TensorOptions options) {
   auto linear = std::make_shared<Linear>(in_features, out_features, options);
   linear->bias_ = linear->register_parameter("bias", torch::empty({out_features}, options), /*requires_grad=*/false);

@@ -29,6 +29,9 @@ class Linear final : public torch::nn::Module {
   /// With a bias.
   static std::shared_ptr<Linear> with_bias(int64_t in_features, int64_t out_features, at::TensorOptions options);
 
+  /// A Linear over another module's weight [out, in] (a tied head); the weight is not registered a second time.
+  static std::shared_ptr<Linear> tied_to(const at::Tensor& weight);
+
   /// x [T, in] -> [T, out].
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
 
@@ -42,6 +45,8 @@ class Linear final : public torch::nn::Module {
   const std::optional<LoraAdapter>& adapter() const { return adapter_; }
 
  private:
+  explicit Linear(const at::Tensor& weight);
+
   int64_t in_features_, out_features_;
   std::unique_ptr<WeightStorage> storage_;
   at::Tensor bias_;

@@ -1,0 +1,114 @@
+#include "loss/token_log_probs.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "kernels/token_log_probs_rows.h"
+
+namespace dsft::loss {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kChunkElements = int64_t{1} << 26;
+
+int64_t rows_of_chunk(int64_t wanted, int64_t vocab_size) { return wanted > 0 ? wanted : std::max<int64_t>(16, kChunkElements / vocab_size); }
+
+// log p is a function of one hidden state alone, so its gradient there, W[target] - softmax W, can be made in the forward pass while the chunk's logits exist; any
+// downstream gradient then only scales its row. A trained head needs the downstream gradient first: its chunks are computed again in the backward pass.
+class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
+ public:
+  static variable_list forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, int64_t chunk_rows,
+                               bool makes_gradient) {
+    const bool trains_head = weight.requires_grad();
+    const bool keeps_row_gradients = makes_gradient && !trains_head;
+    at::Tensor log_probs = torch::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
+    at::Tensor is_argmax = torch::empty({hidden.size(0)}, hidden.options().dtype(at::kBool));
+    at::Tensor row_gradients = keeps_row_gradients ? torch::empty_like(hidden) : at::Tensor();
+    for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
+      const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
+      at::Tensor logits = torch::linear(hidden.narrow(0, begin, count), weight);
+      const auto statistics = kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), keeps_row_gradients);
+      log_probs.narrow(0, begin, count).copy_(statistics.log_probs);
+      is_argmax.narrow(0, begin, count).copy_(statistics.is_argmax);
+      if (keeps_row_gradients) {
+        at::Tensor rows = row_gradients.narrow(0, begin, count);
+        torch::mm_out(rows, logits, weight);
+      }
+    }
+    context->saved_data["trains_head"] = trains_head;
+    context->saved_data["chunk_rows"] = chunk_rows;
+    if (trains_head)
+      context->save_for_backward({hidden, weight, targets});
+    else
+      context->save_for_backward({row_gradients});
+    context->mark_non_differentiable({is_argmax});
+    return {log_probs, is_argmax};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor scale = gradients[0].unsqueeze(1);  // [N, 1] fp32
+    if (!context->saved_data["trains_head"].toBool()) return {saved[0] * scale.to(saved[0].scalar_type()), {}, {}, {}, {}};
+    const at::Tensor &hidden = saved[0], &weight = saved[1], &targets = saved[2];
+    const int64_t chunk_rows = context->saved_data["chunk_rows"].toInt();
+    at::Tensor hidden_gradient = torch::empty_like(hidden);
+    at::Tensor weight_gradient;  // fp32: pieces of a 16-bit sum would be rounded once per chunk
+    for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
+      const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
+      const at::Tensor rows = hidden.narrow(0, begin, count);
+      at::Tensor logits = torch::linear(rows, weight);
+      kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), true);
+      logits.mul_(scale.narrow(0, begin, count).to(logits.scalar_type()));
+      at::Tensor out = hidden_gradient.narrow(0, begin, count);
+      torch::mm_out(out, logits, weight);
+      const at::Tensor part = torch::mm(logits.t(), rows);
+      weight_gradient = weight_gradient.defined() ? weight_gradient.add_(part) : part.to(at::promote_types(part.scalar_type(), at::kFloat));
+    }
+    return {hidden_gradient, weight_gradient.to(weight.scalar_type()), {}, {}, {}};
+  }
+};
+
+// A head with an adapter: each chunk is its own recomputed block, so that the same memory bound holds.
+TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head, const at::Tensor& targets) {
+  const int64_t chunk_rows = rows_of_chunk(0, head.out_features());
+  const nn::BlockRunner chunks(nn::BlockRunner::Keep::kInput);
+  std::vector<at::Tensor> log_probs, is_argmax;
+  for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
+    const at::Tensor chunk_targets = targets.narrow(0, begin, count);
+    const auto results = chunks.run(
+        0,
+        [&head, chunk_targets](const auto& in) {
+          const at::Tensor logits = head.forward(in[0], nn::ForwardContext{});
+          const at::Tensor wide = torch::log_softmax(logits, -1, at::kFloat);
+          return std::vector<at::Tensor>{wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1), logits.argmax(-1).eq(chunk_targets)};
+        },
+        {hidden.narrow(0, begin, count)});
+    log_probs.push_back(results[0]);
+    is_argmax.push_back(results[1]);
+  }
+  return {torch::cat(log_probs), torch::cat(is_argmax)};
+}
+
+}  // namespace
+
+TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, int64_t chunk_rows) {
+  DSFT_CHECK(hidden.dim() == 2 && targets.dim() == 1 && hidden.size(0) == targets.size(0), "log-probabilities of ", hidden.sizes(), " and ", targets.sizes());
+  const bool makes_gradient = at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
+  const variable_list results = LinearLogProbs::apply(hidden.contiguous(), weight, targets, rows_of_chunk(chunk_rows, weight.size(0)), makes_gradient);
+  return {results[0], results[1]};
+}
+
+TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
+                              const nn::BlockRunner& runner) {
+  const auto results = model.run_head(hidden.index_select(0, rows), runner, [targets](const at::Tensor& normalised, const nn::Linear& head) {
+    const TokenLogProbs result =
+        head.adapter() && head.adapter()->is_enabled ? adapted_log_probs(normalised, head, targets) : linear_log_probs(normalised, head.weight(), targets);
+    return std::vector<at::Tensor>{result.log_probs, result.is_argmax};
+  });
+  return {results[0], results[1]};
+}
+
+}  // namespace dsft::loss

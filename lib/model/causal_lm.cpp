@@ -1,0 +1,31 @@
+#include "model/causal_lm.h"
+
+#include "base/error.h"
+#include "base/nearest_name.h"
+#include "model/families.h"
+
+namespace dsft::model {
+
+at::Tensor CausalLm::logits(const at::Tensor& rows, const nn::BlockRunner& runner) {
+  return run_head(rows, runner, [](const at::Tensor& normalised, const nn::Linear& head) {
+    return std::vector<at::Tensor>{head.forward(normalised, nn::ForwardContext{})};
+  })[0];
+}
+
+std::shared_ptr<CausalLm> build_causal_lm(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device) {
+  const auto options = at::TensorOptions(dtype).device(device);
+  std::vector<std::string> known;
+  for (const Family& family : families()) {
+    if (family.model_type == spec.model_type) return family.build(spec, options);
+    known.push_back(std::string(family.model_type));
+  }
+  fail(ErrorKind::kCheckpoint, "model_type '", spec.model_type, "' is not known; known: ", join_words(known));
+}
+
+std::vector<std::pair<std::string, at::Tensor>> named_parameters_of(const torch::nn::Module& model) {
+  std::vector<std::pair<std::string, at::Tensor>> list;
+  for (const auto& item : model.named_parameters()) list.emplace_back(item.key(), item.value());
+  return list;
+}
+
+}  // namespace dsft::model

@@ -1,0 +1,9 @@
+#include "model/decoder_lm.h"
+#include "model/families.h"
+
+namespace dsft::model {
+
+// Llama 2 and 3.x, SmolLM2: biases only where the config has them.
+std::shared_ptr<CausalLm> build_llama(const spec::ModelSpec& spec, at::TensorOptions options) { return std::make_shared<DecoderLm>(spec, options); }
+
+}  // namespace dsft::model

@@ -1,0 +1,9 @@
+#include "model/decoder_lm.h"
+#include "model/families.h"
+
+namespace dsft::model {
+
+// Qwen3: RMSNorm on each head of q and k before the rotation.
+std::shared_ptr<CausalLm> build_qwen3(const spec::ModelSpec& spec, at::TensorOptions options) { return std::make_shared<DecoderLm>(spec, options); }
+
+}  // namespace dsft::model
