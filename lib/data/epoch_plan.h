@@ -21,9 +21,9 @@ struct EpochPlanOptions {
   bool shuffle = true;
   bool packing = true;
   int64_t max_length = 2048;  ///< capacity of a bin; a longer row (there is none after max_length) has a bin to itself
-  int64_t packing_window = 1024;     ///< bins that are open at the same time; the oldest leaves when one more opens
-  std::vector<int64_t> file_begins;  ///< first row of each file, for weights; empty: one file
-  std::vector<double> file_weights;  ///< w_i per file; empty: all 1
+  int64_t packing_window = 1024;  ///< bins that are open at the same time; the oldest leaves when one more opens
+  std::vector<int64_t> file_begins = {};  ///< first row of each file, for weights; empty: one file
+  std::vector<double> file_weights = {};  ///< w_i per file; empty: all 1
 };
 
 /// The rows of an epoch in their order: round(w_i * n_i) rows of each file, whole passes plus a remainder without
