@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <ostream>
+#include <string>
+
+namespace dsft::report {
+
+/// What a progress line shows of one update; what is not known is left out.
+struct Progress {
+  int64_t step = 0;
+  int64_t num_steps = 0;
+  std::optional<double> loss;
+  std::optional<double> tokens_per_second;
+  std::optional<double> memory_gib;
+};
+
+/// Seconds as a person reads them: "8 s", "3 min 05 s", "2 h 10 min", "3 d 4 h".
+std::string format_duration(double seconds);
+
+/// One line of at most `width` characters: "step 12/80  loss 1.2345  320 tokens/s  ETA 3 min 05 s  1.2 GiB". Fields that do not fit are left out
+/// from the right. `eta_s` is absent until it can be told.
+std::string format_progress(const Progress& progress, std::optional<double> eta_s, int width);
+
+/// Where a progress line is shown.
+struct Terminal {
+  std::ostream* out = nullptr;
+  bool is_terminal = false;  ///< redraw one line in place; otherwise write plain lines, for logs
+  int width = 80;            ///< characters
+};
+
+/// Standard error as it is now: whether it is a terminal, and how wide.
+Terminal standard_error_terminal();
+
+/// Shows how a run goes on: on a terminal one line that is redrawn at most ten times a second; elsewhere a plain line at most every
+/// `kPlainInterval_s` seconds, and the first and last step always. The time left is told from the mean pace since the second update, as the first
+/// one warms up.
+class ProgressLine {
+ public:
+  static constexpr double kRedrawInterval_s = 0.1;
+  static constexpr double kPlainInterval_s = 10.0;
+
+  /// `clock_s` gives monotonic seconds.
+  ProgressLine(Terminal terminal, std::function<double()> clock_s);
+  ~ProgressLine() { finish(); }
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+
+  void show(const Progress& progress);
+
+  /// Takes the redrawn line off the terminal, so that another message can be printed; the next show draws it again.
+  void clear();
+
+  /// Leaves the last line standing and moves below it. Nothing where no line stands.
+  void finish();
+
+ private:
+  std::optional<double> time_left_s(const Progress& progress, double now_s) const;
+
+  Terminal terminal_;
+  std::function<double()> clock_s_;
+  std::optional<double> drawn_at_s_;
+  std::optional<double> pace_start_s_;
+  int64_t pace_start_step_ = 0;
+  size_t drawn_width_ = 0;
+};
+
+}  // namespace dsft::report
