@@ -5,8 +5,9 @@ Checked:
 - the table: modules it names exist once, include only rows above their own and no higher level (so there are no cycles), and a plain module includes no
   torch module;
 - every folder of lib/ with sources is in the table;
-- an include of another module is in the row's list or reachable from it; any module may include any *_config.h;
-- a *_config.{h,cpp} file, or a "part" file of the table, includes only base, config and other such files (a part: its module's plain rows too);
+- an include of another module is in the row's list or reachable from it; any module may include any *_config.h that itself includes only base, config
+  and its like;
+- in a torch module a *_config.{h,cpp} file, or a "part" file of the table, includes only base, config and its like (a part: its module's plain rows too);
 - no torch header is reached, through any chain of includes, from a plain module, a *_config or part file, apps/dsft or apps/options.
 
 The rules are first tried on small made-up trees with one fault each, so that a checker that sees nothing cannot pass.
@@ -145,13 +146,23 @@ class Tree:
                     waiting.append(target)
         return []
 
+    def is_free_config(self, path):
+        """A *_config file that any module may include: it pulls nothing in but base, config and its like."""
+        targets = [self.resolve(path, name) for _, _, name in self.includes[path]]
+        return self.is_config(path) and all(
+            target is None or self.module_of(target) in ("base", "config") or self.is_config(target) for target in targets)
+
     def allows(self, path, target):
         own, other = self.module_of(path), self.module_of(target)
-        if self.is_config(path) or self.is_part(path):
-            plain_row = self.is_part(path) and other in self.table.reachable(own) and self.table.modules[other].is_plain
-            own_header = own == other and path.stem == target.stem
-            return plain_row or own_header or other in ("base", "config") or self.is_config(target) or self.is_part(target)
-        return other == own or self.is_config(target) or other in self.table.reachable(own)
+        if self.is_free_config(target) or (self.is_config(path) or self.is_part(path)) and (
+                other in ("base", "config") or self.is_part(target) or own == other and path.stem == target.stem):
+            return True
+        by_row = other == own or other in self.table.reachable(own)
+        if self.table.modules[own].is_plain:
+            return by_row
+        if self.is_part(path):
+            return by_row and other != own and self.table.modules[other].is_plain
+        return by_row and not self.is_config(path)
 
     def check_file(self, path):
         own = self.module_of(path)

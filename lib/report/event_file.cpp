@@ -48,14 +48,18 @@ std::string varint(uint64_t value) {
   return bytes += static_cast<char>(value);
 }
 
-std::string key(uint32_t field, WireType type) { return varint(field << 3 | type); }
+std::string key(uint32_t field, WireType type) {
+  return varint(field << 3 | type);
+}
 
 std::string bytes_field(uint32_t field, std::string_view value) {
   return key(field, kBytes) + varint(value.size()) + std::string(value);
 }
 
 // tensorflow/core/util/event.proto: wall_time = 1, step = 2, file_version = 3, summary = 5
-std::string wall_time_field(double wall_time_s) { return key(1, kFixed64) + little_endian(wall_time_s); }
+std::string wall_time_field(double wall_time_s) {
+  return key(1, kFixed64) + little_endian(wall_time_s);
+}
 
 double now_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -77,7 +81,9 @@ uint32_t crc32c(std::string_view bytes) {
   return ~crc;
 }
 
-uint32_t masked_crc32c(std::string_view bytes) { return std::rotr(crc32c(bytes), 15) + 0xA282EAD8U; }
+uint32_t masked_crc32c(std::string_view bytes) {
+  return std::rotr(crc32c(bytes), 15) + 0xA282EAD8U;
+}
 
 std::string frame_record(std::string_view data) {
   const std::string length = little_endian(static_cast<uint64_t>(data.size()));
@@ -92,8 +98,7 @@ std::string encode_scalar_event(double wall_time_s, int64_t step, const std::map
   // tensorflow/core/framework/summary.proto: Summary.value = 1; Value.tag = 1, Value.simple_value = 2 (a float)
   std::string summary;
   for (const auto& [name, value] : scalars) {
-    summary +=
-        bytes_field(1, bytes_field(1, name) + key(2, kFixed32) + little_endian(static_cast<float>(value)));
+    summary += bytes_field(1, bytes_field(1, name) + key(2, kFixed32) + little_endian(static_cast<float>(value)));
   }
   return wall_time_field(wall_time_s) + key(2, kVarint) + varint(static_cast<uint64_t>(step)) + bytes_field(5, summary);
 }
@@ -119,8 +124,7 @@ void EventFile::write(const std::string& event) {
   file_ << frame_record(event);
   file_.flush();
   if (!file_) {
-    fail(ErrorKind::kCheckpoint, "cannot write to ", path_.string(), ": ", std::strerror(errno),
-         "; is the disk full?");
+    fail(ErrorKind::kCheckpoint, "cannot write to ", path_.string(), ": ", std::strerror(errno), "; is the disk full?");
   }
 }
 

@@ -9,8 +9,8 @@
 
 namespace dsft::report {
 
-/// CRC-32C (Castagnoli) of bytes, as TFRecord frames it: rotated by 15 bits and with a constant added, so that a checksum of data that holds
-/// checksums stays strong.
+/// CRC-32C (Castagnoli) of bytes, as TFRecord frames it: rotated by 15 bits and with a constant added, so that a
+/// checksum of data that holds checksums stays strong.
 uint32_t crc32c(std::string_view bytes);
 uint32_t masked_crc32c(std::string_view bytes);
 
@@ -22,8 +22,8 @@ std::string encode_version_event(double wall_time_s);
 /// Encodes the protobuf message tensorflow.Event with one simple_value for each scalar.
 std::string encode_scalar_event(double wall_time_s, int64_t step, const std::map<std::string, double>& scalars);
 
-/// A TensorBoard event file of scalars: DIR/events.out.tfevents.<seconds>.<host>.<process>.dsft. Each event is on disk when add_scalars returns,
-/// so that a running TensorBoard shows it and a killed run keeps it.
+/// A TensorBoard event file of scalars: DIR/events.out.tfevents.<seconds>.<host>.<process>.dsft. Each event is on disk
+/// when add_scalars returns, so that a running TensorBoard shows it and a killed run keeps it.
 class EventFile {
  public:
   /// Makes the folder and the file; throws kCheckpoint where they cannot be written.

@@ -20,8 +20,8 @@ struct Progress {
 /// Seconds as a person reads them: "8 s", "3 min 05 s", "2 h 10 min", "3 d 4 h".
 std::string format_duration(double seconds);
 
-/// One line of at most `width` characters: "step 12/80  loss 1.2345  320 tokens/s  ETA 3 min 05 s  1.2 GiB". Fields that do not fit are left out
-/// from the right. `eta_s` is absent until it can be told.
+/// One line of at most `width` characters: "step 12/80  loss 1.2345  320 tokens/s  ETA 3 min 05 s  1.2 GiB". Fields
+/// that do not fit are left out from the right. `eta_s` is absent until it can be told.
 std::string format_progress(const Progress& progress, std::optional<double> eta_s, int width);
 
 /// Where a progress line is shown.
@@ -34,9 +34,9 @@ struct Terminal {
 /// Standard error as it is now: whether it is a terminal, and how wide.
 Terminal standard_error_terminal();
 
-/// Shows how a run goes on: on a terminal one line that is redrawn at most ten times a second; elsewhere a plain line at most every
-/// `kPlainInterval_s` seconds, and the first and last step always. The time left is told from the mean pace since the second update, as the first
-/// one warms up.
+/// Shows how a run goes on: on a terminal one line that is redrawn at most ten times a second; elsewhere a plain line
+/// at most every `kPlainInterval_s` seconds, and the first and last step always. The time left is told from the mean
+/// pace since the second update, as the first one warms up.
 class ProgressLine {
  public:
   static constexpr double kRedrawInterval_s = 0.1;

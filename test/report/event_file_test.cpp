@@ -23,10 +23,15 @@ TEST_CASE("CRC-32C gives the values of RFC 3720, appendix B.4", "[report]") {
 }
 
 TEST_CASE("a scalar event has the bytes that TensorBoard's own protobuf classes write", "[report]") {
-  // scripts/goldens/report_events.py: Event(wall_time=1.5, step=300, summary=Summary(value=[Value(tag="loss", simple_value=0.25)]))
-  const std::string expected("\x09\x00\x00\x00\x00\x00\x00\xf8\x3f\x10\xac\x02\x2a\x0d\x0a\x0b\x0a\x04loss\x15\x00\x00\x80\x3e", 27);
+  // scripts/goldens/report_events.py: Event(wall_time=1.5, step=300, summary=Summary(value=[Value(tag="loss",
+  // simple_value=0.25)]))
+  const std::string expected(
+      "\x09\x00\x00\x00\x00\x00\x00\xf8\x3f\x10\xac\x02\x2a\x0d\x0a\x0b\x0a\x04loss\x15\x00\x00\x80\x3e", 27);
   CHECK(encode_scalar_event(1.5, 300, {{"loss", 0.25}}) == expected);
-  const std::string version("\x09\x00\x00\x00\x00\x00\x00\xf8\x3f\x1a\x0d" "brain.Event:2", 24);
+  const std::string version(
+      "\x09\x00\x00\x00\x00\x00\x00\xf8\x3f\x1a\x0d"
+      "brain.Event:2",
+      24);
   CHECK(encode_version_event(1.5) == version);
 }
 

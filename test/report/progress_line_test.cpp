@@ -9,7 +9,9 @@ using namespace dsft::report;
 
 namespace {
 
-Progress make_progress(int64_t step) { return {step, 100, 1.23456, 320.4, 1.25}; }
+Progress make_progress(int64_t step) {
+  return {step, 100, 1.23456, 320.4, 1.25};
+}
 
 }  // namespace
 
@@ -23,7 +25,8 @@ TEST_CASE("durations read as a person writes them", "[report]") {
 }
 
 TEST_CASE("a progress line drops what does not fit or is not known", "[report]") {
-  CHECK(format_progress(make_progress(12), 185.0, 100) == "step 12/100  loss 1.2346  320 tokens/s  ETA 3 min 05 s  1.2 GiB");
+  CHECK(format_progress(make_progress(12), 185.0, 100) ==
+        "step 12/100  loss 1.2346  320 tokens/s  ETA 3 min 05 s  1.2 GiB");
   CHECK(format_progress(make_progress(12), 185.0, 40) == "step 12/100  loss 1.2346  320 tokens/s");
   CHECK(format_progress(make_progress(12), 185.0, 1) == "step 12/100");
   CHECK(format_progress({3, 4, {}, {}, {}}, {}, 100) == "step 3/4");
@@ -56,7 +59,10 @@ TEST_CASE("on a terminal one line is redrawn over the longer one before it and n
     line.clear();
     line.clear();
   }
-  CHECK(out.str() == "\rstep 1/100  loss 1.2346  320 tokens/s" "\rstep 3/100  ETA 49 s" + std::string(16, ' ') + "\r" + std::string(21, ' ') + "\r");
+  CHECK(out.str() ==
+        "\rstep 1/100  loss 1.2346  320 tokens/s"
+        "\rstep 3/100  ETA 49 s" +
+            std::string(17, ' ') + "\r" + std::string(20, ' ') + "\r");
 }
 
 TEST_CASE("a finished line stays and the next output starts below it", "[report]") {
