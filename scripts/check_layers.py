@@ -173,7 +173,8 @@ class Tree:
             where = f"{self.name(path)}:{number}"
             target = self.resolve(path, name)
             if target is None:
-                if is_quoted and not TORCH_HEADER.match(name):
+                is_generated = any((self.root / top / (name + ".in")).exists() for top in ("lib", "apps"))
+                if is_quoted and not is_generated and not TORCH_HEADER.match(name):
                     self.faults.append(f'{where}: "{name}" is no file of lib/; system headers are included with <>')
             elif own is not None and self.module_of(target) is None:
                 self.faults.append(f"{where}: lib/ may not include {self.name(target)}")

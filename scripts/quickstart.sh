@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# From a fresh machine to a model that calls functions: set-up, build, starter model, data, answers before, training, answers after.
+# Steps that are done already are skipped; to train again, remove runs/smollm2-function-calling.
+#   LIBTORCH=DIR     as for scripts/setup.sh
+set -euo pipefail
+# shellcheck source=scripts/steps.sh
+. "$(dirname "$0")/steps.sh"
+
+recipe=recipes/sft/smollm2_135m_function_calling.yaml
+run=runs/smollm2-function-calling
+model=models/SmolLM2-135M-Instruct
+dsft=build/bin/dsft
+num_rows=50 # of 240, to keep this short; scripts/score_tool_calls.sh scores all
+
+# A copy of the model's folder by links, with the template that renders tools, so that the untrained model is asked in the same words.
+make_asked_model() {
+  mkdir -p "$run.before/model"
+  ln -sf "$PWD/$model"/* "$run.before/model/"
+  cp recipes/templates/smollm2_tools.jinja "$run.before/model/chat_template.jinja"
+}
+
+# Three held-out questions without their answers.
+write_questions() {
+  python3 - data/function_calling/held_out.jsonl "$run.before/questions.jsonl" <<'PYTHON'
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
+single = [row for row in rows if len(row["messages"]) == 2 and "tool_calls" in row["messages"][1]]
+with open(sys.argv[2], "w", encoding="utf-8") as file:
+    for row in single[:3]:
+        print(json.dumps({"messages": row["messages"][:1], "tools": row["tools"]}), file=file)
+PYTHON
+}
+
+# Prints question and answer; further arguments go to dsft generate.
+show_answers() {
+  local answers
+  answers=$($dsft generate --model "$run.before/model" --input "$run.before/questions.jsonl" --temperature 0 --max-new-tokens 60 --json "$@") ||
+    stop "dsft generate failed (above)"
+  python3 - "$run.before/questions.jsonl" "$answers" <<'PYTHON'
+import json, sys
+for line, answer in zip(open(sys.argv[1], encoding="utf-8"), json.loads(sys.argv[2])):
+    print(f"    question: {json.loads(line)['messages'][0]['content']}\n    answer:   {answer['text'].strip()}")
+PYTHON
+}
+
+bash scripts/build.sh dsft dsft-trainer
+bash scripts/make_inputs.sh
+make_asked_model
+write_questions
+
+if [ -s "$run.before/score.txt" ]; then
+  skipped "Score before training"
+else
+  step "Score before training: $num_rows held-out rows (a minute)"
+  WHEN=before bash scripts/score_tool_calls.sh $num_rows $recipe >"$run.before/score.new"
+  mv "$run.before/score.new" "$run.before/score.txt"
+fi
+cat "$run.before/score.txt"
+step "Answers before training"
+show_answers
+
+if [ -e $run/adapter_model.safetensors ]; then
+  skipped "Training: $run"
+else
+  step "Training: $dsft launch $recipe"
+  $dsft launch $recipe || stop "the training failed (above)"
+fi
+
+step "Score after training: $num_rows held-out rows"
+WHEN=after bash scripts/score_tool_calls.sh $num_rows $recipe
+step "Answers after training"
+show_answers --adapter $run
+echo "The adapter is in $run; PEFT, transformers and vLLM load it. Next: README.md, $dsft recipes, $dsft --help"
