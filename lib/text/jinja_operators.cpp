@@ -50,10 +50,13 @@ Value integer_power(int64_t base, int64_t exponent) {
 }
 
 Value integer_operator(const std::string& op, int64_t left, int64_t right) {
-  int64_t result = 0;
-  if (op == "+") return Value(checked(__builtin_add_overflow(left, right, &result), result));
-  if (op == "-") return Value(checked(__builtin_sub_overflow(left, right, &result), result));
-  if (op == "*") return Value(checked(__builtin_mul_overflow(left, right, &result), result));
+  if (op == "+" || op == "-" || op == "*") {
+    int64_t result = 0;
+    const bool overflows = op == "+"   ? __builtin_add_overflow(left, right, &result)
+                           : op == "-" ? __builtin_sub_overflow(left, right, &result)
+                                       : __builtin_mul_overflow(left, right, &result);
+    return Value(checked(overflows, result));
+  }
   if (op == "//") return Value(floor_divide(left, right));
   if (op == "%") return Value(right == -1 ? int64_t{0} : left - floor_divide(left, right) * right);
   if (op == "**") return integer_power(left, right);
