@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Compares dsft with the libraries that users come from and prints one table; ends with 1 if a comparison fails.
+#   scripts/parity.sh [TOPIC ...]      topics: the scripts in scripts/parity (default: all)
+#   DSFT_PEERS=DIR                     a virtual environment with the peers, instead of installing them into .venv-peers
+# A topic's script prints lines "topic | case | dsft | peer | bound | ok" (scripts/parity/comparison.py) or its own figures, and its exit code counts.
+set -euo pipefail
+# shellcheck source=scripts/steps.sh
+. "$(dirname "$0")/steps.sh"
+# shellcheck source=scripts/peers.sh
+. scripts/peers.sh
+
+[ -x build/bin/dsft ] || stop "build/bin/dsft is not built; run scripts/build.sh"
+install_peers
+bash scripts/make_inputs.sh
+
+# Arguments of the topics that need some.
+arguments_of() {
+  case $1 in
+    chat_templates) echo "--test-program build/bin/test_text --fixtures" ;;
+    tokenizer) echo "models/SmolLM2-135M-Instruct" ;;
+  esac
+}
+
+topics=("$@")
+if [ ${#topics[@]} = 0 ]; then
+  for script in scripts/parity/*.py; do
+    [ "$(basename "$script")" = comparison.py ] || topics+=("$(basename "$script" .py)")
+  done
+fi
+
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+failed=()
+for topic in "${topics[@]}"; do
+  [ -e "scripts/parity/$topic.py" ] || stop "there is no scripts/parity/$topic.py; topics: $(cd scripts/parity && echo *.py)"
+  step "$topic"
+  read -ra arguments <<<"$(arguments_of "$topic")" || true
+  code=0
+  "$peer_python" -W ignore "scripts/parity/$topic.py" "${arguments[@]}" | tee "$results.topic" || code=$?
+  grep -E '^([^|]*\|){5}[^|]*$' "$results.topic" >>"$results" ||
+    echo "$topic | all | $(tail -n 1 "$results.topic" | tr '|' '/') | - | equal | $([ $code = 0 ] && echo yes || echo NO)" >>"$results"
+  rm -f "$results.topic"
+  [ $code = 0 ] || failed+=("$topic")
+done
+
+echo
+{ echo "topic | case | dsft | peer | bound | ok"; cat "$results"; } | column -t -s '|' 2>/dev/null || cat "$results"
+[ ${#failed[@]} = 0 ] || stop "these topics do not agree with their peer: ${failed[*]}"
+echo "All topics agree."

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Loss and gradient norm of 20 updates of `dsft launch` against transformers' Trainer (with PEFT), fp32 on the CPU.
+
+Both start from the same weights (for LoRA: an adapter with random B made by PEFT, given to dsft by lora.adapter), see the same rows in the same order
+(no shuffling, no packing; mixed lengths, some tokens not supervised) and use the same schedule, clipping and accumulation.
+"""
+import random
+import tempfile
+from pathlib import Path
+
+import torch
+from comparison import IGNORED, STARTER_MODEL, Comparisons, random_configs, random_row, read_rows, run_dsft, save_random_model, write_rows
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+NUM_STEPS = 20
+BATCH, ACCUMULATION = 2, 2
+LOSS_BOUND, NORM_BOUND = 1e-4, 1e-3  # relative
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class RecordingTrainer(Trainer):
+    """A Trainer that keeps each update's unrounded loss and takes the rows in their order."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.micro_losses = []
+
+    def _get_train_sampler(self, *_, **__):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        self.micro_losses.append(loss.item())
+        return loss
+
+
+def collate(rows):
+    length = max(len(row["token_ids"]) for row in rows)
+
+    def padded(values, filler):
+        return torch.tensor([value + [filler] * (length - len(value)) for value in values])
+
+    ids = [row["token_ids"] for row in rows]
+    return {"input_ids": padded(ids, 2), "labels": padded([row["labels"] for row in rows], IGNORED),
+            "attention_mask": padded([[1] * len(row) for row in ids], 0)}
+
+
+def train_peer(model, rows, learning_rate, folder):
+    arguments = TrainingArguments(
+        output_dir=str(folder), max_steps=NUM_STEPS, per_device_train_batch_size=BATCH, gradient_accumulation_steps=ACCUMULATION,
+        learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=2, logging_steps=1, save_strategy="no", report_to=[], use_cpu=True,
+        remove_unused_columns=False, optim="adamw_torch", weight_decay=0.0, max_grad_norm=1.0, dataloader_num_workers=0, disable_tqdm=True)
+    trainer = RecordingTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
+    trainer.train()
+    losses = [sum(trainer.micro_losses[begin:begin + ACCUMULATION]) for begin in range(0, len(trainer.micro_losses), ACCUMULATION)]
+    norms = [float(entry["grad_norm"]) for entry in trainer.state.log_history if "grad_norm" in entry]
+    return losses, norms
+
+
+def train_dsft(model_path, rows_path, learning_rate, folder, lora):
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(f"""recipe: sft
+output_dir: {folder / "dsft"}
+device: cpu
+model: {{path: {model_path}, dtype: fp32}}
+{lora}
+data: {{train: [{rows_path}], max_length: 512, packing: false, shuffle: false}}
+training: {{max_steps: {NUM_STEPS}, per_device_train_batch_size: {BATCH}, gradient_accumulation_steps: {ACCUMULATION}, learning_rate: {learning_rate},
+  lr_scheduler_type: cosine, warmup_steps: 2, weight_decay: 0, max_grad_norm: 1.0, logging_steps: 1, save_strategy: "no", report_to: [none]}}
+""")
+    run_dsft("launch", recipe)
+    logs = [entry for entry in read_rows(folder / "dsft" / "metrics.jsonl") if "grad_norm" in entry]
+    return [entry["loss"] for entry in logs], [entry["grad_norm"] for entry in logs]
+
+
+def start_adapter(model, folder):
+    """An adapter whose B is not zero, so that A has gradients from the first step; the PEFT model of it in training mode."""
+    torch.manual_seed(5)
+    peft_model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=TARGETS, task_type="CAUSAL_LM"))
+    for name, parameter in peft_model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    peft_model.save_pretrained(folder)
+    return peft_model
+
+
+def largest_relative(ours, theirs):
+    return max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
+
+
+def compare(comparisons, case, model, model_path, use_lora, folder):
+    folder.mkdir()
+    rng = random.Random(11)
+    rows = [random_row(rng, rng.randrange(12, 64), num_ignored=rng.choice([0, 5, 9])) for _ in range(NUM_STEPS * BATCH * ACCUMULATION)]
+    write_rows(folder / "rows.jsonl", rows)
+    learning_rate = 2e-4 if use_lora else 1e-5
+    lora = ""
+    if use_lora:
+        start_adapter(model, folder / "adapter")
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32), folder / "adapter", is_trainable=True)
+        lora = f"lora: {{r: 8, lora_alpha: 16, target_modules: [{', '.join(TARGETS)}], adapter: {folder / 'adapter'}, task_type: CAUSAL_LM}}"
+    peer_losses, peer_norms = train_peer(model, rows, learning_rate, folder / "peer")
+    losses, norms = train_dsft(model_path, folder / "rows.jsonl", learning_rate, folder, lora)
+    comparisons.add_error(f"{case}: loss, relative", largest_relative(losses, peer_losses), LOSS_BOUND)
+    comparisons.add_error(f"{case}: gradient norm, relative", largest_relative(norms, peer_norms), NORM_BOUND)
+
+
+def main():
+    comparisons = Comparisons("training, 20 updates")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for index, (family, config) in enumerate(random_configs().items()):
+            model_path = folder / f"model-{index}"
+            for use_lora in (True, False):
+                model = save_random_model(config, model_path)
+                compare(comparisons, f"{family}, {'LoRA' if use_lora else 'full'}", model, model_path, use_lora, folder / f"{index}-{use_lora}")
+        starter = AutoModelForCausalLM.from_pretrained(STARTER_MODEL, dtype=torch.float32)
+        compare(comparisons, "SmolLM2-135M-Instruct, LoRA", starter, STARTER_MODEL, True, folder / "starter")
+    comparisons.finish()
+
+
+if __name__ == "__main__":
+    main()
