@@ -69,7 +69,10 @@ Bpe::MergeFault Bpe::add_merge(std::string_view left, std::string_view right) {
   if (!right_id) return MergeFault::kRightUnknown;
   std::string joined(left);
   joined += right;
-  const auto result = vocabulary_.find(joined);
+  // trained vocabularies number the results in the order of the merges
+  const int32_t guess = results_.empty() ? -1 : results_.back() + 1;
+  const bool is_next = vocabulary_.has_id(guess) && vocabulary_.token(guess) == joined;
+  const auto result = is_next ? std::optional(guess) : vocabulary_.find(joined);
   if (!result) return MergeFault::kResultUnknown;
   if (4 * (results_.size() + 1) > 3 * merges_.size()) grow_merges(std::bit_ceil(2 * results_.size() + 16));
   const uint64_t pair = pair_of(*left_id, *right_id);

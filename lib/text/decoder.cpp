@@ -3,6 +3,7 @@
 #include <charconv>
 #include <memory>
 
+#include "io/utf8.h"
 #include "text/byte_alphabet.h"
 #include "text/json_fields.h"
 #include "text/regex.h"
@@ -39,7 +40,7 @@ void decode_byte_fallback(Tokens& tokens) {
   std::string run;
   auto flush = [&] {
     if (run.empty()) return;
-    if (find_invalid_utf8(run) == std::string::npos) {
+    if (io::find_invalid_utf8(run) == std::string::npos) {
       out.push_back(run);
     } else {
       out.insert(out.end(), run.size(), "\xEF\xBF\xBD");

@@ -1,14 +1,14 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 #include <mutex>
 
 #include "base/error.h"
+#include "io/file.h"
+#include "io/utf8.h"
 #include "text/tokenizer_config.h"
 #include "text/tokenizer_json.h"
-#include "text/utf8.h"
 
 namespace dsft::text {
 namespace {
@@ -41,6 +41,8 @@ class WorkspacePool {
   std::vector<std::unique_ptr<Workspace>> free_;
 };
 
+constexpr uint64_t kMaxFileBytes = 256 << 20;
+
 void append(Encoding& out, int32_t id, ByteRange source) {
   out.ids.push_back(id);
   out.begins.push_back(static_cast<uint32_t>(source.begin));
@@ -49,18 +51,6 @@ void append(Encoding& out, int32_t id, ByteRange source) {
 
 void append_all(Encoding& out, const std::vector<int32_t>& ids, size_t position) {
   for (int32_t id : ids) append(out, id, {position, position});
-}
-
-std::string read_file(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary | std::ios::ate);
-  if (!in)
-    fail(ErrorKind::kCheckpoint, file.string(),
-         " cannot be read; a model directory needs a tokenizer.json (Hugging Face fast tokenizer)");
-  std::string text(static_cast<size_t>(std::max<std::streamoff>(in.tellg(), 0)), '\0');
-  in.seekg(0);
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!in) fail(ErrorKind::kCheckpoint, file.string(), " cannot be read to its end");
-  return text;
 }
 
 }  // namespace
@@ -137,7 +127,11 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::load(const std::filesystem::path& directory) {
   const auto file = directory / "tokenizer.json";
-  Tokenizer tokenizer = parse(read_file(file), file.string());
+  if (!std::filesystem::exists(file)) {
+    fail(ErrorKind::kCheckpoint, file.string(),
+         " does not exist; a model directory needs the tokenizer.json of a Hugging Face fast tokenizer");
+  }
+  Tokenizer tokenizer = parse(io::read_text_file(file, kMaxFileBytes), file.string());
   tokenizer.state_->roles = read_token_roles(directory);
   return tokenizer;
 }
@@ -152,7 +146,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
 
 Encoding Tokenizer::encode_with_offsets(std::string_view text, bool add_special_tokens,
                                         std::span<const ByteRange> plain_ranges) const {
-  if (const size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {
+  if (const size_t bad = io::find_invalid_utf8(text); bad != std::string_view::npos) {
     fail(ErrorKind::kData, "a text is no valid UTF-8 at byte ", bad, " of ", text.size(),
          "; convert the data to UTF-8");
   }

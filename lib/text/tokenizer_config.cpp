@@ -1,8 +1,6 @@
 #include "text/tokenizer_config.h"
 
-#include <fstream>
-#include <sstream>
-
+#include "io/json.h"
 #include "text/json_fields.h"
 
 namespace dsft::text {
@@ -15,12 +13,9 @@ void read_role(const JsonFields& fields, const char* name, std::string& role) {
 }
 
 void read_roles(const std::filesystem::path& file, TokenRoles& roles) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) return;
-  std::stringstream text;
-  text << in.rdbuf();
-  const auto json = nlohmann::json::parse(text.str(), nullptr, false);
-  const JsonFields fields(json, file.string() + (json.is_discarded() ? " (no valid JSON)" : ""));
+  if (!std::filesystem::exists(file)) return;
+  const auto json = io::read_json_file(file);
+  const JsonFields fields(json, file.string());
   read_role(fields, "bos_token", roles.bos);
   read_role(fields, "eos_token", roles.eos);
   read_role(fields, "pad_token", roles.pad);

@@ -5,9 +5,10 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "io/json.h"
+#include "io/utf8.h"
 #include "text/json_cursor.h"
 #include "text/json_fields.h"
-#include "text/utf8.h"
 
 namespace dsft::text {
 namespace {
@@ -15,13 +16,15 @@ namespace {
 /// Where the values of an object start in the file, by key.
 using MemberPositions = std::map<std::string, size_t, std::less<>>;
 
-MemberPositions find_members(JsonCursor& cursor) {
+/// The members of the object at the cursor; `on_value(key)` must consume each value.
+template <typename Function>
+MemberPositions find_members(JsonCursor& cursor, Function on_value) {
   MemberPositions positions;
   cursor.for_each_member([&](std::string_view key) {
     cursor.peek();
     if (!positions.emplace(key, cursor.position()).second)
       cursor.fail_here(concat("the field \"", key, "\" appears twice"));
-    cursor.skip_value();
+    on_value(key);
   });
   return positions;
 }
@@ -32,9 +35,7 @@ nlohmann::json parse_member(std::string_view json, const std::string& name, cons
   const auto found = members.find(key);
   if (found == members.end()) return nullptr;
   JsonCursor cursor(json, name, found->second);
-  auto value = nlohmann::json::parse(cursor.skip_value(), nullptr, false);
-  if (value.is_discarded()) cursor.fail_here(concat("the value of \"", key, "\" is no valid JSON"));
-  return value;
+  return io::parse_json(cursor.skip_value(), concat(name, ": ", key));
 }
 
 JsonCursor cursor_at(std::string_view json, const std::string& name, const MemberPositions& members, const char* key) {
@@ -104,10 +105,7 @@ void refuse_if_set(const JsonFields& fields, const char* name) {
   }
 }
 
-Bpe read_model(std::string_view json, const std::string& name, const MemberPositions& top, BpeAlphabet alphabet) {
-  if (!top.contains("model")) fail(ErrorKind::kCheckpoint, name, ": the field \"model\" is missing");
-  JsonCursor cursor = cursor_at(json, name, top, "model");
-  const MemberPositions members = find_members(cursor);
+Bpe read_model(std::string_view json, const std::string& name, const MemberPositions& members, BpeAlphabet alphabet) {
   nlohmann::json small = nlohmann::json::object();
   for (const auto& [key, position] : members) {
     if (key != "vocab" && key != "merges") small[key] = parse_member(json, name, members, key.c_str());
@@ -183,19 +181,25 @@ std::vector<AddedToken> read_added_tokens(const nlohmann::json& list, const Voca
 }  // namespace
 
 TokenizerParts read_tokenizer_json(std::string_view json, const std::string& name) {
-  if (const size_t bad = find_invalid_utf8(json); bad != std::string_view::npos) {
+  if (const size_t bad = io::find_invalid_utf8(json); bad != std::string_view::npos) {
     fail(ErrorKind::kCheckpoint, name, ": byte ", bad,
          " is no valid UTF-8; the file is damaged or not a Hugging Face tokenizer.json");
   }
   JsonCursor cursor(json, name);
-  const MemberPositions top = find_members(cursor);
+  MemberPositions model_members;
+  const MemberPositions top = find_members(cursor, [&](std::string_view key) {
+    if (key != "model") return static_cast<void>(cursor.skip_value());
+    model_members = find_members(cursor, [&](std::string_view) { cursor.skip_value(); });
+  });
   cursor.expect_end();
+  if (!top.contains("model")) fail(ErrorKind::kCheckpoint, name, ": the field \"model\" is missing");
   auto member = [&](const char* key) { return parse_member(json, name, top, key); };
   PreTokenizer pre_tokenizer = build_pre_tokenizer(member("pre_tokenizer"), name + ": pre_tokenizer");
   Normalizer normalizer = build_normalizer(member("normalizer"), name + ": normalizer");
   PostProcessor post_processor = build_post_processor(member("post_processor"), name + ": post_processor");
   Decoder decoder = build_decoder(member("decoder"), name + ": decoder");
-  Bpe model = read_model(json, name, top, pre_tokenizer.is_byte_level ? BpeAlphabet::kBytes : BpeAlphabet::kCharacters);
+  Bpe model = read_model(json, name, model_members,
+                         pre_tokenizer.is_byte_level ? BpeAlphabet::kBytes : BpeAlphabet::kCharacters);
   std::vector<AddedToken> added =
       read_added_tokens(member("added_tokens"), model.vocabulary(), name + ": added_tokens");
   for (const AddedToken& token : added) {

@@ -1,7 +1,5 @@
 #include "text/utf8.h"
 
-#include <cstring>
-
 namespace dsft::text {
 namespace {
 
@@ -27,28 +25,7 @@ Part scan_character(std::string_view text) {
   return {size, true};
 }
 
-size_t skip_ascii(std::string_view text, size_t i) {
-  while (i + 8 <= text.size()) {
-    uint64_t word;
-    std::memcpy(&word, text.data() + i, 8);
-    if (word & 0x8080808080808080ULL) break;
-    i += 8;
-  }
-  while (i < text.size() && static_cast<unsigned char>(text[i]) < 0x80) ++i;
-  return i;
-}
-
 }  // namespace
-
-size_t find_invalid_utf8(std::string_view text) {
-  for (size_t i = skip_ascii(text, 0); i < text.size();) {
-    Part part = scan_character(text.substr(i));
-    if (!part.is_valid) return i;
-    i += part.size;
-    if (i < text.size() && static_cast<unsigned char>(text[i]) < 0x80) i = skip_ascii(text, i);
-  }
-  return std::string_view::npos;
-}
 
 void append_utf8(std::string& out, uint32_t c) {
   auto put = [&](uint32_t byte) { out.push_back(static_cast<char>(byte)); };

@@ -32,9 +32,6 @@ inline size_t last_character(std::string_view text) {
   return i;
 }
 
-/// Position of the first byte that is no valid UTF-8, or npos.
-size_t find_invalid_utf8(std::string_view text);
-
 /// Appends one code point (below 0x110000, no surrogate).
 void append_utf8(std::string& out, uint32_t code_point);
 

@@ -37,7 +37,11 @@ class Vocabulary {
   struct Entry {
     uint32_t offset = 0;
     uint32_t size = kAbsent;
+  };
+  /// The hash stands here too, so that most lookups touch the strings only once.
+  struct Slot {
     uint32_t hash = 0;
+    int32_t id = -1;
   };
 
   size_t find_slot(std::string_view token, uint32_t hash) const;
@@ -45,7 +49,7 @@ class Vocabulary {
 
   std::string bytes_;
   std::vector<Entry> entries_;  // by id
-  std::vector<int32_t> slots_;  // open addressing: an id or -1
+  std::vector<Slot> slots_;     // open addressing; id -1: free
   size_t count_ = 0;
 };
 

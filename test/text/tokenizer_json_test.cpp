@@ -71,7 +71,7 @@ TEST_CASE("a broken tokenizer.json is a checkpoint fault that says what is wrong
              ContainsSubstring("whole number"));
   CHECK_THAT(fault_of(R"({"model": {"merges": []}})"), ContainsSubstring("\"vocab\" is missing"));
   CHECK_THAT(fault_of(R"({"model": {"vocab": {"a": 0}}})"), ContainsSubstring("\"merges\" is missing"));
-  CHECK_THAT(fault_of("{\"model\": " + std::string(200, '[') + "}"), ContainsSubstring("nested too deeply"));
+  CHECK_THAT(fault_of("{\"version\": " + std::string(200, '[') + "}"), ContainsSubstring("nested too deeply"));
   CHECK_THAT(fault_with("/model/vocab/a", -1), ContainsSubstring("id -1"));
   CHECK_THAT(fault_with("/model/vocab/a", 4000000000), ContainsSubstring("id 4000000000"));
   CHECK_THAT(fault_with("/model/vocab/a", 1), ContainsSubstring("same id 1"));
@@ -176,7 +176,7 @@ TEST_CASE("roles come from tokenizer_config.json, then from special_tokens_map.j
   write("tokenizer_config.json", "{\"bos_token\": 3}");
   CHECK_THROWS_WITH(Tokenizer::load(directory), ContainsSubstring("bos_token"));
   write("tokenizer_config.json", "{oops");
-  CHECK_THROWS_WITH(Tokenizer::load(directory), ContainsSubstring("no valid JSON"));
+  CHECK_THROWS_WITH(Tokenizer::load(directory), ContainsSubstring("tokenizer_config.json:1"));
   std::filesystem::remove_all(directory);
   CHECK_THROWS_WITH(Tokenizer::load(directory), ContainsSubstring("tokenizer.json"));
 }
