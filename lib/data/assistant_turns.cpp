@@ -25,63 +25,49 @@ std::vector<size_t> token_ends(const text::Tokenizer& tokenizer, const std::stri
   return {encoding.ends.begin(), encoding.ends.end()};
 }
 
-/// Where a message's own characters lie, and the nearest characters of other messages around them.
+/// Where a message's turn lies in the text.
 struct Extent {
-  size_t begin = 0;         ///< first own byte
-  size_t end = 0;           ///< one past the last own byte
-  size_t previous_end = 0;  ///< end of the last byte of another message before them, or 0
-  size_t next_begin = 0;    ///< first byte of another message after them, or the text's end
+  size_t begin = 0;       ///< first byte that was written in its turn
+  size_t end = 0;         ///< one past the last
+  size_t text_begin = 0;  ///< first byte that was copied from the row; `end` where there is none
+  size_t text_end = 0;    ///< one past the last; 0 where there is none
+  size_t next_text = 0;   ///< first byte behind the turn that was copied from the row, or the text's end
 };
 
+bool belongs_to(const text::RenderedChat::Span& span, int32_t index) {
+  return span.turn == index || (span.turn == text::RenderedChat::kNoMessage && span.message == index);
+}
+
 std::optional<Extent> find_extent(const text::RenderedChat& chat, int32_t index) {
-  Extent extent;
-  bool is_found = false;
-  extent.next_begin = chat.text.size();
+  std::optional<Extent> extent;
   for (const auto& span : chat.spans) {
-    if (span.message != index || span.begin == span.end) continue;
-    if (!is_found) extent.begin = span.begin;
-    is_found = true;
-    extent.end = span.end;
+    if (!belongs_to(span, index) || span.begin == span.end) continue;
+    if (!extent) extent = Extent{.begin = span.begin, .text_begin = std::string::npos};
+    extent->end = span.end;
+    if (!span.is_user_text) continue;
+    extent->text_begin = std::min(extent->text_begin, span.begin);
+    extent->text_end = span.end;
   }
-  if (!is_found) return std::nullopt;
+  if (!extent) return std::nullopt;
+  extent->text_begin = std::min(extent->text_begin, extent->end);
+  extent->next_text = chat.text.size();
   for (const auto& span : chat.spans) {
-    if (span.message == index || span.message == text::RenderedChat::kNoMessage) continue;
-    if (span.end <= extent.begin) extent.previous_end = span.end;
-    if (span.begin >= extent.end) {
-      extent.next_begin = span.begin;
+    if (span.begin >= extent->end && span.is_user_text) {
+      extent->next_text = span.begin;
       break;
     }
   }
   return extent;
 }
 
-/// The extent of a message without a character of its own (empty content, a role that the template spells itself): the
-/// gap between its neighbours.
-Extent find_gap(const text::RenderedChat& chat, int32_t index) {
-  Extent gap;
-  for (const auto& span : chat.spans) {
-    if (span.message == index - 1) gap.previous_end = span.end;
-  }
-  gap.next_begin = chat.text.size();
-  for (const auto& span : chat.spans) {
-    if (span.message == index + 1 && span.begin >= gap.previous_end) {
-      gap.next_begin = span.begin;
-      break;
-    }
-  }
-  gap.begin = gap.end = gap.next_begin;
-  return gap;
-}
-
-/// End of the generation prompt (or of its longest beginning that ends with a token) that begins in
-/// [extent.previous_end, extent.begin].
-std::optional<size_t> find_header_end(const TokenisedChat& tokenised, const Extent& extent) {
+/// End of the generation prompt, or of its longest beginning that ends with a token, that begins in [from, to).
+std::optional<size_t> find_header_end(const TokenisedChat& tokenised, size_t from, size_t to) {
   const std::string_view text = tokenised.chat.text;
+  const GenerationPrompt& prompt = tokenised.generation_prompt;
   size_t longest = 0;
   size_t header_end = 0;
-  for (size_t start = extent.previous_end; start <= extent.begin; ++start) {
-    const size_t length = round_down(tokenised.generation_prompt.token_ends,
-                                     common_prefix(text.substr(start), tokenised.generation_prompt.text));
+  for (size_t start = from; start < to; ++start) {
+    const size_t length = round_down(prompt.token_ends, common_prefix(text.substr(start), prompt.text));
     if (length > longest) {
       longest = length;
       header_end = start + length;
@@ -90,40 +76,48 @@ std::optional<size_t> find_header_end(const TokenisedChat& tokenised, const Exte
   return longest > 0 ? std::optional(header_end) : std::nullopt;
 }
 
-/// Where the turn begins in a template that has no generation prompt: at the message's first character, with the blanks
-/// that the template sets before it.
-size_t begin_without_header(const TokenisedChat& tokenised, const Extent& extent) {
-  size_t begin = extent.begin;
-  while (begin > extent.previous_end &&
-         (tokenised.chat.text[begin - 1] == ' ' || tokenised.chat.text[begin - 1] == '\n'))
-    --begin;
-  return begin;
+/// Where the model begins to speak: behind the header in the turn, or one that the template wrote at the end of the
+/// turn before, or at the turn's begin.
+size_t find_begin(const TokenisedChat& tokenised, const Extent& extent) {
+  if (const auto inside = find_header_end(tokenised, extent.begin, extent.text_begin)) return *inside;
+  const size_t reach = std::min(extent.begin, tokenised.generation_prompt.text.size());
+  const auto before = find_header_end(tokenised, extent.begin - reach, extent.begin);
+  return before ? std::max(*before, extent.begin) : extent.begin;
 }
 
-std::optional<size_t> find_stop_end(const TokenisedChat& tokenised, size_t from, size_t to) {
-  const text::Encoding& encoding = tokenised.encoding;
-  std::optional<size_t> first_special;
+/// End of the first token in [from, to) for which `is_wanted` holds.
+template <typename IsWanted>
+std::optional<size_t> find_token_end(const text::Encoding& encoding, size_t from, size_t to, IsWanted is_wanted) {
   const auto first = std::lower_bound(encoding.begins.begin(), encoding.begins.end(), from) - encoding.begins.begin();
   for (size_t i = static_cast<size_t>(first); i < encoding.ids.size() && encoding.begins[i] < to; ++i) {
-    const int32_t id = encoding.ids[i];
-    if (std::find(tokenised.stop_ids.begin(), tokenised.stop_ids.end(), id) != tokenised.stop_ids.end())
-      return encoding.ends[i];
-    if (!first_special && tokenised.tokenizer.is_special(id)) first_special = encoding.ends[i];
+    if (is_wanted(encoding.ids[i])) return encoding.ends[i];
   }
-  return first_special;
+  return std::nullopt;
 }
 
-/// What {% generation %} marks between the message's neighbours, from `begin` on.
-std::vector<text::ByteRange> generation_runs(const text::RenderedChat& chat, const Extent& extent, size_t begin) {
+/// A known stop token of the turn, else a special token of it, else a known stop token that the template writes behind
+/// it.
+std::optional<size_t> find_stop_end(const TokenisedChat& tokenised, const Extent& extent, size_t from) {
+  const auto is_stop = [&](int32_t id) {
+    return std::find(tokenised.stop_ids.begin(), tokenised.stop_ids.end(), id) != tokenised.stop_ids.end();
+  };
+  const auto is_special = [&](int32_t id) { return tokenised.tokenizer.is_special(id); };
+  if (const auto stop = find_token_end(tokenised.encoding, from, extent.end, is_stop)) return stop;
+  if (const auto special = find_token_end(tokenised.encoding, from, extent.end, is_special)) return special;
+  return find_token_end(tokenised.encoding, std::max(from, extent.end), extent.next_text, is_stop);
+}
+
+/// The stretches of [begin, end) that `is_wanted` spans make up.
+template <typename IsWanted>
+std::vector<text::ByteRange> stretches(const text::RenderedChat& chat, size_t begin, size_t end, IsWanted is_wanted) {
   std::vector<text::ByteRange> runs;
   for (const auto& span : chat.spans) {
-    if (!span.is_generation || span.end <= begin || span.begin >= extent.next_begin || span.begin < extent.previous_end)
-      continue;
-    const size_t from = std::max(span.begin, begin);
-    if (!runs.empty() && runs.back().end == from) {
-      runs.back().end = span.end;
+    const text::ByteRange part{std::max(span.begin, begin), std::min(span.end, end)};
+    if (part.begin >= part.end || !is_wanted(span)) continue;
+    if (!runs.empty() && runs.back().end == part.begin) {
+      runs.back().end = part.end;
     } else {
-      runs.push_back({from, span.end});
+      runs.push_back(part);
     }
   }
   return runs;
@@ -152,20 +146,26 @@ GenerationPrompt find_generation_prompt(const text::ChatTemplate& chat_template,
 }
 
 std::optional<AssistantTurn> find_assistant_turn(const TokenisedChat& tokenised, int32_t index) {
-  const auto own = find_extent(tokenised.chat, index);
-  const Extent extent = own ? *own : find_gap(tokenised.chat, index);
-  const auto header_end = find_header_end(tokenised, extent);
-  if (!own && !header_end) return std::nullopt;
+  const auto extent = find_extent(tokenised.chat, index);
+  if (!extent) return std::nullopt;
   AssistantTurn turn;
-  turn.begin = header_end ? *header_end : begin_without_header(tokenised, extent);
-  turn.stop_end = find_stop_end(tokenised, own ? std::max(own->end, turn.begin) : turn.begin, extent.next_begin);
-  if (!tokenised.chat.has_generation_tag) {
-    if (turn.stop_end) turn.runs.push_back({turn.begin, *turn.stop_end});
-    return turn;
-  }
-  turn.runs = generation_runs(tokenised.chat, extent, turn.begin);
-  if (!turn.runs.empty() && turn.stop_end && *turn.stop_end > turn.runs.back().end)
+  turn.begin = find_begin(tokenised, *extent);
+  turn.stop_end = find_stop_end(tokenised, *extent, std::max(extent->text_end, turn.begin));
+  const bool has_tag = tokenised.chat.has_generation_tag;
+  const auto is_spoken = [&](const text::RenderedChat::Span& span) {
+    const bool is_of_another =
+        span.is_user_text && span.message != index && span.message != text::RenderedChat::kNoMessage;
+    return has_tag ? span.is_generation
+                   : !is_of_another;  // a tool's result inside the turn is nothing that the model says
+  };
+  turn.runs = stretches(tokenised.chat, turn.begin, std::max(extent->end, turn.stop_end.value_or(0)), is_spoken);
+  if (!turn.stop_end || turn.runs.empty()) return turn;
+  if (!has_tag) {
+    while (!turn.runs.empty() && turn.runs.back().begin >= *turn.stop_end) turn.runs.pop_back();
+    if (!turn.runs.empty()) turn.runs.back().end = std::min(turn.runs.back().end, *turn.stop_end);
+  } else if (*turn.stop_end > turn.runs.back().end) {
     turn.runs.push_back({turn.runs.back().end, *turn.stop_end});
+  }
   return turn;
 }
 

@@ -38,10 +38,11 @@ struct AssistantTurn {
       runs;  ///< what is supervised: [begin, stop_end), or what {% generation %} marks, up to the stop token at least
 };
 
-/// Finds the turn of message `index` on the untouched template by the origin of each character (no prefix is rendered
-/// again, so templates that are not prefix-preserving work as well): the turn begins where the text departs from the
-/// generation prompt, and ends with the first stop token after the message's last own character; where no known stop
-/// token follows, with the first special token. nullopt where the template wrote nothing of it.
+/// Finds the turn of message `index` on the untouched template by what the template wrote while it rendered that
+/// message (no prefix is rendered again, so templates that are not prefix-preserving work as well): the model speaks
+/// from where the text departs from the generation prompt up to the first known stop token behind the last word of the
+/// row in that turn; where the turn has none, up to its first special token. nullopt where the template wrote nothing
+/// for it.
 std::optional<AssistantTurn> find_assistant_turn(const TokenisedChat& tokenised, int32_t index);
 
 }  // namespace dsft::data

@@ -132,6 +132,5 @@ TEST_CASE("the plan of a million rows takes about a second", "[data]") {
   const Stopwatch watch;
   const auto items = plan_epoch(store, {}, 0);
   CHECK(items.size() > 100'000);
-  CHECK(watch.seconds() < 5.0);  // 0.5 s on an idle core; the bound is for a busy machine
-  WARN("planned in " << watch.seconds() << " s");
+  CHECK(watch.seconds() < 5.0);  // under a second on an idle core; the bound is for a busy machine
 }
