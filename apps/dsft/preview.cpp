@@ -1,0 +1,89 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "data/dataset.h"
+#include "dsft/command.h"
+#include "dsft/preview_rows.h"
+#include "io/file.h"
+#include "options/recipe_arguments.h"
+#include "recipe_config/recipe_config.h"
+#include "spec/model_spec.h"
+
+namespace dsft::apps {
+namespace {
+
+struct PreviewOptions {
+  RecipeArguments recipe;
+  int64_t num_rows = 3;
+  std::string html_file;
+  bool is_json = false;
+};
+
+std::vector<PreviewRow> read_rows(const data::Dataset& dataset, int64_t num_rows, const text::Tokenizer& tokenizer) {
+  std::vector<PreviewRow> rows;
+  for (int64_t row = 0; row < std::min(num_rows, dataset.size()); ++row) {
+    PreviewRow preview{dataset.describe_row(row), dataset.read(row), {}};
+    preview.pieces = make_pieces(preview.example, tokenizer);
+    rows.push_back(std::move(preview));
+  }
+  return rows;
+}
+
+nlohmann::ordered_json to_json(const std::vector<PreviewRow>& rows, const text::Tokenizer& tokenizer) {
+  auto list = nlohmann::ordered_json::array();
+  for (const PreviewRow& row : rows) {
+    list.push_back({{"token_ids", row.example.ids},
+                    {"labels", row.example.labels},
+                    {"text", tokenizer.decode(row.example.ids, /*skip_special_tokens=*/false)}});
+  }
+  return list;
+}
+
+std::vector<std::string> summarise(const data::PreparedData& data) {
+  std::vector<std::string> lines{"data.train: " + data::describe(data.train_counts)};
+  if (data.eval_counts.read > 0) lines.push_back("data.eval: " + data::describe(data.eval_counts));
+  if (data.eval->size() > 0)
+    lines.push_back(concat(data.train->size(), " rows to train on, ", data.eval->size(), " to evaluate on"));
+  return lines;
+}
+
+int run_preview(const PreviewOptions& options) {
+  const Logger logger(0, options.is_json);
+  std::vector<std::string> warnings;
+  const auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
+  for (const std::string& warning : warnings) logger.warn(warning);
+  const auto model = spec::find_model(recipe.model.path, recipe.model.revision);
+  const auto data = data::prepare_data(recipe.data, {model, {}, static_cast<uint64_t>(recipe.seed)}, logger);
+  const auto tokenizer = text::Tokenizer::load(model);
+  const auto rows = read_rows(*data.train, options.num_rows, tokenizer);
+  if (!options.html_file.empty()) io::replace_text_file(options.html_file, to_html(rows, summarise(data)));
+  if (options.is_json) {
+    std::cout << to_json(rows, tokenizer).dump() << "\n";
+    return 0;
+  }
+  if (options.html_file.empty()) std::cout << to_terminal(rows, isatty(STDOUT_FILENO) == 1);
+  for (const std::string& line : summarise(data)) std::cout << line << "\n";
+  return 0;
+}
+
+}  // namespace
+
+void add_preview_command(CLI::App& app, CommandResult& result) {
+  auto options = std::make_shared<PreviewOptions>();
+  CLI::App* command = app.add_subcommand("preview", "Show what the model will see, the supervised tokens marked");
+  add_recipe_arguments(*command, options->recipe);
+  command->add_option("--rows", options->num_rows, "Rows to show, the first of data.train that are kept")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--html", options->html_file, "Write a self-contained HTML page to this file");
+  command->add_flag("--json", options->is_json, "One JSON array on stdout: rows of {token_ids, labels, text}");
+  command->footer("Example:\n  dsft preview recipe.yaml --rows 5");
+  command->callback([options, &result] { result.exit_code = run_preview(*options); });
+}
+
+}  // namespace dsft::apps

@@ -1,0 +1,128 @@
+#include "dsft/preview_rows.h"
+
+#include <cstdio>
+#include <span>
+
+#include "base/error.h"
+
+namespace dsft::apps {
+
+namespace {
+
+constexpr std::string_view kReplacement = "\uFFFD";
+constexpr size_t kMaxPieceTokens = 8;
+
+std::string escape_html(std::string_view text) {
+  std::string escaped;
+  for (char c : text) {
+    switch (c) {
+      case '&':
+        escaped += "&amp;";
+        break;
+      case '<':
+        escaped += "&lt;";
+        break;
+      case '>':
+        escaped += "&gt;";
+        break;
+      case '"':
+        escaped += "&quot;";
+        break;
+      case '\'':
+        escaped += "&#39;";
+        break;
+      case '\n':
+        escaped += "↵\n";
+        break;
+      default:
+        if (static_cast<unsigned char>(c) >= 0x20 || c == '\t') escaped += c;
+    }
+  }
+  return escaped;
+}
+
+/// What a terminal would obey is written as \xNN.
+std::string escape_terminal(std::string_view text) {
+  std::string escaped;
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) {
+      char code[8];
+      std::snprintf(code, sizeof code, "\\x%02x", static_cast<unsigned>(byte));
+      escaped += code;
+    } else {
+      escaped += c;
+    }
+  }
+  return escaped;
+}
+
+constexpr std::string_view kStyle =
+    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f6f6;padding:1em;border-radius:6px}"
+    "span{border-left:1px solid #ddd}.s{background:#c9f0d0}"
+    "@media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}pre{background:#262626}.s{background:#1f5c2e}"
+    "span{border-color:#444}}";
+
+}  // namespace
+
+std::vector<PreviewPiece> make_pieces(const data::Example& example, const text::Tokenizer& tokenizer) {
+  std::vector<PreviewPiece> pieces;
+  bool is_open = false;  // the last piece ends inside a character
+  for (size_t i = 0; i < example.ids.size(); ++i) {
+    const bool is_supervised = example.labels[i] != data::kIgnored;
+    if (!is_open || pieces.back().is_supervised != is_supervised) pieces.push_back({"", {}, is_supervised});
+    PreviewPiece& piece = pieces.back();
+    piece.ids.push_back(example.ids[i]);
+    piece.text = tokenizer.decode(piece.ids, /*skip_special_tokens=*/false);
+    is_open = piece.text.ends_with(kReplacement) && piece.ids.size() < kMaxPieceTokens;
+  }
+  return pieces;
+}
+
+std::string describe_share(const data::Example& example) {
+  const auto length = static_cast<double>(example.ids.size());
+  char share[32];
+  std::snprintf(share, sizeof share, "%.1f",
+                length > 0 ? 100.0 * static_cast<double>(example.num_supervised()) / length : 0.0);
+  return concat(example.num_supervised(), " of ", example.ids.size(), " tokens supervised (", share, " %)");
+}
+
+std::string to_html(const std::vector<PreviewRow>& rows, const std::vector<std::string>& summary) {
+  std::string page = concat(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>dsft preview</title><style>", kStyle,
+      "</style></head><body>\n<h1>What the model will see</h1>\n<p>Supervised tokens are <span "
+      "class=\"s\">marked</span>; hold the "
+      "pointer over a token for its id.</p>\n");
+  for (const std::string& line : summary) page += "<p>" + escape_html(line) + "</p>\n";
+  for (const PreviewRow& row : rows) {
+    page += "<h2>" + escape_html(row.origin) + "</h2>\n<p>" + describe_share(row.example) + "</p>\n<pre>";
+    for (const PreviewPiece& piece : row.pieces) {
+      std::string ids;
+      for (int32_t id : piece.ids) ids += (ids.empty() ? "" : " ") + std::to_string(id);
+      page += concat("<span", piece.is_supervised ? " class=\"s\"" : "", " title=\"", ids, "\">",
+                     escape_html(piece.text), "</span>");
+    }
+    page += "</pre>\n";
+  }
+  return page + "</body></html>\n";
+}
+
+std::string to_terminal(const std::vector<PreviewRow>& rows, bool has_colour) {
+  const std::string_view begin = has_colour ? "\x1b[32m" : "⟦";
+  const std::string_view end = has_colour ? "\x1b[0m" : "⟧";
+  std::string text;
+  for (const PreviewRow& row : rows) {
+    text += row.origin + ": " + describe_share(row.example) + "\n";
+    bool is_marked = false;
+    for (const PreviewPiece& piece : row.pieces) {
+      if (piece.is_supervised != is_marked) text += piece.is_supervised ? begin : end;
+      is_marked = piece.is_supervised;
+      text += escape_terminal(piece.text);
+    }
+    text += concat(is_marked ? end : "", "\n\n");
+  }
+  return text;
+}
+
+}  // namespace dsft::apps
