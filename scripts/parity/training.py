@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from comparison import IGNORED, STARTER_MODEL, Comparisons, random_configs, random_row, read_rows, run_dsft, save_random_model, write_rows
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
 NUM_STEPS = 20
 BATCH, ACCUMULATION = 2, 2
@@ -52,6 +52,7 @@ def train_peer(model, rows, learning_rate, folder):
         learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=2, logging_steps=1, save_strategy="no", report_to=[], use_cpu=True,
         remove_unused_columns=False, optim="adamw_torch", weight_decay=0.0, max_grad_norm=1.0, dataloader_num_workers=0, disable_tqdm=True)
     trainer = RecordingTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     losses = [sum(trainer.micro_losses[begin:begin + ACCUMULATION]) for begin in range(0, len(trainer.micro_losses), ACCUMULATION)]
     norms = [float(entry["grad_norm"]) for entry in trainer.state.log_history if "grad_norm" in entry]

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# How long dsft takes before it computes: --help, check --config-only and check, the median of 20 runs each, in milliseconds.
+set -euo pipefail
+# shellcheck source=scripts/steps.sh
+. "$(dirname "$0")/../scripts/steps.sh"
+
+dsft=build/bin/dsft
+recipe=recipes/sft/smollm2_135m_function_calling.yaml
+[ -x $dsft ] || stop "build/bin/dsft is not built; run scripts/build.sh"
+bash scripts/make_inputs.sh
+
+measure() { # BOUND_MS COMMAND...
+  python3 - "$@" <<'PYTHON'
+import statistics, subprocess, sys, time
+def run():
+    begin = time.perf_counter()
+    result = subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(sys.argv[2:])} ended with {result.returncode}: {result.stderr[-500:]}")
+    return 1000 * (time.perf_counter() - begin)
+run()
+print(f"| {' '.join(sys.argv[2:])} | {statistics.median(run() for _ in range(20)):.1f} | {sys.argv[1]} |")
+PYTHON
+}
+
+echo "| command | ms | bound |"
+echo "|---|---|---|"
+measure 20 $dsft --help
+measure 100 $dsft check --config-only $recipe
+measure "1000 + tokenising" $dsft check $recipe
