@@ -58,7 +58,7 @@ run_case() { # NAME
     memory) length=2048 batch=4 peer_batch=4 shape=full ;;
     *) stop "there is no case $1; cases: full-fp32 full-bf16 third-fp32 mixed-fp32 memory-fp32" ;;
   esac
-  python3 bench/make_rows.py $shape $length $((peer_batch * (steps + warmup))) >"$rows"
+  python3 bench/make_rows.py "$shape" "$length" $((peer_batch * (steps + warmup))) >"$rows"
   for ((round = 1; round <= rounds; ++round)); do
     echo "$1 dsft $(run_dsft "$rows" $batch "$dtype" $packing $length)" | tee -a "$work/results"
     echo "$1 peer $(run_peer "$rows" $peer_batch "$dtype")" | tee -a "$work/results"
