@@ -10,8 +10,9 @@ else
   step "Making the starter model models/SmolLM2-135M-Instruct (20 s)"
   "$(tool python3)" scripts/make_starter_model.py || stop "the starter model could not be made (above)"
 fi
-# The data set is a function of the script alone, so it is made anew where the script is newer.
-if [ data/function_calling/held_out.jsonl -nt scripts/make_function_calling_data.py ]; then
+# The data set is a function of these scripts alone, so it is made anew where one is newer.
+held_out=data/function_calling/held_out.jsonl
+if [ $held_out -nt scripts/make_function_calling_data.py ] && [ $held_out -nt scripts/function_calling_tools.py ]; then
   skipped "Data set data/function_calling"
 else
   step "Making the data set data/function_calling"
