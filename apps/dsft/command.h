@@ -1,11 +1,14 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
 
 namespace dsft::apps {
 
-/// What the command that ran gave.
+/// What a command gets and what it gave.
 struct CommandResult {
+  std::vector<std::string> arguments;  ///< the command line as typed, without the program's name
   int exit_code = 0;
 };
 

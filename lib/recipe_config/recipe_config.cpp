@@ -42,6 +42,7 @@ RecipeReading read_recipe_node(config::Node root, const std::string& name, std::
   validate(reading.config, state.written, state.faults, state.warnings);
   reading.faults.insert(reading.faults.end(), state.faults.begin(), state.faults.end());
   reading.warnings = std::move(state.warnings);
+  reading.written = std::move(state.written);
   config::sort_faults(reading.faults);
   config::sort_faults(reading.warnings);
   return reading;
@@ -51,6 +52,12 @@ RecipeReading unreadable(const std::string& name, const std::string& message) {
   RecipeReading reading;
   reading.faults.push_back({{name, 0, 0}, "", message});
   return reading;
+}
+
+config::Node to_node(RecipeConfig config) {
+  config::Fields fields;
+  describe_fields(fields, config);
+  return config::write_fields(fields);
 }
 
 bool ends_with_loss(std::string name) {
@@ -152,10 +159,11 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda) {
 }
 
 std::string to_yaml(const RecipeConfig& config) {
-  RecipeConfig copy = config;  // fields borrow a mutable config
-  config::Fields fields;
-  describe_fields(fields, copy);
-  return config::write_yaml(config::write_fields(fields));
+  return config::write_yaml(to_node(config));
+}
+
+std::string to_json(const RecipeConfig& config) {
+  return config::write_json(to_node(config));
 }
 
 }  // namespace dsft::recipe_config

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/fault.h"
+#include "config/section.h"
 #include "config/words.h"
 #include "data/data_config.h"
 #include "device/device_config.h"
@@ -48,6 +49,7 @@ struct RecipeReading {
   RecipeConfig config;
   std::vector<config::Fault> faults;    ///< sorted by position
   std::vector<config::Fault> warnings;  ///< accepted, but without effect
+  config::Written written;              ///< where each key stands
   bool is_ok() const { return faults.empty(); }
 };
 
@@ -73,5 +75,7 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda);
 
 /// Every value as YAML: resolved.yaml, which runs again as it stands.
 std::string to_yaml(const RecipeConfig& config);
+/// Every value as one JSON object.
+std::string to_json(const RecipeConfig& config);
 
 }  // namespace dsft::recipe_config
