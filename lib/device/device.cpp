@@ -1,0 +1,44 @@
+#include "device/device.h"
+
+#include <fstream>
+#include <string>
+
+#include "base/error.h"
+#include "device/cuda_device.h"
+
+namespace dsft::device {
+namespace {
+
+// VmHWM of /proc/self/status: the peak of the resident set, in KiB.
+int64_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
+  return 0;
+}
+
+}  // namespace
+
+bool has_cuda() { return cuda::device_count() > 0; }
+
+std::vector<std::string> gpu_names() {
+  std::vector<std::string> names;
+  for (int i = 0; i < cuda::device_count(); ++i) names.push_back(cuda::device_name(i));
+  return names;
+}
+
+at::Device choose_device(DeviceChoice choice, int local_rank) {
+  const int count = choice == DeviceChoice::kCpu ? 0 : cuda::device_count();
+  if (count == 0) {
+    if (choice == DeviceChoice::kCuda)
+      fail(ErrorKind::kDevice, "device: cuda, but ", cuda::is_built() ? "no usable GPU is visible (see `dsft env` and CUDA_VISIBLE_DEVICES)"
+                                                                      : "this dsft was built without CUDA (see `dsft env`); build it where LibTorch has CUDA and nvcc is installed, or use device: cpu");
+    return at::Device(at::kCPU);
+  }
+  if (local_rank >= count) fail(ErrorKind::kDevice, "rank ", local_rank, " of this host has no GPU: ", count, " are visible. Start at most ", count, " ranks per host.");
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
+}
+
+int64_t peak_memory_bytes(at::Device device) { return device.is_cuda() ? cuda::peak_allocated_bytes(device.index()) : peak_resident_bytes(); }
+
+}  // namespace dsft::device

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "device/device_config.h"
+
+namespace dsft::device {
+
+/// Whether this build can use CUDA and the machine has a usable GPU.
+bool has_cuda();
+
+/// Names of the visible GPUs; empty without CUDA.
+std::vector<std::string> gpu_names();
+
+/// The device of this process: for CUDA the GPU number `local_rank` of those visible. Throws kDevice where CUDA is asked for and there is none.
+at::Device choose_device(DeviceChoice choice, int local_rank);
+
+/// Largest memory so far, in bytes: what torch has allocated on a GPU, or this process's resident set on the CPU.
+int64_t peak_memory_bytes(at::Device device);
+
+}  // namespace dsft::device

@@ -1,0 +1,101 @@
+#include "recipe/build_model.h"
+
+#include "base/error.h"
+#include "checkpoint/load_weights.h"
+#include "lora/adapters.h"
+#include "spec/lora_targets.h"
+#include "spec/weight_check.h"
+
+namespace dsft::recipe {
+namespace {
+
+nn::LoraAdapter adapter_of(const lora::NamedLinear& item) { return *item.linear->adapter(); }
+
+}  // namespace
+
+at::ScalarType torch_dtype(std::optional<spec::ComputeDtype> dtype, at::Device device) {
+  switch (dtype.value_or(device.is_cpu() ? spec::ComputeDtype::kFp32 : spec::ComputeDtype::kBf16)) {
+    case spec::ComputeDtype::kBf16: return at::kBFloat16;
+    case spec::ComputeDtype::kFp16: return at::kHalf;
+    case spec::ComputeDtype::kFp32: return at::kFloat;
+  }
+  DSFT_CHECK(false, "dtype");
+}
+
+LoadedModel load_base_model(const std::string& path, const std::string& revision, at::ScalarType dtype, at::Device device) {
+  const std::filesystem::path directory = spec::find_model(path, revision);
+  const spec::ModelSpec model_spec = spec::read_model_spec(directory);
+  text::Tokenizer tokenizer = text::Tokenizer::load(directory);
+  const io::SafetensorsSet weights = io::SafetensorsSet::open(directory);
+  spec::require_weights(model_spec, weights, directory, tokenizer.num_ids());
+  auto model = model::build_causal_lm(model_spec, dtype, device);
+  checkpoint::load_weights(model_spec, weights, model::named_parameters_of(*model));
+  return {std::move(model), std::move(tokenizer), directory};
+}
+
+LoadedModel load_model(const std::string& path, const std::string& revision, const std::optional<std::string>& adapter, at::ScalarType dtype,
+                       at::Device device) {
+  LoadedModel loaded = load_base_model(path, revision, dtype, device);
+  if (adapter && !adapter->empty()) {
+    lora::LoraConfig config;
+    config.adapter = adapter;
+    attach_lora(*loaded.model, config, path, /*seed=*/0);
+  }
+  for (at::Tensor& parameter : loaded.model->parameters()) parameter.requires_grad_(false);
+  return loaded;
+}
+
+spec::AdapterSettings attach_lora(model::CausalLm& model, const lora::LoraConfig& config, const std::string& base_model, uint64_t seed) {
+  std::optional<checkpoint::Adapter> continued;
+  spec::AdapterSettings settings;
+  if (config.adapter) {
+    continued = checkpoint::load_adapter(*config.adapter, model.spec());
+    settings = continued->settings;
+  } else {
+    settings.lora = config;
+  }
+  settings.base_model_name_or_path = base_model;
+  const auto targets = spec::match_lora_targets(model.spec(), settings.lora);
+  const auto modules_to_save = spec::match_modules_to_save(model.spec(), settings.lora);
+  lora::attach(model, targets, modules_to_save, settings.lora, seed);
+  if (continued) fill_adapter(model, continued->weights);
+  return settings;
+}
+
+checkpoint::AdapterWeights collect_adapter(const model::CausalLm& model, const spec::AdapterSettings& settings) {
+  checkpoint::AdapterWeights weights;
+  for (const spec::LoraTarget& target : spec::match_lora_targets(model.spec(), settings.lora)) {
+    checkpoint::AdapterModule& module = weights.modules[target.module];
+    module.r = target.r;
+    module.lora_alpha = target.lora_alpha;
+    module.scale = target.scale;
+  }
+  for (const lora::NamedLinear& item : lora::adapted_modules(model)) {
+    checkpoint::AdapterModule& module = weights.modules.at(item.name);
+    module.a = adapter_of(item).a.detach();
+    module.b = adapter_of(item).b.detach();
+  }
+  for (const lora::TrainableTensor& trainable : lora::trainable_tensors(model)) {
+    if (trainable.is_adapter) continue;
+    bool is_saved_module = false;
+    for (const std::string& module : spec::match_modules_to_save(model.spec(), settings.lora))
+      is_saved_module = is_saved_module || trainable.name.starts_with(module + ".");
+    (is_saved_module ? weights.modules_to_save : weights.biases)[trainable.name] = trainable.tensor.detach();
+  }
+  return weights;
+}
+
+void fill_adapter(model::CausalLm& model, const checkpoint::AdapterWeights& weights) {
+  torch::NoGradGuard no_grad;
+  for (const lora::NamedLinear& item : lora::adapted_modules(model)) {
+    const checkpoint::AdapterModule& module = weights.modules.at(item.name);
+    item.linear->adapter()->a.copy_(module.a);
+    item.linear->adapter()->b.copy_(module.b);
+  }
+  for (auto& [name, parameter] : model::named_parameters_of(model)) {
+    for (const auto* group : {&weights.modules_to_save, &weights.biases})
+      if (const auto found = group->find(name); found != group->end()) parameter.copy_(found->second);
+  }
+}
+
+}  // namespace dsft::recipe

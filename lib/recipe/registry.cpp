@@ -1,0 +1,26 @@
+#include "recipe/registry.h"
+
+#include <array>
+
+#include "base/error.h"
+#include "recipe/sft.h"
+
+namespace dsft::recipe {
+namespace {
+
+struct Row {
+  recipe_config::RecipeKind kind;
+  train::Job (*build)(const recipe_config::RecipeConfig& config, train::RunContext& context);
+};
+
+constexpr std::array<Row, 1> kRecipes = {{{recipe_config::RecipeKind::kSft, build_sft_job}}};
+
+}  // namespace
+
+train::Job build_job(const recipe_config::RecipeConfig& config, train::RunContext& context) {
+  for (const Row& row : kRecipes)
+    if (row.kind == config.recipe) return row.build(config, context);
+  DSFT_CHECK(false, "a recipe without a row");
+}
+
+}  // namespace dsft::recipe

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "batch/batch.h"
+#include "loss/loss.h"
+#include "model/causal_lm.h"
+#include "nn/block_runner.h"
+#include "optim/schedule.h"
+#include "train/evaluation.h"
+#include "train/observer.h"
+#include "train/training_config.h"
+#include "zero/sharded_optimizer.h"
+
+namespace dsft::train {
+
+/// All that one run needs; a recipe fills it. The trainer knows no recipe, family, back end or loss by name.
+struct Job {
+  std::shared_ptr<model::CausalLm> model;
+  std::unique_ptr<StepSource> source;
+  std::unique_ptr<loss::Loss> loss;
+  std::unique_ptr<nn::BlockHooks> hooks;            ///< may be null
+  std::unique_ptr<zero::ShardedOptimizer> optimizer;
+  optim::Schedule schedule;
+  int64_t max_steps = 0;
+  std::vector<std::unique_ptr<Evaluation>> evaluations;
+  std::vector<std::unique_ptr<Observer>> observers;  ///< empty but on rank 0
+  /// Writes the trained weights and what belongs to them into an empty folder (rank 0 calls it).
+  std::function<void(const std::filesystem::path& directory)> save_weights;
+  /// Reads them back into the model (all ranks), for resuming and for the best model.
+  std::function<void(const std::filesystem::path& directory)> load_weights;
+};
+
+}  // namespace dsft::train

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace dsft::train {
+
+/// What one update was, as numbers on the host.
+struct StepReport {
+  int64_t step = 0;           ///< updates done, this one included
+  double epoch = 0;
+  double loss = 0;            ///< mean over all supervised tokens of the update, all ranks
+  double grad_norm = 0;       ///< before clipping
+  double learning_rate = 0;   ///< the one the update used
+  bool is_applied = true;     ///< false: skipped, the gradients were not finite
+  double loss_scale = 1;
+  int64_t num_tokens = 0;     ///< seen so far, all ranks
+  int64_t step_tokens = 0;    ///< of this update
+  double step_seconds = 0;
+  double peak_memory_gib = 0;
+  std::map<std::string, double> metrics;  ///< mean_token_accuracy and whatever else the loss reports
+};
+
+/// The course of a run, known before its first step.
+struct RunPlan {
+  int64_t max_steps = 0;
+  int64_t first_step = 0;     ///< updates done before (resume)
+  int64_t steps_per_epoch = 0;
+  int64_t logging_steps = 1;
+};
+
+/// Watches a run: progress, files, curves. Only rank 0 has observers; they never change training.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void on_start(const RunPlan& /*plan*/) {}
+  virtual void on_step(const StepReport& /*report*/) {}
+  virtual void on_evaluation(int64_t /*step*/, double /*epoch*/, const std::map<std::string, double>& /*metrics*/) {}
+  /// A line for the user; a progress line on a terminal makes room for it.
+  virtual void on_message(const std::string& /*line*/) {}
+  virtual void on_end() {}
+};
+
+}  // namespace dsft::train

@@ -1,0 +1,43 @@
+#include "train/stop_signal.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+
+#include "base/error.h"
+
+namespace dsft::train {
+namespace {
+
+constexpr std::array<int, 3> kSignals = {SIGTERM, SIGINT, SIGUSR1};
+
+volatile std::sig_atomic_t caught_signal = 0;  // a handler can reach nothing else
+bool is_installed = false;
+std::array<struct sigaction, kSignals.size()> previous_actions;
+
+void handle(int signal) {
+  if (signal == SIGINT && caught_signal == SIGINT) _exit(static_cast<int>(ErrorKind::kInterrupted));
+  caught_signal = signal;
+}
+
+}  // namespace
+
+StopSignal::StopSignal() {
+  DSFT_CHECK(!is_installed, "two StopSignals");
+  is_installed = true;
+  caught_signal = 0;
+  struct sigaction action = {};
+  action.sa_handler = handle;
+  action.sa_flags = SA_RESTART;
+  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &previous_actions[i]);
+}
+
+StopSignal::~StopSignal() {
+  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous_actions[i], nullptr);
+  is_installed = false;
+}
+
+int StopSignal::caught() const { return caught_signal; }
+
+}  // namespace dsft::train

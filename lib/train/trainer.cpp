@@ -1,0 +1,158 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/stopwatch.h"
+#include "checkpoint/save_model.h"
+#include "device/device.h"
+#include "io/file.h"
+#include "train/metrics_line.h"
+
+namespace dsft::train {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kMaxBadSteps = 5;
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+
+// An epoch ends with the update after which no item of it is left.
+bool is_whole(double epoch) { return std::abs(epoch - std::round(epoch)) < 1e-9; }
+
+}  // namespace
+
+Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
+    : job_(std::move(job)),
+      config_(config),
+      context_(context),
+      runner_(config.gradient_checkpointing == GradientCheckpointing::kTrue ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph, job_.hooks.get()) {}
+
+RunEnd Trainer::run() {
+  const StopSignal signal;
+  resume();
+  const RunPlan plan{job_.max_steps, state_.step, job_.source->steps_per_epoch(), config_.logging_steps};
+  for (auto& observer : job_.observers) observer->on_start(plan);
+  if (config_.eval_on_start && state_.step == 0) evaluate();
+  RunEnd end = RunEnd::kFinished;
+  while (state_.step < job_.max_steps) {
+    const auto micro_batches = job_.source->next_step();
+    if (!micro_batches) break;  // the same answer on every rank
+    const StepReport report = train_step(*micro_batches);
+    notify(report);
+    check_finite(report, *micro_batches);
+    const bool is_epoch_end = is_whole(report.epoch);
+    maybe_evaluate(is_epoch_end);
+    maybe_save(is_epoch_end);
+    if (stop_agreed(signal)) {
+      end = RunEnd::kStoppedBySignal;
+      break;
+    }
+    if (is_out_of_patience()) {
+      message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ", *config_.metric_for_best_model));
+      break;
+    }
+  }
+  if (end == RunEnd::kStoppedBySignal && config_.save_strategy != SaveStrategy::kNo) save_checkpoint();
+  finish();
+  return end;
+}
+
+StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
+  Stopwatch watch;
+  // One vector for all counts: denominators, then tokens.
+  std::vector<double> counts = job_.loss->counts(micro_batches);
+  const size_t num_denominators = counts.size();
+  double num_tokens = 0;
+  for (const Batch& batch : micro_batches) num_tokens += static_cast<double>(batch.num_tokens());
+  counts.push_back(num_tokens);
+  at::Tensor totals = torch::tensor(counts, at::kDouble);
+  context_.communicator.all_reduce(totals);
+  const auto total = [&](size_t index) { return totals[index].item<double>(); };
+  for (size_t i = 0; i < num_denominators; ++i)
+    if (total(i) == 0) fail(ErrorKind::kData, "step ", state_.step + 1, " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
+
+  const model::TrainingMode mode{context_.seed};
+  at::Tensor loss_sum = torch::zeros({}, at::kDouble);
+  std::map<std::string, at::Tensor> metric_sums;
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    const Batch batch = micro_batches[i].to(context_.device);
+    const at::Tensor hidden = job_.model->hidden_states(batch, runner_, &mode);
+    const loss::LossResult result = job_.loss->compute(*job_.model, hidden, batch, runner_);
+    at::Tensor objective;
+    for (const loss::Sum& term : result.terms) {
+      const at::Tensor part = term.value / total(term.denominator);
+      objective = objective.defined() ? objective + part : part;
+    }
+    for (const loss::Sum& metric : result.metrics) {
+      const at::Tensor part = (metric.value / total(metric.denominator)).to(at::kDouble);
+      at::Tensor& sum = metric_sums[metric.name];
+      sum = sum.defined() ? sum + part : part;
+    }
+    loss_sum = loss_sum + objective.detach().to(at::kCPU, at::kDouble);
+    job_.optimizer->backward(objective, i + 1 == micro_batches.size());
+  }
+  const zero::StepResult result =
+      job_.optimizer->clip_and_step([&](int64_t num_applied) { return optim::learning_rate(job_.schedule, num_applied); });
+
+  std::vector<at::Tensor> sums = {loss_sum};
+  for (const auto& [name, sum] : metric_sums) sums.push_back(sum.to(at::kCPU));
+  at::Tensor reduced = torch::stack(sums);
+  context_.communicator.all_reduce(reduced);
+
+  StepReport report;
+  report.step = ++state_.step;
+  report.epoch = job_.source->epoch_progress();
+  report.loss = reduced[0].item<double>();
+  size_t index = 1;
+  for (const auto& [name, sum] : metric_sums) report.metrics[name] = reduced[index++].item<double>();
+  report.grad_norm = result.grad_norm.item<double>();
+  report.learning_rate = result.learning_rate.item<double>();
+  report.is_applied = result.is_applied.item<bool>();
+  report.loss_scale = result.loss_scale;
+  report.step_tokens = static_cast<int64_t>(total(num_denominators));
+  report.num_tokens = state_.num_tokens += report.step_tokens;
+  report.peak_memory_gib = static_cast<double>(device::peak_memory_bytes(context_.device)) / kGib;
+  report.step_seconds = watch.seconds();
+  return report;
+}
+
+void Trainer::notify(const StepReport& report) {
+  if (report.step % config_.logging_steps == 0 || report.step == job_.max_steps) state_.log_history.push_back(format_metrics(report));
+  for (auto& observer : job_.observers) observer->on_step(report);
+}
+
+void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& micro_batches) {
+  const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
+  const bool is_bad = !std::isfinite(report.loss) || (!report.is_applied && (!scaler || scaler->is_at_minimum()));
+  state_.bad_steps = is_bad ? state_.bad_steps + 1 : 0;
+  if (is_bad) context_.logger.warn("step ", report.step, ": loss ", report.loss, ", gradient norm ", report.grad_norm, "; the update was ", report.is_applied ? "applied" : "skipped");
+  if (state_.bad_steps < kMaxBadSteps) return;
+  nlohmann::ordered_json diagnostics = {{"step", report.step}, {"epoch", report.epoch}, {"rank", context_.communicator.rank()}, {"loss_scale", report.loss_scale}};
+  diagnostics["samples"] = nlohmann::json::array();
+  for (const Batch& batch : micro_batches)
+    for (int64_t d = 0; d < batch.num_documents(); ++d) diagnostics["samples"].push_back(batch.samples[d].item<int64_t>());
+  diagnostics["parameters_not_finite"] = nlohmann::json::array();
+  for (const auto& [name, parameter] : model::named_parameters_of(*job_.model))
+    if (!parameter.isfinite().all().item<bool>()) diagnostics["parameters_not_finite"].push_back(name);
+  const fs::path path = context_.output_dir / concat("diagnostics-", context_.communicator.rank(), ".json");
+  io::replace_text_file(path, diagnostics.dump(2) + "\n");
+  fail(ErrorKind::kData, "Loss or gradients were not finite in ", kMaxBadSteps, " updates in a row, up to step ", report.step, " (loss ", report.loss, ", gradient norm ",
+       report.grad_norm, "). The samples and weights in question are in ", path.string(),
+       ". Lower training.learning_rate, use model.dtype bf16 instead of fp16, or look at those rows.");
+}
+
+bool Trainer::stop_agreed(const StopSignal& signal) {
+  at::Tensor caught = torch::full({1}, signal.caught(), at::kInt);
+  context_.communicator.all_reduce(caught, comm::ReduceOp::kMax);
+  if (caught.item<int>() == 0) return false;
+  message(concat("Signal ", caught.item<int>(), ": saving after step ", state_.step, " and ending with 75. Press Ctrl-C once more to end at once."));
+  return true;
+}
+
+void Trainer::message(const std::string& line) {
+  for (auto& observer : job_.observers) observer->on_message(line);
+}
+
+}  // namespace dsft::train
