@@ -18,7 +18,8 @@ using jinja::Value;
 
 constexpr size_t kMaxConfigBytes = 64u << 20;
 
-// A role is the one piece of a row that templates build their own markup from ("<|" + role + "|>"), so a plain word counts as the template's.
+// A role is the one piece of a row that templates build their own markup from ("<|" + role + "|>"), so a plain word
+// counts as the template's.
 bool is_plain_word(const std::string& text) {
   constexpr std::string_view kAccepted = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
   return text.find_first_not_of(kAccepted) == std::string::npos;
@@ -38,7 +39,8 @@ Value value_of_message(const Json& message, int32_t index) {
 }
 
 Value value_of_messages(const Json& messages) {
-  if (!messages.is_array()) fail(ErrorKind::kData, "the messages of a conversation must be a list, not ", messages.type_name());
+  if (!messages.is_array())
+    fail(ErrorKind::kData, "the messages of a conversation must be a list, not ", messages.type_name());
   std::vector<Value> items;
   items.reserve(messages.size());
   for (const Json& message : messages) items.push_back(value_of_message(message, static_cast<int32_t>(items.size())));
@@ -83,7 +85,8 @@ std::string read_text_file(const std::filesystem::path& path) {
   if (!file) fail(ErrorKind::kCheckpoint, "the chat template ", path.string(), " cannot be read");
   std::error_code error;
   const auto size = std::filesystem::file_size(path, error);
-  if (!error && size > kMaxConfigBytes) fail(ErrorKind::kCheckpoint, path.string(), " is larger than ", kMaxConfigBytes, " bytes");
+  if (!error && size > kMaxConfigBytes)
+    fail(ErrorKind::kCheckpoint, path.string(), " is larger than ", kMaxConfigBytes, " bytes");
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
@@ -92,10 +95,12 @@ std::optional<std::string> template_of_config(const Json& config, bool has_tools
   const auto entry = config.find("chat_template");
   if (entry == config.end() || entry->is_null()) return std::nullopt;
   if (entry->is_string()) return entry->get<std::string>();
-  if (!entry->is_array()) fail(ErrorKind::kCheckpoint, path, ": chat_template must be a string or a list of {name, template}");
+  if (!entry->is_array())
+    fail(ErrorKind::kCheckpoint, path, ": chat_template must be a string or a list of {name, template}");
   std::optional<std::string> chosen;
   for (const Json& named : *entry) {
-    if (!named.is_object() || !named.contains("name") || !named.contains("template") || !named["name"].is_string() || !named["template"].is_string()) {
+    if (!named.is_object() || !named.contains("name") || !named.contains("template") || !named["name"].is_string() ||
+        !named["template"].is_string()) {
       fail(ErrorKind::kCheckpoint, path, ": chat_template must be a string or a list of {name, template}");
     }
     const std::string name = named["name"].get<std::string>();
@@ -126,12 +131,14 @@ ChatTemplate ChatTemplate::parse(std::string source, std::string name) {
   try {
     state->parsed = jinja::parse(state->source);
   } catch (const jinja::SyntaxFault& fault) {
-    fail(ErrorKind::kCheckpoint, "chat template ", state->name, ", line ", fault.line, ", column ", fault.column, ": ", fault.what());
+    fail(ErrorKind::kCheckpoint, "chat template ", state->name, ", line ", fault.line, ", column ", fault.column, ": ",
+         fault.what());
   }
   return ChatTemplate(std::move(state));
 }
 
-std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& directory, const std::filesystem::path& override_file, bool has_tools) {
+std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& directory,
+                                               const std::filesystem::path& override_file, bool has_tools) {
   if (!override_file.empty()) return parse(read_text_file(override_file), override_file.string());
   const auto own = directory / "chat_template.jinja";
   if (std::filesystem::exists(own)) return parse(read_text_file(own), own.string());
@@ -151,7 +158,8 @@ RenderedChat ChatTemplate::render(const ChatInput& input, const SpecialTokenMap&
     return to_rendered(interpreter.run(), state_->parsed.has_generation);
   } catch (const jinja::Fault& fault) {
     const jinja::Position position = interpreter.position();
-    fail(ErrorKind::kData, "chat template ", state_->name, ", line ", position.line, ", column ", position.column, ": ", fault.what());
+    fail(ErrorKind::kData, "chat template ", state_->name, ", line ", position.line, ", column ", position.column, ": ",
+         fault.what());
   }
 }
 
@@ -169,7 +177,9 @@ RenderedChat ChatTemplate::render(const ChatInput& input, const Tokenizer& token
 
 bool ChatTemplate::reads_variable(std::string_view name) const {
   bool found = false;
-  jinja::visit_expressions(state_->parsed.body, [&](const jinja::Expression& e) { found = found || (e.kind == jinja::ExpressionKind::kName && e.text == name); });
+  jinja::visit_expressions(state_->parsed.body, [&](const jinja::Expression& e) {
+    found = found || (e.kind == jinja::ExpressionKind::kName && e.text == name);
+  });
   return found;
 }
 
@@ -177,11 +187,14 @@ bool ChatTemplate::reads_attribute(std::string_view name) const {
   bool found = false;
   jinja::visit_expressions(state_->parsed.body, [&](const jinja::Expression& e) {
     const jinja::Text* constant = e.kind == jinja::ExpressionKind::kConstant ? e.constant.as_text() : nullptr;
-    found = found || (e.kind == jinja::ExpressionKind::kAttribute && e.text == name) || (constant && constant->bytes() == name);
+    found = found || (e.kind == jinja::ExpressionKind::kAttribute && e.text == name) ||
+            (constant && constant->bytes() == name);
   });
   return found;
 }
 
-const std::string& ChatTemplate::source() const { return state_->source; }
+const std::string& ChatTemplate::source() const {
+  return state_->source;
+}
 
 }  // namespace dsft::text

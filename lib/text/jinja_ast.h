@@ -16,22 +16,22 @@ struct Position {
 };
 
 enum class ExpressionKind {
-  kConstant,     ///< constant
-  kName,         ///< name
-  kList,         ///< children
-  kTuple,        ///< children
-  kDict,         ///< children: key, value, key, value, ...
-  kAttribute,    ///< children[0] . text
-  kItem,         ///< children[0] [ children[1] ]
-  kSlice,        ///< children[0..2], each possibly null: start, stop, step; only as the second child of kItem
-  kCall,         ///< children[0] ( arguments )
-  kFilter,       ///< children[0] (null in a filter block) | text ( arguments )
-  kTest,         ///< children[0] is text ( arguments )
+  kConstant,   ///< constant
+  kName,       ///< name
+  kList,       ///< children
+  kTuple,      ///< children
+  kDict,       ///< children: key, value, key, value, ...
+  kAttribute,  ///< children[0] . text
+  kItem,       ///< children[0] [ children[1] ]
+  kSlice,      ///< children[0..2], each possibly null: start, stop, step; only as the second child of kItem
+  kCall,       ///< children[0] ( arguments )
+  kFilter,     ///< children[0] (null in a filter block) | text ( arguments )
+  kTest,       ///< children[0] is text ( arguments )
   kNot,
   kNegate,
   kPlus,
-  kBinary,       ///< children[0] text children[1], text one of + - * / // % **
-  kCompare,      ///< children[0] operators[0] children[1] operators[1] ...
+  kBinary,   ///< children[0] text children[1], text one of + - * / // % **
+  kCompare,  ///< children[0] operators[0] children[1] operators[1] ...
   kAnd,
   kOr,
   kConcat,       ///< children ~
@@ -119,7 +119,7 @@ struct Template {
   Block body;
   std::vector<std::string> names;
   bool has_generation = false;
-  int loop_name = -1;    ///< number of "loop", or -1 where the template never says it
+  int loop_name = -1;  ///< number of "loop", or -1 where the template never says it
   int varargs_name = -1;
   int kwargs_name = -1;
   int caller_name = -1;

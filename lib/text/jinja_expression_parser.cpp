@@ -13,7 +13,8 @@ namespace {
 
 bool is_comparison(const Token& token) {
   static constexpr std::string_view kOperators[] = {"==", "!=", "<", "<=", ">", ">="};
-  return token.kind == TokenKind::kOperator && std::find(std::begin(kOperators), std::end(kOperators), token.text) != std::end(kOperators);
+  return token.kind == TokenKind::kOperator &&
+         std::find(std::begin(kOperators), std::end(kOperators), token.text) != std::end(kOperators);
 }
 
 int64_t integer_of(const TokenStream& tokens, const std::string& text) {
@@ -47,7 +48,9 @@ int ExpressionParser::number_of(const std::string& name) {
   return it->second;
 }
 
-std::vector<std::string> ExpressionParser::take_names() { return std::move(names_); }
+std::vector<std::string> ExpressionParser::take_names() {
+  return std::move(names_);
+}
 
 ExpressionPtr ExpressionParser::make(ExpressionKind kind, Position position) {
   auto expression = std::make_unique<Expression>();
@@ -56,7 +59,8 @@ ExpressionPtr ExpressionParser::make(ExpressionKind kind, Position position) {
   return expression;
 }
 
-// Left-associative chains grow a tree without deep parsing, so its height is bounded too: it is evaluated and destroyed recursively.
+// Left-associative chains grow a tree without deep parsing, so its height is bounded too: it is evaluated and destroyed
+// recursively.
 ExpressionPtr ExpressionParser::finish(ExpressionPtr expression) {
   constexpr int kMaxHeight = 4 * kMaxSourceNesting;
   for (const auto& child : expression->children) {
@@ -66,7 +70,8 @@ ExpressionPtr ExpressionParser::finish(ExpressionPtr expression) {
   return expression;
 }
 
-ExpressionPtr ExpressionParser::make_binary(ExpressionKind kind, std::string op, ExpressionPtr left, ExpressionPtr right) {
+ExpressionPtr ExpressionParser::make_binary(ExpressionKind kind, std::string op, ExpressionPtr left,
+                                            ExpressionPtr right) {
   auto node = make(kind, left->position);
   node->text = std::move(op);
   node->children.push_back(std::move(left));
@@ -90,11 +95,14 @@ ExpressionPtr ExpressionParser::parse_items(Ternary ternary, std::string_view st
     is_tuple = true;
   }
   if (!is_tuple && tuple->children.size() == 1) return std::move(tuple->children.front());
-  if (tuple->children.empty() && !may_be_empty) tokens_.fail(concat("expected an expression, got ", tokens_.describe()));
+  if (tuple->children.empty() && !may_be_empty)
+    tokens_.fail(concat("expected an expression, got ", tokens_.describe()));
   return finish(std::move(tuple));
 }
 
-ExpressionPtr ExpressionParser::parse_tuple(std::string_view stops_at) { return parse_items(Ternary::kAllowed, stops_at, false); }
+ExpressionPtr ExpressionParser::parse_tuple(std::string_view stops_at) {
+  return parse_items(Ternary::kAllowed, stops_at, false);
+}
 
 ExpressionPtr ExpressionParser::parse_plain_tuple(std::string_view stops_at) {
   return parse_items(Ternary::kNotAllowed, stops_at, false);
@@ -123,7 +131,8 @@ Target ExpressionParser::parse_target(std::string_view stops_at) {
       tokens_.expect_operator(")");
     } else {
       part.name = parse_target_name();
-      if (stops_at == "=" && tokens_.skip_operator(".")) part.attribute = tokens_.expect(TokenKind::kName, "a name").text;
+      if (stops_at == "=" && tokens_.skip_operator("."))
+        part.attribute = tokens_.expect(TokenKind::kName, "a name").text;
     }
     tuple.parts.push_back(std::move(part));
     if (!tokens_.is_operator(",")) break;
@@ -208,7 +217,8 @@ ExpressionPtr ExpressionParser::parse_concat() {
 
 ExpressionPtr ExpressionParser::parse_product() {
   ExpressionPtr left = parse_power();
-  while (tokens_.is_operator("*") || tokens_.is_operator("/") || tokens_.is_operator("//") || tokens_.is_operator("%")) {
+  while (tokens_.is_operator("*") || tokens_.is_operator("/") || tokens_.is_operator("//") ||
+         tokens_.is_operator("%")) {
     std::string op = tokens_.advance().text;
     left = make_binary(ExpressionKind::kBinary, std::move(op), std::move(left), parse_power());
   }
@@ -242,7 +252,8 @@ ExpressionPtr ExpressionParser::parse_primary() {
   const Token token = tokens_.current();
   auto constant = make(ExpressionKind::kConstant, token.position);
   switch (token.kind) {
-    case TokenKind::kName: return parse_name();
+    case TokenKind::kName:
+      return parse_name();
     case TokenKind::kString: {
       std::string text;
       while (tokens_.is(TokenKind::kString)) text += tokens_.advance().text;
@@ -255,7 +266,8 @@ ExpressionPtr ExpressionParser::parse_primary() {
     case TokenKind::kFloat:
       constant->constant = Value(std::strtod(tokens_.advance().text.c_str(), nullptr));
       return constant;
-    default: break;
+    default:
+      break;
   }
   if (tokens_.is_operator("[")) return parse_list();
   if (tokens_.is_operator("{")) return parse_dict();
@@ -363,7 +375,8 @@ ExpressionPtr ExpressionParser::parse_brackets(ExpressionPtr value) {
       if (subscript->kind == ExpressionKind::kSlice) tokens_.fail("a slice cannot stand beside another index");
     }
   }
-  node->children.push_back(subscripts->children.size() == 1 ? std::move(subscripts->children.front()) : finish(std::move(subscripts)));
+  node->children.push_back(subscripts->children.size() == 1 ? std::move(subscripts->children.front())
+                                                            : finish(std::move(subscripts)));
   return finish(std::move(node));
 }
 
@@ -389,7 +402,8 @@ ArgumentList ExpressionParser::parse_arguments() {
   tokens_.expect_operator("(");
   ArgumentList list;
   const auto require = [&](bool is_in_order) {
-    if (!is_in_order) throw SyntaxFault("the arguments of a call are out of order", open.position.line, open.position.column);
+    if (!is_in_order)
+      throw SyntaxFault("the arguments of a call are out of order", open.position.line, open.position.column);
   };
   bool is_first = true;
   while (!tokens_.is_operator(")")) {
@@ -402,7 +416,8 @@ ArgumentList ExpressionParser::parse_arguments() {
     } else if (tokens_.skip_operator("**")) {
       require(!list.unpacked_keywords);
       list.unpacked_keywords = parse_expression();
-    } else if (tokens_.is(TokenKind::kName) && tokens_.next().kind == TokenKind::kOperator && tokens_.next().text == "=") {
+    } else if (tokens_.is(TokenKind::kName) && tokens_.next().kind == TokenKind::kOperator &&
+               tokens_.next().text == "=") {
       require(!list.unpacked_keywords);
       std::string key = tokens_.advance().text;
       tokens_.advance();
@@ -450,8 +465,9 @@ ExpressionPtr ExpressionParser::parse_test(ExpressionPtr value) {
   auto node = make(ExpressionKind::kTest, position);
   node->text = parse_dotted_name();
   node->children.push_back(std::move(value));
-  const bool starts_argument = tokens_.is(TokenKind::kName) || tokens_.is(TokenKind::kString) || tokens_.is(TokenKind::kInteger) ||
-                               tokens_.is(TokenKind::kFloat) || tokens_.is_operator("[") || tokens_.is_operator("{");
+  const bool starts_argument = tokens_.is(TokenKind::kName) || tokens_.is(TokenKind::kString) ||
+                               tokens_.is(TokenKind::kInteger) || tokens_.is(TokenKind::kFloat) ||
+                               tokens_.is_operator("[") || tokens_.is_operator("{");
   if (tokens_.is_operator("(")) {
     node->arguments = parse_arguments();
   } else if (starts_argument && !tokens_.is_name("else") && !tokens_.is_name("or") && !tokens_.is_name("and")) {

@@ -14,7 +14,8 @@ class ExpressionParser {
   explicit ExpressionParser(TokenStream& tokens) : tokens_(tokens) {}
 
   ExpressionPtr parse_expression();
-  /// One or more expressions: with a comma they are a tuple. `stops_at` is a name that ends an open tuple ("in"), or "".
+  /// One or more expressions: with a comma they are a tuple. `stops_at` is a name that ends an open tuple ("in"), or
+  /// "".
   ExpressionPtr parse_tuple(std::string_view stops_at = "");
   /// The same without inline if at its top, as after "for x in" and "if".
   ExpressionPtr parse_plain_tuple(std::string_view stops_at = "");

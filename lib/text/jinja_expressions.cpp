@@ -30,9 +30,10 @@ bool holds(const std::string& op, const Value& left, const Value& right) {
   if (op == "!=") return !equals(left, right);
   if (op == "in") return contains(right, left);
   if (op == "not in") return !contains(right, left);
-  const int order = left.is_number() && right.is_number() && (left.number() != left.number() || right.number() != right.number())
-                        ? 2
-                        : compare(left, right, op);
+  const int order =
+      left.is_number() && right.is_number() && (left.number() != left.number() || right.number() != right.number())
+          ? 2
+          : compare(left, right, op);
   if (order == 2) return false;
   if (op == "<") return order < 0;
   if (op == "<=") return order <= 0;
@@ -49,27 +50,44 @@ Value Interpreter::evaluate(const Expression& expression) {
   require_depth();
   const auto& children = expression.children;
   switch (expression.kind) {
-    case ExpressionKind::kConstant: return expression.constant;
-    case ExpressionKind::kName: return evaluate_name(expression);
+    case ExpressionKind::kConstant:
+      return expression.constant;
+    case ExpressionKind::kName:
+      return evaluate_name(expression);
     case ExpressionKind::kList:
-    case ExpressionKind::kTuple: return evaluate_items(expression);
-    case ExpressionKind::kDict: return evaluate_dict(expression);
-    case ExpressionKind::kAttribute: return attribute_of(evaluate(*children[0]), expression.text);
-    case ExpressionKind::kItem: return evaluate_item(expression);
-    case ExpressionKind::kSlice: fail_render("a slice stands outside of an index");
-    case ExpressionKind::kCall: return evaluate_call(expression);
-    case ExpressionKind::kFilter: return evaluate_filter(expression, nullptr);
+    case ExpressionKind::kTuple:
+      return evaluate_items(expression);
+    case ExpressionKind::kDict:
+      return evaluate_dict(expression);
+    case ExpressionKind::kAttribute: {
+      const Value object = evaluate(*children[0]);
+      position_ = expression.position;
+      return attribute_of(object, expression.text);
+    }
+    case ExpressionKind::kItem:
+      return evaluate_item(expression);
+    case ExpressionKind::kSlice:
+      fail_render("a slice stands outside of an index");
+    case ExpressionKind::kCall:
+      return evaluate_call(expression);
+    case ExpressionKind::kFilter:
+      return evaluate_filter(expression, nullptr);
     case ExpressionKind::kTest: {
       const Value value = evaluate(*children[0]);
       Arguments arguments = evaluate_arguments(expression.arguments);
       position_ = expression.position;
       return Value(apply_test(expression.text, value, std::move(arguments)));
     }
-    case ExpressionKind::kNot: return Value(!is_true(evaluate(*children[0])));
-    case ExpressionKind::kNegate: return negate(evaluate(*children[0]));
-    case ExpressionKind::kPlus: return unary_plus(evaluate(*children[0]));
-    case ExpressionKind::kBinary: return evaluate_binary(expression);
-    case ExpressionKind::kCompare: return Value(evaluate_comparison(expression));
+    case ExpressionKind::kNot:
+      return Value(!is_true(evaluate(*children[0])));
+    case ExpressionKind::kNegate:
+      return negate(evaluate(*children[0]));
+    case ExpressionKind::kPlus:
+      return unary_plus(evaluate(*children[0]));
+    case ExpressionKind::kBinary:
+      return evaluate_binary(expression);
+    case ExpressionKind::kCompare:
+      return Value(evaluate_comparison(expression));
     case ExpressionKind::kAnd: {
       Value left = evaluate(*children[0]);
       return is_true(left) ? evaluate(*children[1]) : left;
@@ -78,8 +96,10 @@ Value Interpreter::evaluate(const Expression& expression) {
       Value left = evaluate(*children[0]);
       return is_true(left) ? left : evaluate(*children[1]);
     }
-    case ExpressionKind::kConcat: return evaluate_concat(expression);
-    case ExpressionKind::kConditional: return evaluate_conditional(expression);
+    case ExpressionKind::kConcat:
+      return evaluate_concat(expression);
+    case ExpressionKind::kConditional:
+      return evaluate_conditional(expression);
   }
   return Value();
 }
@@ -144,7 +164,8 @@ Value Interpreter::evaluate_concat(const Expression& expression) {
 Value Interpreter::evaluate_conditional(const Expression& expression) {
   if (is_true(evaluate(*expression.children[0]))) return evaluate(*expression.children[1]);
   if (expression.children[2]) return evaluate(*expression.children[2]);
-  return Value::undefined(concat("the inline if-expression on line ", expression.position.line, " evaluated to false and no else section was defined"));
+  return Value::undefined(concat("the inline if-expression on line ", expression.position.line,
+                                 " evaluated to false and no else section was defined"));
 }
 
 bool Interpreter::evaluate_comparison(const Expression& expression) {
@@ -261,15 +282,18 @@ Value Interpreter::item_of(const Value& object, const Value& key) {
   return Value::undefined(concat(owner_name(object), " has no element ", to_string(key)));
 }
 
-Value Interpreter::item_at_path(const Value& object, const Value& path) {
-  if (!path.as_text()) return item_of(object, path);
+Value Interpreter::item_at_path(const Value& object, const Value& path, const Value* otherwise) {
+  if (path.is_none()) return object;
+  const auto or_default = [&](Value value) { return value.is_undefined() && otherwise ? *otherwise : value; };
+  if (!path.as_text()) return or_default(item_of(object, path));
   const std::string& text = path.as_text()->bytes();
   Value value = object;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find('.', begin), text.size());
     const std::string part = text.substr(begin, end - begin);
-    const bool is_number = !part.empty() && part.size() < 18 && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
-    value = item_of(value, is_number ? Value(static_cast<int64_t>(std::stoll(part))) : Value::words(part));
+    const bool is_number = !part.empty() && part.size() < 18 &&
+                           std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
+    value = or_default(item_of(value, is_number ? Value(static_cast<int64_t>(std::stoll(part))) : Value::words(part)));
     begin = end + 1;
   }
   return value;

@@ -27,7 +27,8 @@ Value to_json(Interpreter& interpreter, const Value& input, Arguments arguments)
   }
   if (bound.is_given(2)) {
     const std::vector<Value> separators = iterate(bound[2]);
-    if (separators.size() != 2 || !separators[0].as_text() || !separators[1].as_text()) fail_render("tojson(separators=...) needs two strings");
+    if (separators.size() != 2 || !separators[0].as_text() || !separators[1].as_text())
+      fail_render("tojson(separators=...) needs two strings");
     style.item_separator = separators[0].as_text()->bytes();
     style.key_separator = separators[1].as_text()->bytes();
   }
@@ -54,7 +55,8 @@ Value attr(Interpreter& interpreter, const Value& input, Arguments arguments) {
 }
 
 const FilterTable& value_filters() {
-  static const FilterTable table = {{"tojson", {to_json}}, {"default", {default_value}}, {"d", {default_value}}, {"attr", {attr}}};
+  static const FilterTable table = {
+      {"tojson", {to_json}}, {"default", {default_value}}, {"d", {default_value}}, {"attr", {attr}}};
   return table;
 }
 

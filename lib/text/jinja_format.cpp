@@ -27,7 +27,9 @@ struct Specification {
   char type = '\0';
 };
 
-bool is_digit_char(char c) { return c >= '0' && c <= '9'; }
+bool is_digit_char(char c) {
+  return c >= '0' && c <= '9';
+}
 
 int64_t read_count(const std::string& text, size_t& at) {
   int64_t value = 0;
@@ -93,7 +95,8 @@ std::string format_integer(int64_t value, const Specification& spec) {
   const uint64_t magnitude = value < 0 ? ~static_cast<uint64_t>(value) + 1 : static_cast<uint64_t>(value);
   const std::string prefix = !spec.is_alternate || spec.type == 'd' || !spec.type ? "" : std::string("0") + spec.type;
   std::string digits = print_magnitude(magnitude, spec.type);
-  if (spec.precision > static_cast<int64_t>(digits.size())) digits.insert(0, static_cast<size_t>(spec.precision) - digits.size(), '0');
+  if (spec.precision > static_cast<int64_t>(digits.size()))
+    digits.insert(0, static_cast<size_t>(spec.precision) - digits.size(), '0');
   return finish_number(value < 0, std::move(digits), prefix, spec);
 }
 
@@ -128,21 +131,26 @@ Text format_string(const Text& text, const Specification& spec) {
 
 int64_t integer_of(const Value& value, char type) {
   if (value.is_integral()) return value.integral();
-  if (value.as_float() && (type == 'd' || type == 'i' || type == 'u') && std::fabs(*value.as_float()) < 9e18) return static_cast<int64_t>(*value.as_float());
+  if (value.as_float() && (type == 'd' || type == 'i' || type == 'u') && std::fabs(*value.as_float()) < 9e18)
+    return static_cast<int64_t>(*value.as_float());
   if (value.is_undefined()) fail_render(value.undefined_reason());
   fail_render("%", type, " format: a number is required, not ", type_name(value));
 }
 
 Text format_one(const Value& value, Specification spec, char type) {
   switch (type) {
-    case 's': return format_string(*to_text(value), spec);
+    case 's':
+      return format_string(*to_text(value), spec);
     case 'r':
-    case 'a': return format_string(represent(value), spec);
+    case 'a':
+      return format_string(represent(value), spec);
     case 'c': {
       std::string character;
-      if (value.as_text() && count_characters(value.as_text()->bytes()) == 1) return format_string(*value.as_text(), spec);
+      if (value.as_text() && count_characters(value.as_text()->bytes()) == 1)
+        return format_string(*value.as_text(), spec);
       const int64_t code = integer_of(value, type);
-      if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) fail_render("%c arg not in range(0x110000)");
+      if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+        fail_render("%c arg not in range(0x110000)");
       append_code_point(character, static_cast<int32_t>(code));
       return format_string(Text(character, Origin{}), spec);
     }
@@ -163,7 +171,8 @@ Text format_one(const Value& value, Specification spec, char type) {
       if (!value.is_number()) fail_render("must be real number, not ", type_name(value));
       spec.type = type;
       return Text(format_float(value.number(), spec), Origin{});
-    default: fail_render("unsupported format character '", type, "'");
+    default:
+      fail_render("unsupported format character '", type, "'");
   }
 }
 
@@ -217,7 +226,8 @@ Text format_percent(const Text& format, const Value& values) {
     result.append(format_one(has_value ? value : next(), spec, type));
   }
   const size_t given = is_tuple ? sequence->items.size() : 1;
-  if (!has_names && !(mapping && used == 0) && used < given && !(sequence && !is_tuple && used == 0)) fail_render("not all arguments converted during string formatting");
+  if (!has_names && !(mapping && used == 0) && used < given && !(sequence && !is_tuple && used == 0))
+    fail_render("not all arguments converted during string formatting");
   return result;
 }
 
@@ -260,7 +270,8 @@ Text format_with(const Value& value, const std::string& specification) {
   }
   if (value.as_bool() && !spec.type) return format_string(*to_text(value), spec);
   if (value.is_integral() && !asks_float) {
-    if (spec.type && std::string_view("dxXobn").find(spec.type) == std::string_view::npos) fail_render("unknown format code '", spec.type, "' for object of type 'int'");
+    if (spec.type && std::string_view("dxXobn").find(spec.type) == std::string_view::npos)
+      fail_render("unknown format code '", spec.type, "' for object of type 'int'");
     return Text(format_integer(value.integral(), spec), Origin{});
   }
   if (value.is_number()) {
@@ -278,10 +289,12 @@ Value field_value(Interpreter& interpreter, const std::string& name, const Argum
   if (first.empty() || std::all_of(first.begin(), first.end(), is_digit_char)) {
     size_t at = 0;
     const size_t index = first.empty() ? next++ : static_cast<size_t>(read_count(first, at));
-    if (index >= arguments.positional.size()) fail_render("replacement index ", index, " out of range for positional args tuple");
+    if (index >= arguments.positional.size())
+      fail_render("replacement index ", index, " out of range for positional args tuple");
     value = arguments.positional[index];
   } else {
-    const auto it = std::find_if(arguments.keywords.begin(), arguments.keywords.end(), [&](const auto& keyword) { return keyword.first == first; });
+    const auto it = std::find_if(arguments.keywords.begin(), arguments.keywords.end(),
+                                 [&](const auto& keyword) { return keyword.first == first; });
     if (it == arguments.keywords.end()) fail_render("the format field '", first, "' is missing");
     value = it->second;
   }
@@ -317,7 +330,8 @@ Text format_braces(Interpreter& interpreter, const Text& format, const Arguments
       continue;
     }
     const size_t close = pattern.find('}', brace);
-    if (pattern[brace] == '}' || close == std::string::npos) fail_render("single '", pattern[brace], "' encountered in format string");
+    if (pattern[brace] == '}' || close == std::string::npos)
+      fail_render("single '", pattern[brace], "' encountered in format string");
     std::string field = pattern.substr(brace + 1, close - brace - 1);
     if (field.find('{') != std::string::npos) fail_render("nested fields in format strings are not supported");
     at = close + 1;

@@ -29,7 +29,8 @@ Value range(Interpreter& interpreter, Arguments arguments) {
 
 // dict(mapping or pairs, **keywords); a copy of a message stays that message.
 Mapping mapping_of(Arguments arguments, std::string_view function) {
-  if (arguments.positional.size() > 1) fail_render(function, " expected at most 1 argument, got ", arguments.positional.size());
+  if (arguments.positional.size() > 1)
+    fail_render(function, " expected at most 1 argument, got ", arguments.positional.size());
   Mapping mapping;
   if (!arguments.positional.empty()) {
     const Value& source = arguments.positional.front();
@@ -38,7 +39,8 @@ Mapping mapping_of(Arguments arguments, std::string_view function) {
     } else {
       for (const Value& pair : iterate(source)) {
         const std::vector<Value> parts = iterate(pair);
-        if (parts.size() != 2) fail_render("dictionary update sequence element has length ", parts.size(), "; 2 is required");
+        if (parts.size() != 2)
+          fail_render("dictionary update sequence element has length ", parts.size(), "; 2 is required");
         mapping.set(parts[0], parts[1]);
       }
     }
@@ -74,11 +76,12 @@ struct Cycler : Object, std::enable_shared_from_this<Cycler> {
     if (name == "pos") return value = Value(static_cast<int64_t>(position)), true;
     if (name != "next" && name != "reset") return false;
     const bool is_next = name == "next";
-    value = Value(std::shared_ptr<Object>(std::make_shared<Function>(std::string(name), [self = shared_from_this(), is_next](Interpreter&, Arguments) {
-      const Value current = is_next ? self->items[self->position] : Value();
-      self->position = is_next ? (self->position + 1) % self->items.size() : 0;
-      return current;
-    })));
+    value = Value(std::shared_ptr<Object>(
+        std::make_shared<Function>(std::string(name), [self = shared_from_this(), is_next](Interpreter&, Arguments) {
+          const Value current = is_next ? self->items[self->position] : Value();
+          self->position = is_next ? (self->position + 1) % self->items.size() : 0;
+          return current;
+        })));
     return true;
   }
 };
@@ -96,9 +99,10 @@ Value make_joiner(Interpreter&, Arguments arguments) {
   const Bound bound("joiner", std::move(arguments), {"sep"});
   const Value separator = bound.has(0) ? bound[0] : Value::words(", ");
   const auto is_used = std::make_shared<bool>(false);
-  return Value(std::shared_ptr<Object>(std::make_shared<Function>("joiner", [separator, is_used](Interpreter&, Arguments) {
-    return std::exchange(*is_used, true) ? separator : Value(Text());
-  })));
+  return Value(
+      std::shared_ptr<Object>(std::make_shared<Function>("joiner", [separator, is_used](Interpreter&, Arguments) {
+        return std::exchange(*is_used, true) ? separator : Value(Text());
+      })));
 }
 
 Value raise_exception(Interpreter&, Arguments arguments) {
@@ -117,7 +121,9 @@ Value strftime_now(Interpreter&, Arguments arguments) {
   return Value::words(std::string(buffer.data(), size));
 }
 
-Value refuse_lipsum(Interpreter&, Arguments) { fail_render("lipsum() is not supported: it is random"); }
+Value refuse_lipsum(Interpreter&, Arguments) {
+  fail_render("lipsum() is not supported: it is random");
+}
 
 }  // namespace
 
@@ -131,7 +137,8 @@ Value find_global(const std::string& name) {
                                                      {"raise_exception", raise_exception},
                                                      {"strftime_now", strftime_now},
                                                      {"lipsum", refuse_lipsum}}};
-  const auto it = std::find_if(kGlobals.begin(), kGlobals.end(), [&](const Entry& entry) { return entry.first == name; });
+  const auto it =
+      std::find_if(kGlobals.begin(), kGlobals.end(), [&](const Entry& entry) { return entry.first == name; });
   if (it == kGlobals.end()) return Value::undefined("");
   return Value(std::shared_ptr<Object>(std::make_shared<Function>(name, it->second)));
 }

@@ -12,7 +12,9 @@ namespace {
 
 constexpr size_t kBytesPerStep = 256;
 
-int32_t message_of(const Value& value) { return value.as_mapping() ? value.as_mapping()->message : Origin::kNoMessage; }
+int32_t message_of(const Value& value) {
+  return value.as_mapping() ? value.as_mapping()->message : Origin::kNoMessage;
+}
 
 }  // namespace
 
@@ -47,7 +49,8 @@ class Interpreter::Frame {
 class Interpreter::Turn {
  public:
   explicit Turn(Interpreter& interpreter)
-      : turn_(interpreter.turn_, interpreter.turn_), takes_from_set_(interpreter.takes_turn_from_set_, interpreter.takes_turn_from_set_) {}
+      : turn_(interpreter.turn_, interpreter.turn_),
+        takes_from_set_(interpreter.takes_turn_from_set_, interpreter.takes_turn_from_set_) {}
 
  private:
   Restored<int32_t> turn_;
@@ -57,7 +60,7 @@ class Interpreter::Turn {
 Interpreter::Interpreter(const Template& source, const Limits& limits)
     : template_(source), limits_(limits), scope_(std::make_shared<Scope>()) {
   deadline_ = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                                                      std::chrono::duration<double>(limits.max_seconds));
+                                                     std::chrono::duration<double>(limits.max_seconds));
 }
 
 Interpreter::~Interpreter() {
@@ -84,7 +87,8 @@ Text Interpreter::run() {
 void Interpreter::charge(size_t steps) {
   const int64_t before = steps_;
   steps_ += static_cast<int64_t>(std::min<size_t>(steps, 1u << 30));
-  if (steps_ > limits_.max_steps) fail_render("the template takes more than ", limits_.max_steps, " steps: does it loop for ever?");
+  if (steps_ > limits_.max_steps)
+    fail_render("the template takes more than ", limits_.max_steps, " steps: does it loop for ever?");
   if ((before >> 6) != (steps_ >> 6) && std::chrono::steady_clock::now() > deadline_) {
     fail_render("the template takes longer than ", limits_.max_seconds, " s");
   }
@@ -115,14 +119,26 @@ Interpreter::Flow Interpreter::execute(const Statement& statement) {
   const Restored level(depth_, depth_ + 1);
   require_depth();
   switch (statement.kind) {
-    case StatementKind::kText: print(*statement.constant.as_text()); break;
-    case StatementKind::kPrint: print(*to_text(evaluate(*statement.expression))); break;
-    case StatementKind::kIf: return execute_if(statement);
-    case StatementKind::kFor: return execute_loop(statement, evaluate(*statement.expression), 0);
+    case StatementKind::kText:
+      print(*statement.constant.as_text());
+      break;
+    case StatementKind::kPrint:
+      print(*to_text(evaluate(*statement.expression)));
+      break;
+    case StatementKind::kIf:
+      return execute_if(statement);
+    case StatementKind::kFor:
+      return execute_loop(statement, evaluate(*statement.expression), 0);
     case StatementKind::kSet:
-    case StatementKind::kSetBlock: execute_set(statement); break;
-    case StatementKind::kMacro: execute_macro(statement); break;
-    case StatementKind::kCallBlock: execute_call_block(statement); break;
+    case StatementKind::kSetBlock:
+      execute_set(statement);
+      break;
+    case StatementKind::kMacro:
+      execute_macro(statement);
+      break;
+    case StatementKind::kCallBlock:
+      execute_call_block(statement);
+      break;
     case StatementKind::kFilterBlock: {
       const Value body(capture([&] {
         const Frame frame(*this, scope_);
@@ -131,10 +147,14 @@ Interpreter::Flow Interpreter::execute(const Statement& statement) {
       print(*to_text(evaluate_filter(*statement.expression, &body)));
       break;
     }
-    case StatementKind::kWith: return execute_with(statement);
-    case StatementKind::kGeneration: return execute_generation(statement);
-    case StatementKind::kBreak: return Flow::kBreak;
-    case StatementKind::kContinue: return Flow::kContinue;
+    case StatementKind::kWith:
+      return execute_with(statement);
+    case StatementKind::kGeneration:
+      return execute_generation(statement);
+    case StatementKind::kBreak:
+      return Flow::kBreak;
+    case StatementKind::kContinue:
+      return Flow::kContinue;
   }
   return Flow::kNormal;
 }
@@ -263,8 +283,8 @@ void Interpreter::assign(const Target& target, const Value& value) {
   if (target.is_tuple) {
     const std::vector<Value> values = iterate(value);
     if (values.size() != target.parts.size()) {
-      fail_render(values.size() > target.parts.size() ? "too many" : "not enough", " values to unpack: expected ", target.parts.size(), ", got ",
-                  values.size());
+      fail_render(values.size() > target.parts.size() ? "too many" : "not enough", " values to unpack: expected ",
+                  target.parts.size(), ", got ", values.size());
     }
     for (size_t i = 0; i < values.size(); ++i) assign(target.parts[i], values[i]);
   } else if (target.attribute.empty()) {
@@ -272,7 +292,9 @@ void Interpreter::assign(const Target& target, const Value& value) {
   } else {
     const Value* object = lookup(target.name);
     auto* space = object ? dynamic_cast<Namespace*>(object->as_object()) : nullptr;
-    if (!space) fail_render("cannot assign attribute '", target.attribute, "' on something that is no namespace: '", name_of(target.name), "'");
+    if (!space)
+      fail_render("cannot assign attribute '", target.attribute, "' on something that is no namespace: '",
+                  name_of(target.name), "'");
     nesting_around(value);
     space->attributes.set(Value::words(target.attribute), value);
   }
@@ -297,7 +319,8 @@ void Interpreter::bind_parameters(const Statement& macro, Arguments& arguments) 
 
 void Interpreter::bind_surplus(const Statement& macro, Arguments& arguments) {
   const size_t count = macro.parameters.size();
-  const bool names_caller = std::any_of(macro.parameters.begin(), macro.parameters.end(), [](const Parameter& p) { return p.text == "caller"; });
+  const bool names_caller = std::any_of(macro.parameters.begin(), macro.parameters.end(),
+                                        [](const Parameter& p) { return p.text == "caller"; });
   if (macro.takes_caller && !names_caller) {
     Value caller = Value::undefined("No caller defined");
     arguments.take("caller", caller);
@@ -311,7 +334,8 @@ void Interpreter::bind_surplus(const Statement& macro, Arguments& arguments) {
     fail_render("macro '", macro.text, "' takes no keyword argument '", arguments.keywords.front().first, "'");
   }
   if (macro.takes_varargs) {
-    const auto begin = arguments.positional.begin() + static_cast<std::ptrdiff_t>(std::min(count, arguments.positional.size()));
+    const auto begin =
+        arguments.positional.begin() + static_cast<std::ptrdiff_t>(std::min(count, arguments.positional.size()));
     scope_->set(template_.varargs_name, make_tuple({begin, arguments.positional.end()}));
   } else if (arguments.positional.size() > count) {
     fail_render("macro '", macro.text, "' takes not more than ", count, " argument(s)");
@@ -325,7 +349,8 @@ Value Interpreter::call_macro(const Statement& macro, const ScopePtr& scope, Arg
   takes_turn_from_set_ = false;
   const auto is_message = [](const Value& value) { return message_of(value) != Origin::kNoMessage; };
   const auto given = std::find_if(arguments.positional.begin(), arguments.positional.end(), is_message);
-  const auto named = std::find_if(arguments.keywords.begin(), arguments.keywords.end(), [&](const auto& k) { return is_message(k.second); });
+  const auto named = std::find_if(arguments.keywords.begin(), arguments.keywords.end(),
+                                  [&](const auto& k) { return is_message(k.second); });
   if (given != arguments.positional.end()) {
     turn_ = message_of(*given);
   } else if (named != arguments.keywords.end()) {

@@ -32,11 +32,13 @@ struct Scope {
 
 using ScopePtr = std::shared_ptr<Scope>;
 
-/// Runs one parsed template once. Output bytes carry their origin: what a message's data gave, and in which message's turn a byte was written.
+/// Runs one parsed template once. Output bytes carry their origin: what a message's data gave, and in which message's
+/// turn a byte was written.
 ///
-/// The turn is: inside a for loop over messages (a slice, reversed, filtered, a copy in a namespace), the message of the iteration; inside a
-/// macro that is given a message, that message; inside a loop over something else, the first message that `set` binds in its body, or else the
-/// only message whose data the iteration wrote; in {% with m = messages[i] %}, m where there is no turn yet.
+/// The turn is: inside a for loop over messages (a slice, reversed, filtered, a copy in a namespace), the message of
+/// the iteration; inside a macro that is given a message, that message; inside a loop over something else, the first
+/// message that `set` binds in its body, or else the only message whose data the iteration wrote; in {% with m =
+/// messages[i] %}, m where there is no turn yet.
 class Interpreter {
  public:
   Interpreter(const Template& source, const Limits& limits);
@@ -58,8 +60,9 @@ class Interpreter {
   /// x.name, and x["name"] or x[index]: Undefined where there is none.
   Value attribute_of(const Value& object, const std::string& name);
   Value item_of(const Value& object, const Value& key);
-  /// The value at a dotted path ("function.name"), as map(attribute=...) follows it.
-  Value item_at_path(const Value& object, const Value& path);
+  /// The value at a dotted path ("function.name"), as map(attribute=...) follows it; `otherwise`, where given, stands
+  /// for each missing step.
+  Value item_at_path(const Value& object, const Value& path, const Value* otherwise = nullptr);
   /// Keeps an object that may come to hold itself until the end of the run, where its content is cleared.
   void watch(std::function<void()> clear) { clears_.push_back(std::move(clear)); }
 

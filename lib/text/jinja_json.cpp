@@ -17,14 +17,19 @@ using Json = nlohmann::ordered_json;
 Value value_at_depth(const Json& json, Origin origin, int depth) {
   if (depth >= kMaxNesting) fail_render("the row's JSON nests deeper than ", kMaxNesting, " levels");
   switch (json.type()) {
-    case Json::value_t::string: return Value(Text(json.get_ref<const std::string&>(), origin));
-    case Json::value_t::boolean: return Value(json.get<bool>());
-    case Json::value_t::number_integer: return Value(json.get<int64_t>());
+    case Json::value_t::string:
+      return Value(Text(json.get_ref<const std::string&>(), origin));
+    case Json::value_t::boolean:
+      return Value(json.get<bool>());
+    case Json::value_t::number_integer:
+      return Value(json.get<int64_t>());
     case Json::value_t::number_unsigned: {
-      if (json.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) fail_render("the row's integer ", json.get<uint64_t>(), " leaves 64 bits");
+      if (json.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))
+        fail_render("the row's integer ", json.get<uint64_t>(), " leaves 64 bits");
       return Value(json.get<int64_t>());
     }
-    case Json::value_t::number_float: return Value(json.get<double>());
+    case Json::value_t::number_float:
+      return Value(json.get<double>());
     case Json::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -41,7 +46,8 @@ Value value_at_depth(const Json& json, Origin origin, int depth) {
       }
       return make_mapping(std::move(mapping));
     }
-    default: return Value();
+    default:
+      return Value();
   }
 }
 
@@ -76,16 +82,25 @@ class Dumper {
   std::string escaped(const Character& c, std::string_view bytes) const {
     char buffer[16];
     switch (c.code) {
-      case '"': return "\\\"";
-      case '\\': return "\\\\";
-      case '\n': return "\\n";
-      case '\r': return "\\r";
-      case '\t': return "\\t";
-      case '\f': return "\\f";
-      case '\b': return "\\b";
-      default: break;
+      case '"':
+        return "\\\"";
+      case '\\':
+        return "\\\\";
+      case '\n':
+        return "\\n";
+      case '\r':
+        return "\\r";
+      case '\t':
+        return "\\t";
+      case '\f':
+        return "\\f";
+      case '\b':
+        return "\\b";
+      default:
+        break;
     }
-    if (c.code >= 0x20 && (!style_.ensure_ascii || c.code < 0x7F)) return std::string(bytes.substr(c.begin, c.end - c.begin));
+    if (c.code >= 0x20 && (!style_.ensure_ascii || c.code < 0x7F))
+      return std::string(bytes.substr(c.begin, c.end - c.begin));
     if (c.code >= 0x10000) {
       const unsigned high = 0xD800u + ((static_cast<unsigned>(c.code) - 0x10000u) >> 10);
       const unsigned low = 0xDC00u + ((static_cast<unsigned>(c.code) - 0x10000u) & 0x3FFu);
@@ -120,7 +135,8 @@ class Dumper {
   void write_sequence(const Sequence& sequence, int level) {
     if (!sequence.has_length() || sequence.type == SequenceType::kRange || sequence.type == SequenceType::kKeys ||
         sequence.type == SequenceType::kValues || sequence.type == SequenceType::kItems) {
-      fail_render("object of type ", type_name(Value(std::make_shared<const Sequence>(sequence))), " is not JSON serializable");
+      fail_render("object of type ", type_name(Value(std::make_shared<const Sequence>(sequence))),
+                  " is not JSON serializable");
     }
     out_.append("[", sequence.origin);
     for (size_t i = 0; i < sequence.items.size(); ++i) {
@@ -134,7 +150,8 @@ class Dumper {
 
   void write_key(const Value& key) {
     if (key.as_text()) return write_text(*key.as_text());
-    if (!key.is_none() && !key.is_number()) fail_render("keys of a JSON object must be str, int, float, bool or None, not ", type_name(key));
+    if (!key.is_none() && !key.is_number())
+      fail_render("keys of a JSON object must be str, int, float, bool or None, not ", type_name(key));
     out_.append("\"" + scalar(key) + "\"", Origin{});
   }
 
@@ -142,7 +159,8 @@ class Dumper {
     std::vector<const std::pair<Value, Value>*> entries;
     for (const auto& entry : mapping.entries) entries.push_back(&entry);
     if (style_.sort_keys) {
-      std::stable_sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return compare(a->first, b->first, "<") < 0; });
+      std::stable_sort(entries.begin(), entries.end(),
+                       [](const auto* a, const auto* b) { return compare(a->first, b->first, "<") < 0; });
     }
     out_.append("{", mapping.origin);
     bool is_first = true;
@@ -164,8 +182,12 @@ class Dumper {
 
 }  // namespace
 
-Value value_of_json(const nlohmann::ordered_json& json, Origin origin) { return value_at_depth(json, origin, 0); }
+Value value_of_json(const nlohmann::ordered_json& json, Origin origin) {
+  return value_at_depth(json, origin, 0);
+}
 
-Text dump_json(const Value& value, const JsonStyle& style) { return Dumper(style).run(value); }
+Text dump_json(const Value& value, const JsonStyle& style) {
+  return Dumper(style).run(value);
+}
 
 }  // namespace dsft::text::jinja

@@ -9,9 +9,15 @@ namespace dsft::text::jinja {
 
 namespace {
 
-bool is_digit_char(char c) { return c >= '0' && c <= '9'; }
-bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80); }
-bool is_name_part(char c) { return is_name_start(c) || is_digit_char(c); }
+bool is_digit_char(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_name_start(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80);
+}
+bool is_name_part(char c) {
+  return is_name_start(c) || is_digit_char(c);
+}
 
 std::string with_unix_newlines(std::string_view source) {
   std::string result;
@@ -71,7 +77,9 @@ class Lexer {
     return at;
   }
 
-  void emit(TokenKind kind, std::string text, size_t at) { tokens_.push_back({kind, std::move(text), position_of(at)}); }
+  void emit(TokenKind kind, std::string text, size_t at) {
+    tokens_.push_back({kind, std::move(text), position_of(at)});
+  }
 
   void emit_data(size_t begin, size_t end) {
     if (end > begin) emit(TokenKind::kData, source_.substr(begin, end - begin), begin);
@@ -79,7 +87,8 @@ class Lexer {
 
   size_t find_tag(size_t from) const {
     for (size_t at = source_.find('{', from); at != std::string::npos; at = source_.find('{', at + 1)) {
-      if (at + 1 < source_.size() && (source_[at + 1] == '{' || source_[at + 1] == '%' || source_[at + 1] == '#')) return at;
+      if (at + 1 < source_.size() && (source_[at + 1] == '{' || source_[at + 1] == '%' || source_[at + 1] == '#'))
+        return at;
     }
     return std::string::npos;
   }
@@ -134,7 +143,8 @@ class Lexer {
     }
   }
 
-  // Where the text after a closing tag goes on; npos where no closing tag stands at `at`. "-" eats spaces, "+" keeps the newline.
+  // Where the text after a closing tag goes on; npos where no closing tag stands at `at`. "-" eats spaces, "+" keeps
+  // the newline.
   size_t after_close(size_t at, std::string_view close, bool trims_newline) const {
     if (starts_with(at, close)) {
       const size_t end = at + close.size();
@@ -211,7 +221,9 @@ class Lexer {
   }
 
   size_t digits(size_t at, bool (*accepts)(char)) const {
-    while (at < source_.size() && (accepts(source_[at]) || (source_[at] == '_' && at + 1 < source_.size() && accepts(source_[at + 1])))) ++at;
+    while (at < source_.size() &&
+           (accepts(source_[at]) || (source_[at] == '_' && at + 1 < source_.size() && accepts(source_[at + 1]))))
+      ++at;
     return at;
   }
 
@@ -219,7 +231,8 @@ class Lexer {
     const auto is_hex = [](char c) { return is_digit_char(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); };
     size_t end = at;
     bool is_float = false;
-    const char prefix = source_[at] == '0' && at + 1 < source_.size() ? static_cast<char>(source_[at + 1] | 0x20) : '\0';
+    const char prefix =
+        source_[at] == '0' && at + 1 < source_.size() ? static_cast<char>(source_[at + 1] | 0x20) : '\0';
     if ((prefix == 'x' || prefix == 'o' || prefix == 'b') && at + 2 < source_.size() && is_hex(source_[at + 2])) {
       end = digits(at + 2, is_hex);
     } else {
@@ -265,7 +278,8 @@ class Lexer {
     for (size_t i = 0; i < count; ++i) {
       const char c = at + i < source_.size() ? source_[at + i] : '\0';
       const char lower = static_cast<char>(c | 0x20);
-      if (!is_digit_char(c) && !(lower >= 'a' && lower <= 'f')) fail("a \\x, \\u or \\U escape needs hexadecimal digits", at);
+      if (!is_digit_char(c) && !(lower >= 'a' && lower <= 'f'))
+        fail("a \\x, \\u or \\U escape needs hexadecimal digits", at);
       code = code * 16 + (is_digit_char(c) ? c - '0' : lower - 'a' + 10);
       if (code > 0x10FFFF) fail("an escape names a character past U+10FFFF", at);
     }
@@ -286,7 +300,8 @@ class Lexer {
     if (c >= '0' && c <= '7') {
       int32_t code = 0;
       size_t end = at + 1;
-      for (; end < at + 4 && end < source_.size() && source_[end] >= '0' && source_[end] <= '7'; ++end) code = code * 8 + (source_[end] - '0');
+      for (; end < at + 4 && end < source_.size() && source_[end] >= '0' && source_[end] <= '7'; ++end)
+        code = code * 8 + (source_[end] - '0');
       append_code_point(value, code);
       return end;
     }
@@ -350,6 +365,8 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view source) { return Lexer(source).run(); }
+std::vector<Token> tokenize(std::string_view source) {
+  return Lexer(source).run();
+}
 
 }  // namespace dsft::text::jinja

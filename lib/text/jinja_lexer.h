@@ -8,7 +8,19 @@
 
 namespace dsft::text::jinja {
 
-enum class TokenKind { kData, kVariableBegin, kVariableEnd, kBlockBegin, kBlockEnd, kName, kString, kInteger, kFloat, kOperator, kEnd };
+enum class TokenKind {
+  kData,
+  kVariableBegin,
+  kVariableEnd,
+  kBlockBegin,
+  kBlockEnd,
+  kName,
+  kString,
+  kInteger,
+  kFloat,
+  kOperator,
+  kEnd
+};
 
 struct Token {
   TokenKind kind = TokenKind::kEnd;
@@ -16,7 +28,8 @@ struct Token {
   Position position;
 };
 
-/// Cuts a template into tokens as jinja2 3.1 does with trim_blocks, lstrip_blocks and one dropped newline at the end. Throws SyntaxFault.
+/// Cuts a template into tokens as jinja2 3.1 does with trim_blocks, lstrip_blocks and one dropped newline at the end.
+/// Throws SyntaxFault.
 std::vector<Token> tokenize(std::string_view source);
 
 }  // namespace dsft::text::jinja

@@ -22,7 +22,8 @@ Value make_function(const std::string& name, Function::Body body) {
 }
 
 Value unsafe(const Value& object, const std::string& name) {
-  return Value::undefined(concat("access to attribute '", name, "' of '", type_name(object), "' object is unsafe: values of a template cannot be changed"));
+  return Value::undefined(concat("access to attribute '", name, "' of '", type_name(object),
+                                 "' object is unsafe: values of a template cannot be changed"));
 }
 
 Value view_of(const Value& object, SequenceType type) {
@@ -30,7 +31,9 @@ Value view_of(const Value& object, SequenceType type) {
   std::vector<Value> items;
   items.reserve(mapping.entries.size());
   for (const auto& [key, value] : mapping.entries) {
-    items.push_back(type == SequenceType::kKeys ? key : type == SequenceType::kValues ? value : make_tuple({key, value}));
+    items.push_back(type == SequenceType::kKeys     ? key
+                    : type == SequenceType::kValues ? value
+                                                    : make_tuple({key, value}));
   }
   auto view = make_sequence(type, std::move(items));
   view->origin = mapping.origin;
@@ -49,13 +52,16 @@ bool find_dict_method(const Value& object, const std::string& name, Value& metho
   if (is_one_of(kUnsafe, name)) {
     method = unsafe(object, name);
   } else if (name == "items" || name == "keys" || name == "values") {
-    const SequenceType type = name == "items" ? SequenceType::kItems : name == "keys" ? SequenceType::kKeys : SequenceType::kValues;
+    const SequenceType type = name == "items"  ? SequenceType::kItems
+                              : name == "keys" ? SequenceType::kKeys
+                                               : SequenceType::kValues;
     method = make_function(name, [object, type, name](Interpreter&, Arguments arguments) {
       const Bound bound(name, std::move(arguments), {});
       return view_of(object, type);
     });
   } else if (name == "get") {
-    method = make_function(name, [object](Interpreter&, Arguments arguments) { return get(object, std::move(arguments)); });
+    method =
+        make_function(name, [object](Interpreter&, Arguments arguments) { return get(object, std::move(arguments)); });
   } else if (name == "copy") {
     method = make_function(name, [object](Interpreter&, Arguments) { return object; });
   } else {
@@ -75,11 +81,13 @@ Value index_of(const Value& object, Arguments arguments) {
 Value count_of(const Value& object, Arguments arguments) {
   const Bound bound("count", std::move(arguments), {"value"}, 1);
   const auto& items = object.as_sequence()->items;
-  return Value(static_cast<int64_t>(std::count_if(items.begin(), items.end(), [&](const Value& item) { return equals(item, bound[0]); })));
+  return Value(static_cast<int64_t>(
+      std::count_if(items.begin(), items.end(), [&](const Value& item) { return equals(item, bound[0]); })));
 }
 
 bool find_sequence_method(const Value& object, const std::string& name, Value& method) {
-  static constexpr std::array<std::string_view, 8> kUnsafe = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+  static constexpr std::array<std::string_view, 8> kUnsafe = {"append", "clear", "pop",    "reverse",
+                                                              "insert", "sort",  "extend", "remove"};
   const Sequence& sequence = *object.as_sequence();
   if (sequence.type == SequenceType::kGroup && (name == "grouper" || name == "list")) {
     method = sequence.items[name == "grouper" ? 0 : 1];
@@ -89,9 +97,11 @@ bool find_sequence_method(const Value& object, const std::string& name, Value& m
   if (sequence.type == SequenceType::kList && is_one_of(kUnsafe, name)) {
     method = unsafe(object, name);
   } else if (name == "index") {
-    method = make_function(name, [object](Interpreter&, Arguments arguments) { return index_of(object, std::move(arguments)); });
+    method = make_function(
+        name, [object](Interpreter&, Arguments arguments) { return index_of(object, std::move(arguments)); });
   } else if (name == "count") {
-    method = make_function(name, [object](Interpreter&, Arguments arguments) { return count_of(object, std::move(arguments)); });
+    method = make_function(
+        name, [object](Interpreter&, Arguments arguments) { return count_of(object, std::move(arguments)); });
   } else if (name == "copy" && sequence.type == SequenceType::kList) {
     method = make_function(name, [object](Interpreter&, Arguments) { return object; });
   } else {
@@ -107,7 +117,9 @@ bool find_method(const Value& object, const std::string& name, Value& method) {
   if (object.as_mapping()) return find_dict_method(object, name, method);
   if (object.as_sequence()) return find_sequence_method(object, name, method);
   if (object.as_float() && name == "is_integer") {
-    method = make_function(name, [object](Interpreter&, Arguments) { return Value(std::floor(*object.as_float()) == *object.as_float()); });
+    method = make_function(name, [object](Interpreter&, Arguments) {
+      return Value(std::floor(*object.as_float()) == *object.as_float());
+    });
     return true;
   }
   return false;

@@ -24,7 +24,9 @@ bool Macro::attribute(Interpreter&, std::string_view name, Value& value) {
     for (const Parameter& parameter : statement->parameters) names.push_back(Value::words(parameter.text));
     value = make_tuple(std::move(names));
   } else if (name == "catch_kwargs" || name == "catch_varargs" || name == "caller") {
-    value = Value(name == "caller" ? statement->takes_caller : name == "catch_kwargs" ? statement->takes_kwargs : statement->takes_varargs);
+    value = Value(name == "caller"         ? statement->takes_caller
+                  : name == "catch_kwargs" ? statement->takes_kwargs
+                                           : statement->takes_varargs);
   } else {
     return false;
   }
@@ -36,8 +38,13 @@ Value Macro::call(Interpreter& interpreter, Arguments arguments) {
   return interpreter.call_macro(*statement, defined_in, std::move(arguments));
 }
 
-Loop::Loop(Interpreter& interpreter, const Statement& statement, ScopePtr scope, std::vector<Value> items, int64_t depth0)
-    : interpreter_(interpreter), statement_(statement), scope_(std::move(scope)), items_(std::move(items)), depth0_(depth0) {}
+Loop::Loop(Interpreter& interpreter, const Statement& statement, ScopePtr scope, std::vector<Value> items,
+           int64_t depth0)
+    : interpreter_(interpreter),
+      statement_(statement),
+      scope_(std::move(scope)),
+      items_(std::move(items)),
+      depth0_(depth0) {}
 
 std::optional<Value> Loop::pull() {
   while (next_ < items_.size()) {
@@ -92,19 +99,21 @@ bool Loop::attribute(Interpreter&, std::string_view name, Value& value) {
   if (name == "nextitem") return value = has_next() ? *after_ : Value::undefined("there is no next item"), true;
   if (name == "cycle") {
     const int64_t index = index0_;
-    value = Value(std::shared_ptr<Object>(std::make_shared<Function>("cycle", [index](Interpreter&, Arguments arguments) {
-      if (arguments.positional.empty()) fail_render("no items for cycling given");
-      return arguments.positional[static_cast<size_t>(index) % arguments.positional.size()];
-    })));
+    value =
+        Value(std::shared_ptr<Object>(std::make_shared<Function>("cycle", [index](Interpreter&, Arguments arguments) {
+          if (arguments.positional.empty()) fail_render("no items for cycling given");
+          return arguments.positional[static_cast<size_t>(index) % arguments.positional.size()];
+        })));
     return true;
   }
   if (name == "changed") {
-    value = Value(std::shared_ptr<Object>(std::make_shared<Function>("changed", [self = shared_from_this()](Interpreter&, Arguments arguments) {
-      const Value now = make_tuple(std::move(arguments.positional));
-      const bool is_changed = !self->last_changed_ || !equals(*self->last_changed_, now);
-      self->last_changed_ = now;
-      return Value(is_changed);
-    })));
+    value = Value(std::shared_ptr<Object>(
+        std::make_shared<Function>("changed", [self = shared_from_this()](Interpreter&, Arguments arguments) {
+          const Value now = make_tuple(std::move(arguments.positional));
+          const bool is_changed = !self->last_changed_ || !equals(*self->last_changed_, now);
+          self->last_changed_ = now;
+          return Value(is_changed);
+        })));
     return true;
   }
   return false;
@@ -118,7 +127,8 @@ Value Loop::call(Interpreter& interpreter, Arguments arguments) {
   return interpreter.run_recursive_loop(statement_, scope, bound[0], depth0_ + 1);
 }
 
-Bound::Bound(std::string_view function, Arguments arguments, std::initializer_list<std::string_view> names, size_t required)
+Bound::Bound(std::string_view function, Arguments arguments, std::initializer_list<std::string_view> names,
+             size_t required)
     : function_(function), values_(names.size()) {
   if (arguments.positional.size() > names.size()) {
     fail_render(function_, "() takes at most ", names.size(), " argument(s), ", arguments.positional.size(), " given");
@@ -140,7 +150,8 @@ int64_t Bound::integer(size_t index, int64_t otherwise) const {
   if (!has(index)) return otherwise;
   const Value& value = *values_[index];
   if (value.is_undefined()) fail_render(value.undefined_reason());
-  if (!value.is_integral()) fail_render(function_, "(): '", type_name(value), "' object cannot be interpreted as an integer");
+  if (!value.is_integral())
+    fail_render(function_, "(): '", type_name(value), "' object cannot be interpreted as an integer");
   return value.integral();
 }
 

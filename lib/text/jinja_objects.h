@@ -23,7 +23,8 @@ struct Namespace : Object {
 /// A function of C++: a global, or a method bound to its value.
 struct Function : Object {
   using Body = std::function<Value(Interpreter&, Arguments)>;
-  Function(std::string function_name, Body function_body) : name(std::move(function_name)), body(std::move(function_body)) {}
+  Function(std::string function_name, Body function_body)
+      : name(std::move(function_name)), body(std::move(function_body)) {}
   std::string name;
   Body body;
   std::string type_name() const override { return "function"; }
@@ -78,7 +79,8 @@ Value find_global(const std::string& name);
 /// Argument checking of functions of C++: positional and keyword arguments by name, as Python binds them. Throws Fault.
 class Bound {
  public:
-  Bound(std::string_view function, Arguments arguments, std::initializer_list<std::string_view> names, size_t required = 0);
+  Bound(std::string_view function, Arguments arguments, std::initializer_list<std::string_view> names,
+        size_t required = 0);
   bool has(size_t index) const { return values_[index].has_value(); }
   const Value& operator[](size_t index) const { return *values_[index]; }
   bool flag(size_t index, bool otherwise) const { return has(index) ? is_true(*values_[index]) : otherwise; }

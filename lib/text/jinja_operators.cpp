@@ -70,7 +70,8 @@ Value float_operator(const std::string& op, double left, double right) {
   if (op == "*") return Value(left * right);
   if (op == "**") {
     if (left == 0 && right < 0) fail_render("0.0 cannot be raised to a negative power");
-    if (left < 0 && right != std::floor(right)) fail_render("a negative number cannot be raised to a fractional power: the result is complex");
+    if (left < 0 && right != std::floor(right))
+      fail_render("a negative number cannot be raised to a fractional power: the result is complex");
     const double power = std::pow(left, right);
     if (std::isinf(power) && std::isfinite(left) && std::isfinite(right)) fail_render("the result of ** is too large");
     return Value(power);
@@ -92,7 +93,8 @@ Value repeat(Interpreter& interpreter, const Value& value, int64_t count) {
     return Value(std::move(result));
   }
   const Sequence& sequence = *value.as_sequence();
-  if (!sequence.items.empty() && times > kMaxItems / sequence.items.size()) fail_render("a repeated list has more than ", kMaxItems, " elements");
+  if (!sequence.items.empty() && times > kMaxItems / sequence.items.size())
+    fail_render("a repeated list has more than ", kMaxItems, " elements");
   std::vector<Value> items;
   if (!sequence.items.empty()) {
     interpreter.charge(times * sequence.items.size() / 8);
@@ -103,7 +105,9 @@ Value repeat(Interpreter& interpreter, const Value& value, int64_t count) {
 
 bool is_repeatable(const Value& value) {
   const Sequence* sequence = value.as_sequence();
-  return value.as_text() || (sequence && (sequence->type == SequenceType::kList || sequence->type == SequenceType::kTuple || sequence->type == SequenceType::kGroup));
+  return value.as_text() ||
+         (sequence && (sequence->type == SequenceType::kList || sequence->type == SequenceType::kTuple ||
+                       sequence->type == SequenceType::kGroup));
 }
 
 Value add_texts(Interpreter& interpreter, const Text& left, const Text& right) {
@@ -152,7 +156,8 @@ Value apply_operator(Interpreter& interpreter, const std::string& op, const Valu
   if (op == "*" && is_repeatable(right) && left.is_integral()) return repeat(interpreter, right, left.integral());
   if (op == "+" && left.as_text() && right.as_text()) return add_texts(interpreter, *left.as_text(), *right.as_text());
   if (op == "+" && left.as_text()) fail_render("can only concatenate str (not \"", type_name(right), "\") to str");
-  if (op == "+" && !left.as_text() && !right.as_text() && is_repeatable(left) && is_repeatable(right) && type_name(left) == type_name(right)) {
+  if (op == "+" && !left.as_text() && !right.as_text() && is_repeatable(left) && is_repeatable(right) &&
+      type_name(left) == type_name(right)) {
     return add_sequences(interpreter, left, right);
   }
   fail_operands(op, left, right);
@@ -160,7 +165,8 @@ Value apply_operator(Interpreter& interpreter, const std::string& op, const Valu
 
 Value negate(const Value& value) {
   if (value.is_undefined()) fail_render(value.undefined_reason());
-  if (value.is_integral()) return Value(checked(value.integral() == INT64_MIN, value.integral() == INT64_MIN ? 0 : -value.integral()));
+  if (value.is_integral())
+    return Value(checked(value.integral() == INT64_MIN, value.integral() == INT64_MIN ? 0 : -value.integral()));
   if (value.as_float()) return Value(-*value.as_float());
   fail_render("bad operand type for unary -: '", type_name(value), "'");
 }
@@ -184,7 +190,8 @@ int64_t bound_of(const Value& value, int64_t otherwise, int64_t length, int64_t 
 }  // namespace
 
 Value slice_of(const Value& value, const Value& start, const Value& stop, const Value& step) {
-  if (!step.is_none() && !step.is_integral()) fail_render("slice indices must be integers or None, not ", type_name(step));
+  if (!step.is_none() && !step.is_integral())
+    fail_render("slice indices must be integers or None, not ", type_name(step));
   const int64_t stride = step.is_none() ? 1 : step.integral();
   if (stride == 0) fail_render("slice step cannot be zero");
   const Text* text = value.as_text();
@@ -197,7 +204,8 @@ Value slice_of(const Value& value, const Value& start, const Value& stop, const 
   const int64_t end = bound_of(stop, is_forward ? length : -1, length, lowest, highest);
   if (text && stride == 1) {
     if (begin >= end) return Value(Text());
-    return Value(text->slice(characters[static_cast<size_t>(begin)].begin, characters[static_cast<size_t>(end - 1)].end));
+    return Value(
+        text->slice(characters[static_cast<size_t>(begin)].begin, characters[static_cast<size_t>(end - 1)].end));
   }
   Text part;
   std::vector<Value> items;

@@ -12,7 +12,8 @@ namespace {
 
 bool says(const Block& block, int name) {
   bool found = false;
-  visit_expressions(block, [&](const Expression& e) { found = found || (e.kind == ExpressionKind::kName && e.name == name); });
+  visit_expressions(block,
+                    [&](const Expression& e) { found = found || (e.kind == ExpressionKind::kName && e.name == name); });
   return found;
 }
 
@@ -44,7 +45,8 @@ class StatementParser {
     return statement;
   }
 
-  // Statements up to one of the end tags, which is left as the current token; up to the end of the template without end tags.
+  // Statements up to one of the end tags, which is left as the current token; up to the end of the template without end
+  // tags.
   Block parse_block(EndTags end_tags) {
     const ExpressionParser::Depth depth(expressions_);
     Block block;
@@ -102,7 +104,8 @@ class StatementParser {
   [[noreturn]] void fail_unknown_tag(const std::string& tag, EndTags end_tags) {
     static constexpr std::string_view kRefused[] = {"include", "import", "from", "extends", "block", "autoescape"};
     if (std::find(std::begin(kRefused), std::end(kRefused), tag) != std::end(kRefused)) {
-      tokens_.fail(concat("the tag '", tag, "' is not supported: a chat template is one file without escaping or inheritance"));
+      tokens_.fail(
+          concat("the tag '", tag, "' is not supported: a chat template is one file without escaping or inheritance"));
     }
     if (tag == "do") {
       tokens_.fail("the tag 'do' is not supported: neither does transformers' apply_chat_template; use 'set'");
@@ -264,7 +267,8 @@ int Template::find_name(std::string_view name) const {
 }
 
 Template parse(std::string_view source) {
-  if (source.size() > kMaxSourceBytes) throw SyntaxFault(concat("the template is larger than ", kMaxSourceBytes, " bytes"), 1, 1);
+  if (source.size() > kMaxSourceBytes)
+    throw SyntaxFault(concat("the template is larger than ", kMaxSourceBytes, " bytes"), 1, 1);
   return StatementParser(source).run();
 }
 

@@ -14,11 +14,20 @@ namespace {
 void append_escaped(std::string& out, const Character& c, std::string_view text, char quote) {
   char buffer[16];
   switch (c.code) {
-    case '\\': out += "\\\\"; return;
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    case '\t': out += "\\t"; return;
-    default: break;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    default:
+      break;
   }
   if (c.code == quote) {
     out += '\\';
@@ -35,7 +44,8 @@ void append_escaped(std::string& out, const Character& c, std::string_view text,
 void represent_into(Text& out, const Value& value);
 
 void represent_text_into(Text& out, const Text& text) {
-  const char quote = text.bytes().find('\'') != std::string::npos && text.bytes().find('"') == std::string::npos ? '"' : '\'';
+  const char quote =
+      text.bytes().find('\'') != std::string::npos && text.bytes().find('"') == std::string::npos ? '"' : '\'';
   const std::string_view bytes = text.bytes();
   if (text.is_markup) out.append("Markup(", Origin{});
   out.append(std::string(1, quote), text.origin_at(0));
@@ -69,19 +79,27 @@ void represent_range_into(Text& out, const Sequence& range) {
   const int64_t start = items.empty() ? 0 : items.front().integral();
   const int64_t step = items.size() > 1 ? items[1].integral() - start : 1;
   const int64_t stop = items.empty() ? 0 : items.back().integral() + step;
-  out.append(step == 1 ? concat("range(", start, ", ", stop, ")") : concat("range(", start, ", ", stop, ", ", step, ")"), Origin{});
+  out.append(
+      step == 1 ? concat("range(", start, ", ", stop, ")") : concat("range(", start, ", ", stop, ", ", step, ")"),
+      Origin{});
 }
 
 void represent_sequence_into(Text& out, const Sequence& sequence) {
   switch (sequence.type) {
-    case SequenceType::kList: return represent_items_into(out, sequence, "[", "]");
-    case SequenceType::kKeys: return represent_items_into(out, sequence, "dict_keys([", "])");
-    case SequenceType::kValues: return represent_items_into(out, sequence, "dict_values([", "])");
-    case SequenceType::kItems: return represent_items_into(out, sequence, "dict_items([", "])");
-    case SequenceType::kRange: return represent_range_into(out, sequence);
+    case SequenceType::kList:
+      return represent_items_into(out, sequence, "[", "]");
+    case SequenceType::kKeys:
+      return represent_items_into(out, sequence, "dict_keys([", "])");
+    case SequenceType::kValues:
+      return represent_items_into(out, sequence, "dict_values([", "])");
+    case SequenceType::kItems:
+      return represent_items_into(out, sequence, "dict_items([", "])");
+    case SequenceType::kRange:
+      return represent_range_into(out, sequence);
     case SequenceType::kGenerator:
       fail_render("a generator is printed: apply the list filter or join to it first");
-    default: return represent_items_into(out, sequence, "(", sequence.items.size() == 1 ? ",)" : ")");
+    default:
+      return represent_items_into(out, sequence, "(", sequence.items.size() == 1 ? ",)" : ")");
   }
 }
 
@@ -157,6 +175,8 @@ TextPtr to_text(const Value& value) {
   return std::make_shared<const Text>(represent(value));
 }
 
-std::string to_string(const Value& value) { return to_text(value)->bytes(); }
+std::string to_string(const Value& value) {
+  return to_text(value)->bytes();
+}
 
 }  // namespace dsft::text::jinja

@@ -18,7 +18,9 @@ std::vector<Value> items_of(Interpreter& interpreter, const Value& input) {
   return items;
 }
 
-Value without_case(const Value& value) { return value.as_text() ? Value(map_characters(*value.as_text(), append_lower)) : value; }
+Value without_case(const Value& value) {
+  return value.as_text() ? Value(map_characters(*value.as_text(), append_lower)) : value;
+}
 
 // The value that sort, unique, min and the like compare items by.
 Value key_of(Interpreter& interpreter, const Value& item, const Value* attribute, bool is_case_sensitive) {
@@ -63,7 +65,8 @@ Value sort(Interpreter& interpreter, const Value& input, Arguments arguments) {
   const Bound bound("sort", std::move(arguments), {"reverse", "case_sensitive", "attribute"});
   const Value* attribute = bound.is_given(2) ? &bound[2] : nullptr;
   std::vector<Keyed> keyed;
-  for (const Value& item : items_of(interpreter, input)) keyed.push_back({sort_key_of(interpreter, item, attribute, bound.flag(1, false)), item});
+  for (const Value& item : items_of(interpreter, input))
+    keyed.push_back({sort_key_of(interpreter, item, attribute, bound.flag(1, false)), item});
   sort_keyed(interpreter, keyed, bound.flag(0, false));
   return make_list(take_items(keyed));
 }
@@ -118,7 +121,8 @@ Value sum(Interpreter& interpreter, const Value& input, Arguments arguments) {
   const Bound bound("sum", std::move(arguments), {"attribute", "start"});
   Value total = bound.has(1) ? bound[1] : Value(int64_t{0});
   for (const Value& item : items_of(interpreter, input)) {
-    total = apply_operator(interpreter, "+", total, bound.is_given(0) ? interpreter.item_at_path(item, bound[0]) : item);
+    total =
+        apply_operator(interpreter, "+", total, bound.is_given(0) ? interpreter.item_at_path(item, bound[0]) : item);
   }
   return total;
 }
@@ -196,8 +200,7 @@ Value slice(Interpreter& interpreter, const Value& input, Arguments arguments) {
 Value group(Interpreter& interpreter, const Value& input, Arguments arguments) {
   const Bound bound("groupby", std::move(arguments), {"attribute", "default", "case_sensitive"}, 1);
   const auto raw_key = [&](const Value& item) {
-    Value key = interpreter.item_at_path(item, bound[0]);
-    return key.is_undefined() && bound.is_given(1) ? bound[1] : key;
+    return interpreter.item_at_path(item, bound[0], bound.is_given(1) ? &bound[1] : nullptr);
   };
   std::vector<Keyed> keyed;
   for (const Value& item : items_of(interpreter, input)) {
@@ -211,7 +214,8 @@ Value group(Interpreter& interpreter, const Value& input, Arguments arguments) {
     std::vector<Value> members;
     while (end < keyed.size() && equals(keyed[end].key, keyed[begin].key)) members.push_back(keyed[end++].item);
     const Value key = raw_key(members.front());
-    groups.emplace_back(std::shared_ptr<const Sequence>(make_sequence(SequenceType::kGroup, {key, make_list(std::move(members))})));
+    groups.emplace_back(
+        std::shared_ptr<const Sequence>(make_sequence(SequenceType::kGroup, {key, make_list(std::move(members))})));
     begin = end;
   }
   return make_list(std::move(groups));
@@ -225,14 +229,14 @@ Value map(Interpreter& interpreter, const Value& input, Arguments arguments) {
   if (arguments.positional.empty() && arguments.take("attribute", attribute)) {
     Value otherwise;
     arguments.take("default", otherwise);
-    if (!arguments.keywords.empty()) fail_render("map got an unexpected keyword argument '", arguments.keywords.front().first, "'");
-    for (const Value& item : items) {
-      Value value = attribute.is_none() ? item : interpreter.item_at_path(item, attribute);
-      results.push_back(value.is_undefined() && !otherwise.is_none() ? otherwise : value);
-    }
+    if (!arguments.keywords.empty())
+      fail_render("map got an unexpected keyword argument '", arguments.keywords.front().first, "'");
+    for (const Value& item : items)
+      results.push_back(interpreter.item_at_path(item, attribute, otherwise.is_none() ? nullptr : &otherwise));
     return make_generator(std::move(results));
   }
-  if (arguments.positional.empty() || !arguments.positional.front().as_text()) fail_render("map needs the name of a filter");
+  if (arguments.positional.empty() || !arguments.positional.front().as_text())
+    fail_render("map needs the name of a filter");
   const std::string name = arguments.positional.front().as_text()->bytes();
   arguments.positional.erase(arguments.positional.begin());
   for (const Value& item : items) results.push_back(interpreter.apply_filter(name, item, arguments));
@@ -279,7 +283,9 @@ Value to_list(Interpreter& interpreter, const Value& input, Arguments) {
   return Value(std::shared_ptr<const Sequence>(std::move(list)));
 }
 
-Value length(Interpreter&, const Value& input, Arguments) { return Value(length_of(input)); }
+Value length(Interpreter&, const Value& input, Arguments) {
+  return Value(length_of(input));
+}
 
 }  // namespace
 

@@ -103,7 +103,8 @@ Text join(const Text& separator, const std::vector<Value>& items) {
 
 bool is_all(const Text& text, bool (*accepts)(int32_t)) {
   const auto characters = characters_of(text.bytes());
-  return !characters.empty() && std::all_of(characters.begin(), characters.end(), [&](const Character& c) { return accepts(c.code); });
+  return !characters.empty() &&
+         std::all_of(characters.begin(), characters.end(), [&](const Character& c) { return accepts(c.code); });
 }
 
 namespace {
@@ -119,13 +120,18 @@ bool has_only_case(const Text& text, bool (*wanted)(int32_t), bool (*other)(int3
 
 }  // namespace
 
-bool is_all_upper(const Text& text) { return has_only_case(text, is_upper, is_lower); }
-bool is_all_lower(const Text& text) { return has_only_case(text, is_lower, is_upper); }
+bool is_all_upper(const Text& text) {
+  return has_only_case(text, is_upper, is_lower);
+}
+bool is_all_lower(const Text& text) {
+  return has_only_case(text, is_lower, is_upper);
+}
 
 Text pad(const Text& text, int64_t left, int64_t right, const std::string& fill) {
   const auto repeat = [&](int64_t times) {
     std::string result;
-    if (times > static_cast<int64_t>(kMaxTextBytes)) fail_render("a padded string grows past ", kMaxTextBytes >> 20, " MB");
+    if (times > static_cast<int64_t>(kMaxTextBytes))
+      fail_render("a padded string grows past ", kMaxTextBytes >> 20, " MB");
     for (int64_t i = 0; i < times; ++i) result += fill;
     return result;
   };
@@ -155,7 +161,7 @@ Value split_spaces(const Text& text, int64_t limit) {
     }
     size_t end = i;
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.emplace_back(strip(text.slice(characters[i].begin, text.size()), nullptr, StripSide::kRight));
+      parts.emplace_back(text.slice(characters[i].begin, text.size()));
       break;
     }
     while (end < characters.size() && !is_space(characters[end].code)) ++end;
@@ -174,7 +180,7 @@ Value split_spaces_from_right(const Text& text, int64_t limit) {
       continue;
     }
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.emplace_back(strip(text.slice(0, characters[i - 1].end), nullptr, StripSide::kLeft));
+      parts.emplace_back(text.slice(0, characters[i - 1].end));
       break;
     }
     size_t begin = i;
@@ -228,14 +234,16 @@ Value partition_at(const Text& text, size_t found, size_t length, bool keeps_lef
     if (keeps_left) return make_tuple({Value(text), Value(Text()), Value(Text())});
     return make_tuple({Value(Text()), Value(Text()), Value(text)});
   }
-  return make_tuple({Value(text.slice(0, found)), Value(text.slice(found, found + length)), Value(text.slice(found + length, text.size()))});
+  return make_tuple({Value(text.slice(0, found)), Value(text.slice(found, found + length)),
+                     Value(text.slice(found + length, text.size()))});
 }
 
 Value partition(const char* name, const Text& text, Arguments arguments, bool is_first) {
   const Bound bound(name, std::move(arguments), {"sep"}, 1);
   const std::string& separator = bound.text(0).bytes();
   if (separator.empty()) fail_render("empty separator");
-  return partition_at(text, is_first ? text.bytes().find(separator) : text.bytes().rfind(separator), separator.size(), is_first);
+  return partition_at(text, is_first ? text.bytes().find(separator) : text.bytes().rfind(separator), separator.size(),
+                      is_first);
 }
 
 // The bytes that start and end arguments name.
@@ -251,7 +259,8 @@ std::string_view range_of(const Text& text, const Bound& bound, size_t& begin) {
   const int64_t last = std::min(place(2, length), length);
   begin = byte_of_character(text.bytes(), static_cast<size_t>(std::min(first, length)));
   if (first > length || last < first) return std::string_view(nullptr, 0);
-  return std::string_view(text.bytes()).substr(begin, byte_of_character(text.bytes(), static_cast<size_t>(last)) - begin);
+  return std::string_view(text.bytes())
+      .substr(begin, byte_of_character(text.bytes(), static_cast<size_t>(last)) - begin);
 }
 
 int64_t find_index(const char* name, const Text& text, Arguments arguments, bool is_first) {
@@ -282,7 +291,8 @@ Value count(Interpreter&, const Text& text, Arguments arguments) {
   return Value(found);
 }
 
-Value has_affix(const char* name, const Text& text, Arguments arguments, bool (*matches)(std::string_view, std::string_view)) {
+Value has_affix(const char* name, const Text& text, Arguments arguments,
+                bool (*matches)(std::string_view, std::string_view)) {
   const Bound bound(name, std::move(arguments), {"prefix", "start", "end"}, 1);
   size_t begin = 0;
   const std::string_view range = range_of(text, bound, begin);
@@ -295,8 +305,12 @@ Value has_affix(const char* name, const Text& text, Arguments arguments, bool (*
   return Value(false);
 }
 
-bool starts(std::string_view text, std::string_view affix) { return text.starts_with(affix); }
-bool ends(std::string_view text, std::string_view affix) { return text.ends_with(affix); }
+bool starts(std::string_view text, std::string_view affix) {
+  return text.starts_with(affix);
+}
+bool ends(std::string_view text, std::string_view affix) {
+  return text.ends_with(affix);
+}
 
 Value replace_method(Interpreter&, const Text& text, Arguments arguments) {
   const Bound bound("replace", std::move(arguments), {"old", "new", "count"}, 2);
@@ -307,7 +321,8 @@ Value join_method(Interpreter&, const Text& text, Arguments arguments) {
   const Bound bound("join", std::move(arguments), {"iterable"}, 1);
   const std::vector<Value> items = iterate(bound[0]);
   for (size_t i = 0; i < items.size(); ++i) {
-    if (!items[i].as_text()) fail_render("sequence item ", i, ": expected str instance, ", type_name(items[i]), " found");
+    if (!items[i].as_text())
+      fail_render("sequence item ", i, ": expected str instance, ", type_name(items[i]), " found");
   }
   return Value(join(text, items));
 }
@@ -324,7 +339,9 @@ Text title(const Text& text) {
   return result;
 }
 
-void append_swapped(std::string& out, int32_t code) { (is_upper(code) ? append_lower : append_upper)(out, code); }
+void append_swapped(std::string& out, int32_t code) {
+  (is_upper(code) ? append_lower : append_upper)(out, code);
+}
 
 Value pad_method(const char* name, const Text& text, Arguments arguments, int side) {
   const Bound bound(name, std::move(arguments), {"width", "fillchar"}, 1);
@@ -338,7 +355,8 @@ Value pad_method(const char* name, const Text& text, Arguments arguments, int si
 
 Value zfill(Interpreter&, const Text& text, Arguments arguments) {
   const Bound bound("zfill", std::move(arguments), {"width"}, 1);
-  const int64_t missing = std::max<int64_t>(0, bound.integer(0, 0) - static_cast<int64_t>(count_characters(text.bytes())));
+  const int64_t missing =
+      std::max<int64_t>(0, bound.integer(0, 0) - static_cast<int64_t>(count_characters(text.bytes())));
   const size_t sign = !text.empty() && (text.bytes()[0] == '-' || text.bytes()[0] == '+') ? 1 : 0;
   Text result = text.slice(0, sign);
   result.append(pad(text.slice(sign, text.size()), missing, 0, "0"));
@@ -353,9 +371,14 @@ Value remove_affix(const char* name, const Text& text, Arguments arguments, bool
   return Value(text.bytes().ends_with(affix) ? text.slice(0, text.size() - affix.size()) : text);
 }
 
-bool is_alphanumeric(int32_t code) { return is_alpha(code) || is_decimal(code) || is_digit(code) || is_numeric(code); }
+bool is_alphanumeric(int32_t code) {
+  return is_alpha(code) || is_decimal(code) || is_digit(code) || is_numeric(code);
+}
 
-bool is_title(const Text& text) { return !text.empty() && title(text).bytes() == text.bytes() && (!is_all_upper(text) || count_characters(text.bytes()) == 1); }
+bool is_title(const Text& text) {
+  return !text.empty() && title(text).bytes() == text.bytes() &&
+         (!is_all_upper(text) || count_characters(text.bytes()) == 1);
+}
 
 template <bool (*Accepts)(int32_t)>
 Value all_are(Interpreter&, const Text& text, Arguments) {
@@ -374,7 +397,10 @@ const std::map<std::string_view, Method>& methods() {
       {"rsplit", rsplit},
       {"partition", [](I&, const T& t, A a) { return partition("partition", t, std::move(a), true); }},
       {"rpartition", [](I&, const T& t, A a) { return partition("rpartition", t, std::move(a), false); }},
-      {"splitlines", [](I&, const T& t, A a) { return make_list(split_lines(t, Bound("splitlines", std::move(a), {"keepends"}).flag(0, false))); }},
+      {"splitlines",
+       [](I&, const T& t, A a) {
+         return make_list(split_lines(t, Bound("splitlines", std::move(a), {"keepends"}).flag(0, false)));
+       }},
       {"find", [](I&, const T& t, A a) { return Value(find_index("find", t, std::move(a), true)); }},
       {"rfind", [](I&, const T& t, A a) { return Value(find_index("rfind", t, std::move(a), false)); }},
       {"index", [](I&, const T& t, A a) { return index_or_fault(find_index("index", t, std::move(a), true)); }},
@@ -404,7 +430,10 @@ const std::map<std::string_view, Method>& methods() {
       {"isalnum", all_are<is_alphanumeric>},
       {"isspace", all_are<is_space>},
       {"isprintable", [](I&, const T& t, A) { return Value(t.empty() || is_all(t, is_printable)); }},
-      {"isascii", [](I&, const T& t, A) { return Value(std::all_of(t.bytes().begin(), t.bytes().end(), [](char c) { return !(c & 0x80); })); }},
+      {"isascii",
+       [](I&, const T& t, A) {
+         return Value(std::all_of(t.bytes().begin(), t.bytes().end(), [](char c) { return !(c & 0x80); }));
+       }},
       {"isupper", [](I&, const T& t, A) { return Value(is_all_upper(t)); }},
       {"islower", [](I&, const T& t, A) { return Value(is_all_lower(t)); }},
       {"istitle", [](I&, const T& t, A) { return Value(is_title(t)); }},
@@ -417,8 +446,10 @@ const std::map<std::string_view, Method>& methods() {
 bool find_string_method(const TextPtr& text, const std::string& name, Value& method) {
   const auto it = methods().find(name);
   if (it == methods().end()) return false;
-  method = Value(std::shared_ptr<Object>(std::make_shared<Function>(
-      name, [text, body = it->second](Interpreter& interpreter, Arguments arguments) { return body(interpreter, *text, std::move(arguments)); })));
+  method = Value(std::shared_ptr<Object>(
+      std::make_shared<Function>(name, [text, body = it->second](Interpreter& interpreter, Arguments arguments) {
+        return body(interpreter, *text, std::move(arguments));
+      })));
   return true;
 }
 

@@ -51,11 +51,13 @@ const std::map<std::string_view, Test>& tests() {
       {"mapping", {[](I&, const V& v, A) { return v.as_mapping() != nullptr; }}},
       {"sequence", {[](I&, const V& v, A) { return is_sequence(v); }}},
       {"iterable", {[](I&, const V& v, A) { return is_iterable(v); }}},
-      {"callable", {[](I&, const V& v, A) { return v.is_undefined() || (v.as_object() && v.as_object()->is_callable()); }}},
+      {"callable",
+       {[](I&, const V& v, A) { return v.is_undefined() || (v.as_object() && v.as_object()->is_callable()); }}},
       {"odd", {has_remainder<1>}},
       {"even", {has_remainder<0>}},
-      {"divisibleby",
-       {[](I& i, const V& v, A a) { return equals(apply_operator(i, "%", v, argument("divisibleby", std::move(a))), Value(int64_t{0})); }}},
+      {"divisibleby", {[](I& i, const V& v, A a) {
+         return equals(apply_operator(i, "%", v, argument("divisibleby", std::move(a))), Value(int64_t{0}));
+       }}},
       {"lower", {[](I&, const V& v, A) { return is_all_lower(*to_text(v)); }}},
       {"upper", {[](I&, const V& v, A) { return is_all_upper(*to_text(v)); }}},
       {"escaped", {[](I&, const V& v, A) { return v.as_text() && v.as_text()->is_markup; }}},

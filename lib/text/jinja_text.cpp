@@ -16,7 +16,9 @@ void require_room(size_t size, size_t added) {
 
 }  // namespace
 
-Text::Text(std::string bytes, Origin origin) { append(bytes, origin); }
+Text::Text(std::string bytes, Origin origin) {
+  append(bytes, origin);
+}
 
 Origin Text::origin_at(size_t byte) const {
   const auto run = std::upper_bound(runs_.begin(), runs_.end(), byte,
@@ -35,7 +37,9 @@ void Text::append(std::string_view bytes, Origin origin) {
   }
 }
 
-void Text::append(const Text& other) { append(other, 0, other.size()); }
+void Text::append(const Text& other) {
+  append(other, 0, other.size());
+}
 
 void Text::append(const Text& other, size_t begin, size_t end) {
   if (begin >= end) return;

@@ -49,10 +49,12 @@ class Text {
   void append(const Text& other, size_t begin, size_t end);
   Text slice(size_t begin, size_t end) const;
 
-  /// Marks the bytes from `begin` as written while `turn` was rendered: words without a message get it as their message.
+  /// Marks the bytes from `begin` as written while `turn` was rendered: words without a message get it as their
+  /// message.
   void stamp(size_t begin, int32_t turn, bool is_generation);
 
-  /// The one message that the data bytes from `begin` were copied from; kNoMessage where there is none or more than one.
+  /// The one message that the data bytes from `begin` were copied from; kNoMessage where there is none or more than
+  /// one.
   int32_t only_message(size_t begin) const;
 
   bool is_markup = false;  ///< the result of `safe` or `escape`: `+` escapes the other side, as MarkupSafe does

@@ -42,7 +42,8 @@ Value title(Interpreter&, const Value& input, Arguments) {
   bool is_inside = false;
   for (const Character& c : characters_of(text->bytes())) {
     std::string mapped;
-    const bool is_border = is_space(c.code) || c.code == '-' || c.code == '(' || c.code == '{' || c.code == '[' || c.code == '<';
+    const bool is_border =
+        is_space(c.code) || c.code == '-' || c.code == '(' || c.code == '{' || c.code == '[' || c.code == '<';
     if (is_border) {
       append_code_point(mapped, c.code);
     } else {
@@ -57,8 +58,10 @@ Value title(Interpreter&, const Value& input, Arguments) {
 Value indent(Interpreter&, const Value& input, Arguments arguments) {
   const Bound bound("indent", std::move(arguments), {"width", "first", "blank"});
   Text text = need_text("indent", input);
-  const std::string margin = bound.has(0) && bound[0].as_text() ? bound[0].as_text()->bytes()
-                                                              : std::string(static_cast<size_t>(std::clamp<int64_t>(bound.integer(0, 4), 0, 4096)), ' ');
+  const std::string margin =
+      bound.has(0) && bound[0].as_text()
+          ? bound[0].as_text()->bytes()
+          : std::string(static_cast<size_t>(std::clamp<int64_t>(bound.integer(0, 4), 0, 4096)), ' ');
   text.append("\n", Origin{});
   const std::vector<Value> lines = split_lines(text, false);
   Text result;
@@ -119,11 +122,15 @@ Value safe(Interpreter&, const Value& input, Arguments) {
   return Value(std::move(text));
 }
 
-Value to_string_filter(Interpreter&, const Value& input, Arguments) { return Value(to_text(input)); }
+Value to_string_filter(Interpreter&, const Value& input, Arguments) {
+  return Value(to_text(input));
+}
 
 Value format_filter(Interpreter&, const Value& input, Arguments arguments) {
-  if (!arguments.positional.empty() && !arguments.keywords.empty()) fail_render("format cannot take positional and keyword arguments at the same time");
-  if (arguments.keywords.empty()) return Value(format_percent(*to_text(input), make_tuple(std::move(arguments.positional))));
+  if (!arguments.positional.empty() && !arguments.keywords.empty())
+    fail_render("format cannot take positional and keyword arguments at the same time");
+  if (arguments.keywords.empty())
+    return Value(format_percent(*to_text(input), make_tuple(std::move(arguments.positional))));
   Mapping mapping;
   for (auto& [name, value] : arguments.keywords) mapping.set(Value::words(name), std::move(value));
   return Value(format_percent(*to_text(input), make_mapping(std::move(mapping))));
@@ -230,7 +237,9 @@ Value round_filter(Interpreter&, const Value& input, Arguments arguments) {
 Value file_size(Interpreter&, const Value& input, Arguments arguments) {
   const Bound bound("filesizeformat", std::move(arguments), {"binary"});
   const bool is_binary = bound.flag(0, false);
-  const auto parsed = input.is_number() ? std::optional<double>(input.number()) : input.as_text() ? parse_float(*input.as_text()) : std::nullopt;
+  const auto parsed = input.is_number() ? std::optional<double>(input.number())
+                      : input.as_text() ? parse_float(*input.as_text())
+                                        : std::nullopt;
   if (!parsed) fail_render("filesizeformat needs a number, not ", type_name(input));
   const double base = is_binary ? 1024 : 1000;
   if (*parsed == 1) return Value::words("1 Byte");
@@ -253,7 +262,8 @@ Value url_encode(Interpreter&, const Value& input, Arguments) {
     for (size_t i = 0; i < text.size(); ++i) {
       const char c = text.bytes()[i];
       char buffer[8];
-      if (std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && !is_query)) {
+      if (std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_.-~").find(c) != std::string_view::npos ||
+          (c == '/' && !is_query)) {
         result.append(std::string(1, c), text.origin_at(i));
       } else if (c == ' ' && is_query) {
         result.append("+", text.origin_at(i));

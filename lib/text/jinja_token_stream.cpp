@@ -41,10 +41,14 @@ void TokenStream::fail(const std::string& message) const {
 
 std::string TokenStream::describe() const {
   switch (current().kind) {
-    case TokenKind::kEnd: return "the end of the template";
-    case TokenKind::kData: return "text";
-    case TokenKind::kString: return "a string";
-    default: return concat("'", current().text, "'");
+    case TokenKind::kEnd:
+      return "the end of the template";
+    case TokenKind::kData:
+      return "text";
+    case TokenKind::kString:
+      return "a string";
+    default:
+      return concat("'", current().text, "'");
   }
 }
 

@@ -6,23 +6,36 @@ namespace dsft::text::jinja {
 
 namespace {
 
-// utf8proc maps one code point to one; these are the characters of common texts whose upper case is several (Unicode SpecialCasing.txt).
+// utf8proc maps one code point to one; these are the characters of common texts whose upper case is several (Unicode
+// SpecialCasing.txt).
 const char* special_upper(int32_t code) {
   switch (code) {
-    case 0xDF: return "SS";
-    case 0x149: return "\xCA\xBCN";
-    case 0xFB00: return "FF";
-    case 0xFB01: return "FI";
-    case 0xFB02: return "FL";
-    case 0xFB03: return "FFI";
-    case 0xFB04: return "FFL";
-    case 0xFB05: return "ST";
-    case 0xFB06: return "ST";
-    default: return nullptr;
+    case 0xDF:
+      return "SS";
+    case 0x149:
+      return "\xCA\xBCN";
+    case 0xFB00:
+      return "FF";
+    case 0xFB01:
+      return "FI";
+    case 0xFB02:
+      return "FL";
+    case 0xFB03:
+      return "FFI";
+    case 0xFB04:
+      return "FFL";
+    case 0xFB05:
+      return "ST";
+    case 0xFB06:
+      return "ST";
+    default:
+      return nullptr;
   }
 }
 
-utf8proc_category_t category(int32_t code) { return utf8proc_category(code); }
+utf8proc_category_t category(int32_t code) {
+  return utf8proc_category(code);
+}
 
 }  // namespace
 
@@ -82,8 +95,10 @@ bool is_printable(int32_t code) {
     case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_ZL:
     case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_ZS:
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -92,10 +107,13 @@ bool is_alpha(int32_t code) {
   return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
 }
 
-bool is_decimal(int32_t code) { return category(code) == UTF8PROC_CATEGORY_ND; }
+bool is_decimal(int32_t code) {
+  return category(code) == UTF8PROC_CATEGORY_ND;
+}
 
 bool is_digit(int32_t code) {
-  return is_decimal(code) || code == 0xB2 || code == 0xB3 || code == 0xB9 || (code >= 0x2070 && code <= 0x2079 && category(code) == UTF8PROC_CATEGORY_NO) ||
+  return is_decimal(code) || code == 0xB2 || code == 0xB3 || code == 0xB9 ||
+         (code >= 0x2070 && code <= 0x2079 && category(code) == UTF8PROC_CATEGORY_NO) ||
          (code >= 0x2080 && code <= 0x2089);
 }
 
@@ -104,8 +122,12 @@ bool is_numeric(int32_t code) {
   return c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_NO;
 }
 
-bool is_upper(int32_t code) { return category(code) == UTF8PROC_CATEGORY_LU; }
-bool is_lower(int32_t code) { return category(code) == UTF8PROC_CATEGORY_LL || code == 0xAA || code == 0xBA; }
+bool is_upper(int32_t code) {
+  return category(code) == UTF8PROC_CATEGORY_LU;
+}
+bool is_lower(int32_t code) {
+  return category(code) == UTF8PROC_CATEGORY_LL || code == 0xAA || code == 0xBA;
+}
 
 void append_upper(std::string& out, int32_t code) {
   if (const char* special = special_upper(code)) {

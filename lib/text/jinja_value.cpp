@@ -12,7 +12,9 @@ Value Value::undefined(std::string reason) {
   return Value(Undefined{std::make_shared<const std::string>(std::move(reason))});
 }
 
-Value Value::words(std::string bytes) { return Value(Text(std::move(bytes), Origin{})); }
+Value Value::words(std::string bytes) {
+  return Value(Text(std::move(bytes), Origin{}));
+}
 
 const Text* Value::as_text() const {
   const auto* text = std::get_if<TextPtr>(&content_);
@@ -78,10 +80,14 @@ bool Arguments::take(std::string_view name, Value& value) {
   return false;
 }
 
-Value Object::call(Interpreter&, Arguments) { fail_render("'", type_name(), "' object is not callable"); }
+Value Object::call(Interpreter&, Arguments) {
+  fail_render("'", type_name(), "' object is not callable");
+}
 
 int nesting_around(const Value& value) {
-  const int inner = value.as_sequence() ? value.as_sequence()->nesting : value.as_mapping() ? value.as_mapping()->nesting : 0;
+  const int inner = value.as_sequence()  ? value.as_sequence()->nesting
+                    : value.as_mapping() ? value.as_mapping()->nesting
+                                         : 0;
   const int nesting = inner + 1;
   if (nesting > kMaxNesting) fail_render("a value nests deeper than ", kMaxNesting, " levels");
   return nesting;
@@ -126,13 +132,20 @@ std::string type_name(const Value& value) {
   if (value.as_mapping()) return "dict";
   if (value.as_object()) return value.as_object()->type_name();
   switch (value.as_sequence()->type) {
-    case SequenceType::kList: return "list";
-    case SequenceType::kRange: return "range";
-    case SequenceType::kGenerator: return "generator";
-    case SequenceType::kKeys: return "dict_keys";
-    case SequenceType::kValues: return "dict_values";
-    case SequenceType::kItems: return "dict_items";
-    default: return "tuple";
+    case SequenceType::kList:
+      return "list";
+    case SequenceType::kRange:
+      return "range";
+    case SequenceType::kGenerator:
+      return "generator";
+    case SequenceType::kKeys:
+      return "dict_keys";
+    case SequenceType::kValues:
+      return "dict_values";
+    case SequenceType::kItems:
+      return "dict_items";
+    default:
+      return "tuple";
   }
 }
 
@@ -202,7 +215,9 @@ bool equal_mappings(const Mapping& left, const Mapping& right) {
   });
 }
 
-int sign_of(double left, double right) { return left < right ? -1 : (left > right ? 1 : 0); }
+int sign_of(double left, double right) {
+  return left < right ? -1 : (left > right ? 1 : 0);
+}
 
 }  // namespace
 
@@ -226,7 +241,8 @@ int compare(const Value& left, const Value& right, std::string_view op) {
   if (left.as_text() && right.as_text()) return left.as_text()->bytes().compare(right.as_text()->bytes());
   const Sequence* a = left.as_sequence();
   const Sequence* b = right.as_sequence();
-  if (a && b && are_both_tuples_or_of_one_type(a->type, b->type) && a->is_indexable() && a->type != SequenceType::kRange) {
+  if (a && b && are_both_tuples_or_of_one_type(a->type, b->type) && a->is_indexable() &&
+      a->type != SequenceType::kRange) {
     for (size_t i = 0; i < std::min(a->items.size(), b->items.size()); ++i) {
       if (!equals(a->items[i], b->items[i])) return compare(a->items[i], b->items[i], op);
     }
@@ -247,7 +263,8 @@ bool contains(const Value& container, const Value& item) {
   }
   if (!is_iterable(container)) fail_render("argument of type '", type_name(container), "' is not iterable");
   if (const Sequence* sequence = container.as_sequence(); sequence && sequence->type != SequenceType::kGenerator) {
-    return std::any_of(sequence->items.begin(), sequence->items.end(), [&](const Value& other) { return equals(other, item); });
+    return std::any_of(sequence->items.begin(), sequence->items.end(),
+                       [&](const Value& other) { return equals(other, item); });
   }
   const std::vector<Value> items = iterate(container);
   return std::any_of(items.begin(), items.end(), [&](const Value& other) { return equals(other, item); });

@@ -16,14 +16,16 @@ struct Sequence;
 struct Mapping;
 struct Object;
 
-/// What a name, attribute or item that does not exist evaluates to: prints as "", is false, and any other use of it throws `reason`.
+/// What a name, attribute or item that does not exist evaluates to: prints as "", is false, and any other use of it
+/// throws `reason`.
 struct Undefined {
   std::shared_ptr<const std::string> reason;
 };
 
 struct None {};
 
-/// A value of a template, with Python's meaning. Containers are immutable (as in the peer's sandbox), so values are shared, never copied.
+/// A value of a template, with Python's meaning. Containers are immutable (as in the peer's sandbox), so values are
+/// shared, never copied.
 class Value {
  public:
   Value() : content_(None{}) {}
@@ -81,12 +83,13 @@ enum class SequenceType { kList, kTuple, kRange, kGenerator, kKeys, kValues, kIt
 struct Sequence {
   SequenceType type = SequenceType::kList;
   std::vector<Value> items;
-  Origin origin;                ///< of its punctuation when printed; is_data for a list of the row
+  Origin origin;  ///< of its punctuation when printed; is_data for a list of the row
   int nesting = 1;
   mutable size_t consumed = 0;  ///< a generator hands each item out once
 
   bool is_indexable() const {
-    return type == SequenceType::kList || type == SequenceType::kTuple || type == SequenceType::kRange || type == SequenceType::kGroup;
+    return type == SequenceType::kList || type == SequenceType::kTuple || type == SequenceType::kRange ||
+           type == SequenceType::kGroup;
   }
   bool has_length() const { return type != SequenceType::kGenerator; }
 };

@@ -11,7 +11,8 @@ using nlohmann::json;
 
 constexpr size_t kMaxJsonDepth = 256;
 
-// The text of the JSON value that starts at `at` (an object or a list), found by its brackets; nullopt where it does not end.
+// The text of the JSON value that starts at `at` (an object or a list), found by its brackets; nullopt where it does
+// not end.
 std::optional<std::string_view> json_span(std::string_view text, size_t at) {
   std::string open;
   bool is_in_string = false;
@@ -104,7 +105,8 @@ ToolCall call_of_function_tag(std::string_view name, std::string_view body) {
     if (end == std::string_view::npos) return kBrokenCall;
     const std::string_view text = trimmed(body.substr(value + 1, end - value - 1));
     auto parsed = parse_json(text);
-    call.arguments[std::string(trimmed(body.substr(key, value - key)))] = parsed && !parsed->is_string() ? std::move(*parsed) : json(std::string(text));
+    call.arguments[std::string(trimmed(body.substr(key, value - key)))] =
+        parsed && !parsed->is_string() ? std::move(*parsed) : json(std::string(text));
     at = end;
   }
   return call.arguments.empty() ? kBrokenCall : call;
@@ -206,7 +208,8 @@ std::vector<ToolCall> calls_of_mistral(std::string_view text) {
     const auto span = brace == std::string_view::npos ? std::nullopt : json_span(body, brace);
     const auto arguments = span ? parse_json(*span) : std::nullopt;
     const std::string_view name = trimmed(body.substr(0, std::min({body.find(kArguments), brace, body.size()})));
-    calls.push_back(arguments && arguments->is_object() && !name.empty() ? ToolCall{std::string(name), *arguments} : kBrokenCall);
+    calls.push_back(arguments && arguments->is_object() && !name.empty() ? ToolCall{std::string(name), *arguments}
+                                                                         : kBrokenCall);
   }
   return calls;
 }
