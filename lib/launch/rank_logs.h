@@ -1,0 +1,41 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "process/child.h"
+#include "process/line_splitter.h"
+#include "process/output_tail.h"
+
+namespace dsft::launch {
+
+/// Follows the files into which mpirun writes each rank's output: DIR/rank.K/stdout and stderr.
+class RankLogs {
+ public:
+  using OnLine = std::function<void(process::Stream, std::string_view line)>;
+
+  /// Rank 0's lines and the other ranks' warnings go to `on_line`.
+  RankLogs(std::filesystem::path folder, int num_ranks, const OnLine& on_line);
+  ~RankLogs();
+  RankLogs(const RankLogs&) = delete;  // the logs point here
+  RankLogs& operator=(const RankLogs&) = delete;
+
+  /// Reads what has been written since the last call.
+  void read_new();
+  void finish();
+
+  /// The last lines on stderr of a rank.
+  const process::OutputTail& tail(int rank) const;
+
+ private:
+  struct Log;
+
+  std::vector<std::unique_ptr<Log>> logs_;
+  std::vector<process::OutputTail> tails_;
+};
+
+}  // namespace dsft::launch

@@ -1,0 +1,188 @@
+#include "launch/supervisor.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+#include <fstream>
+#include <optional>
+#include <regex>
+
+#include "base/error.h"
+#include "launch/rank_logs.h"
+#include "process/output_tail.h"
+
+namespace dsft::launch {
+namespace {
+
+using process::ExitStatus;
+using process::Stream;
+
+constexpr std::chrono::milliseconds kPollInterval{30};
+
+/// The folder for the ranks' output: the user's, or a temporary one that goes away.
+class LogFolder {
+ public:
+  explicit LogFolder(const std::filesystem::path& kept) : path_(kept) {
+    if (path_.empty()) {
+      std::string pattern = (std::filesystem::temp_directory_path() / "dsft-launch-XXXXXX").string();
+      if (::mkdtemp(pattern.data()) == nullptr) {
+        fail(ErrorKind::kUsage, "cannot create a folder for the ranks' output in ",
+             std::filesystem::temp_directory_path().string(), ": is the disk full?");
+      }
+      path_ = temporary_ = pattern;
+      return;
+    }
+    std::error_code error;
+    std::filesystem::create_directories(path_, error);
+    if (error) fail(ErrorKind::kUsage, "cannot create the log folder ", path_.string(), ": ", error.message());
+    path_ = std::filesystem::absolute(path_);
+  }
+
+  ~LogFolder() {
+    std::error_code ignored;
+    if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+  }
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+};
+
+/// What the user's signals ask for.
+class StopRequests {
+ public:
+  explicit StopRequests(process::SignalListener& listener) : listener_(listener) {}
+
+  /// Takes what has arrived; calls `forward(signal)` for the first.
+  template <typename Forward>
+  void take(Forward forward) {
+    while (const auto signal = listener_.next()) {
+      if (first_ == 0) {
+        first_ = *signal;
+        forward(*signal);
+      } else if (*signal == SIGINT) {
+        must_kill_ = true;
+      }
+    }
+  }
+
+  bool must_kill() const { return must_kill_; }
+  /// The first signal, or 0.
+  int first() const { return first_; }
+
+ private:
+  process::SignalListener& listener_;
+  int first_ = 0;
+  bool must_kill_ = false;
+};
+
+LaunchResult interrupted() {
+  return {static_cast<int>(ErrorKind::kInterrupted), "interrupted before the run could save", ""};
+}
+
+bool is_contract_code(int code) {
+  return (code >= 0 && code <= 6) || code == 75 || code == 130;
+}
+
+/// The contract's code for the end of a rank, which mpirun gives as 128 + signal where one killed it.
+LaunchResult explain(const std::string& who, ExitStatus status, const StopRequests& requests) {
+  if (status.signal == 0 && status.exit_code > 128 && !is_contract_code(status.exit_code)) {
+    status = {0, status.exit_code - 128};
+  }
+  if (status == ExitStatus{}) return {};
+  const std::string what = who + " " + status.describe();
+  if (status.signal == 0) return {is_contract_code(status.exit_code) ? status.exit_code : 1, what, ""};
+  // stopped before the trainer had its own handlers: nothing was begun, nothing is lost
+  if (requests.first() == SIGINT) return interrupted();
+  if (requests.first() != 0) return {static_cast<int>(ErrorKind::kStopped), what + " before the run began", ""};
+  const std::string hint =
+      status.signal == SIGKILL ? "; where nobody killed it, the machine ran out of memory (see dmesg)" : "";
+  return {static_cast<int>(ErrorKind::kCommunication), what + hint, ""};
+}
+
+LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals) {
+  process::ChildOptions child_options{.argv = plan.argv, .environment = {}};
+  std::ofstream log;
+  if (!options.log_dir.empty()) {
+    const LogFolder folder(options.log_dir);
+    log.open(folder.path() / "rank.0.log");
+    child_options.on_line = [&](Stream stream, std::string_view line) {
+      log << line << std::endl;
+      options.on_line(stream, line);
+    };
+  }
+  process::Child child(child_options);
+  StopRequests requests(signals);
+  while (true) {
+    if (const auto status = child.wait_for(kPollInterval)) return explain("the trainer", *status, requests);
+    requests.take([&](int signal) { child.send_signal(signal); });
+    if (!requests.must_kill()) continue;
+    child.kill_tree(options.kill_grace);
+    return interrupted();
+  }
+}
+
+/// The rank that failed first, as mpirun's last words tell (Open MPI 4.1); -1 where they do not.
+int failing_rank(const std::string& words) {
+  static const std::regex kForms(
+      R"(Process name: \[\[\d+,\d+\],(\d+)\]|MPI_ABORT was invoked on rank (\d+)|noticed that process rank (\d+) )");
+  std::smatch match;
+  if (!std::regex_search(words, match, kForms)) return -1;
+  for (size_t i = 1; i < match.size(); ++i) {
+    if (match[i].matched) return std::stoi(match[i].str());
+  }
+  return -1;
+}
+
+LaunchResult explain_ranks(ExitStatus status, const std::string& words, const RankLogs& logs, const LaunchPlan& plan,
+                           const StopRequests& requests) {
+  const int rank = failing_rank(words);
+  if (status == ExitStatus{}) return {};
+  if (rank < 0 || rank >= plan.num_ranks) {
+    LaunchResult result = explain("mpirun", status, requests);
+    // no rank has failed: what mpirun says is the reason
+    if (result.exit_code == 1 && requests.first() == 0) result.exit_code = static_cast<int>(ErrorKind::kCommunication);
+    result.tail = words;
+    return result;
+  }
+  LaunchResult result = explain(concat("rank ", rank), status, requests);
+  if (rank != 0 && result.exit_code != static_cast<int>(ErrorKind::kStopped)) result.tail = logs.tail(rank).text();
+  return result;
+}
+
+LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& options,
+                             process::SignalListener& signals) {
+  const LogFolder folder(options.log_dir);
+  RankLogs logs(folder.path(), plan.num_ranks, options.on_line);
+  process::OutputTail mpirun_words(100);
+  process::ChildOptions child_options{.argv = plan.argv, .environment = {}};
+  child_options.argv.insert(child_options.argv.begin() + 1,
+                            {"--output-filename", folder.path().string() + ":nojobid,nocopy"});
+  child_options.on_line = [&](Stream, std::string_view line) { mpirun_words.add(line); };
+  process::Child child(child_options);
+  StopRequests requests(signals);
+  while (true) {
+    const auto status = child.wait_for(kPollInterval);
+    logs.read_new();
+    if (status) {
+      logs.finish();
+      return explain_ranks(*status, mpirun_words.text(), logs, plan, requests);
+    }
+    // mpirun ends the job on SIGTERM, but hands SIGUSR1 on, which the trainer takes for the same wish
+    requests.take([&](int) { child.send_signal(SIGUSR1); });
+    if (!requests.must_kill()) continue;
+    child.kill_tree(options.kill_grace);
+    logs.finish();
+    return interrupted();
+  }
+}
+
+}  // namespace
+
+LaunchResult supervise(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals) {
+  return plan.uses_mpi() ? supervise_ranks(plan, options, signals) : supervise_one(plan, options, signals);
+}
+
+}  // namespace dsft::launch

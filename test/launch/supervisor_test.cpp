@@ -1,0 +1,138 @@
+#include "launch/supervisor.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "catch_amalgamated.hpp"
+#include "support/temp_dir.h"
+
+using namespace dsft;
+using launch::LaunchResult;
+
+namespace {
+
+/// Runs a shell script in the place of dsft-trainer.
+struct Run {
+  LaunchResult result;
+  std::string out, err;
+};
+
+/// Sends signals to this process when the script says "ready" (its first line).
+Run run_script(const std::string& script, int num_ranks, std::vector<int> signals_when_ready = {},
+               const std::filesystem::path& log_dir = {}) {
+  Run run;
+  const auto on_line = [&](process::Stream stream, std::string_view line) {
+    (stream == process::Stream::kStdout ? run.out : run.err).append(line) += "\n";
+    if (line != "ready") return;
+    for (int signal : signals_when_ready) ::kill(::getpid(), signal);
+    signals_when_ready.clear();
+  };
+  launch::LaunchPlan plan;
+  plan.num_ranks = num_ranks;
+  if (num_ranks > 1) {
+    plan.argv = {"mpirun", "--oversubscribe", "--bind-to", "none", "-n", std::to_string(num_ranks)};
+    if (::geteuid() == 0) plan.argv.insert(plan.argv.begin() + 1, "--allow-run-as-root");
+  }
+  plan.argv.insert(plan.argv.end(), {"sh", "-c", script});
+  process::SignalListener listener({SIGINT, SIGTERM});
+  run.result = launch::supervise(
+      plan, {.log_dir = log_dir, .on_line = on_line, .kill_grace = std::chrono::milliseconds(300)}, listener);
+  return run;
+}
+
+const std::string kRank = "r=$OMPI_COMM_WORLD_RANK; ";
+
+}  // namespace
+
+TEST_CASE("A single process's code arrives, and a killed one gives 6", "[launch]") {
+  REQUIRE(run_script("exit 0", 1).result.exit_code == 0);
+  for (int code : {1, 2, 3, 4, 5, 6, 75}) {
+    REQUIRE(run_script("exit " + std::to_string(code), 1).result.exit_code == code);
+  }
+  const LaunchResult killed = run_script("kill -9 $$", 1).result;
+  REQUIRE(killed.exit_code == 6);
+  REQUIRE(killed.reason.find("signal 9 (Killed)") != std::string::npos);
+  REQUIRE(killed.reason.find("out of memory") != std::string::npos);
+}
+
+TEST_CASE("A single process's output goes to the log folder and on", "[launch]") {
+  test::TempDir folder;
+  const Run run = run_script("echo to stdout; echo to stderr >&2", 1, {}, folder.path() / "logs");
+  REQUIRE(run.out == "to stdout\n");
+  REQUIRE(run.err == "to stderr\n");
+  std::stringstream log;
+  log << std::ifstream(folder.path() / "logs/rank.0.log").rdbuf();
+  REQUIRE(log.str().find("to stdout\n") != std::string::npos);
+  REQUIRE(log.str().find("to stderr\n") != std::string::npos);
+}
+
+TEST_CASE("The first signal is passed on, and the trainer's 75 comes back", "[launch]") {
+  test::TempDir folder;
+  const std::string script = "trap 'exit 75' TERM INT; echo ready; while :; do sleep 0.02; done";
+  REQUIRE(run_script(script, 1, {SIGTERM}, folder.path()).result.exit_code == 75);
+  REQUIRE(run_script(script, 1, {SIGINT}, folder.path()).result.exit_code == 75);
+}
+
+TEST_CASE("A second Ctrl-C kills a trainer that does not stop", "[launch]") {
+  test::TempDir folder;
+  // the second comes later: two that wait at once are one
+  std::thread second;
+  std::atomic<bool> is_ready = false;
+  const auto script = "trap '' TERM INT; echo ready; while :; do sleep 0.02; done";
+  process::SignalListener block({SIGINT});  // before the thread, which must not take the signal either
+  second = std::thread([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    ::kill(::getpid(), SIGINT);
+  });
+  const Run run = run_script(script, 1, {SIGINT}, folder.path());
+  second.join();
+  REQUIRE(run.result.exit_code == 130);
+}
+
+TEST_CASE("A signal before the trainer handles it ends with 75 or 130", "[launch]") {
+  test::TempDir folder;
+  REQUIRE(run_script("echo ready; exec sleep 20", 1, {SIGTERM}, folder.path()).result.exit_code == 75);
+  REQUIRE(run_script("echo ready; exec sleep 20", 1, {SIGINT}, folder.path()).result.exit_code == 130);
+}
+
+TEST_CASE("Under mpirun rank 0 is seen, warnings of the others too, and all is in the log folder", "[launch]") {
+  test::TempDir folder;
+  const Run run =
+      run_script(kRank + "echo out $r; echo err $r >&2; echo \"warning (rank $r): w\" >&2", 2, {}, folder.path());
+  REQUIRE(run.result.exit_code == 0);
+  REQUIRE(run.out == "out 0\n");
+  REQUIRE(run.err.find("err 0\n") != std::string::npos);
+  REQUIRE(run.err.find("err 1\n") == std::string::npos);
+  REQUIRE(run.err.find("warning (rank 1): w\n") != std::string::npos);
+  std::stringstream log;
+  log << std::ifstream(folder.path() / "rank.1/stderr").rdbuf();
+  REQUIRE(log.str().find("err 1\n") != std::string::npos);
+}
+
+TEST_CASE("The code and the last lines of the rank that failed first arrive", "[launch]") {
+  for (int code : {3, 4}) {
+    const Run run = run_script(
+        kRank + "if [ $r = 1 ]; then echo broken here >&2; exit " + std::to_string(code) + "; fi; exec sleep 20", 2);
+    REQUIRE(run.result.exit_code == code);
+    REQUIRE(run.result.reason == "rank 1 ended with code " + std::to_string(code));
+    REQUIRE(run.result.tail == "broken here\n");
+    REQUIRE(run.err.find("broken") == std::string::npos);
+  }
+}
+
+TEST_CASE("A rank that is killed gives 6 and its number", "[launch]") {
+  const Run run = run_script(kRank + "if [ $r = 1 ]; then kill -9 $$; fi; exec sleep 20", 2);
+  REQUIRE(run.result.exit_code == 6);
+  REQUIRE(run.result.reason.find("rank 1 was killed by signal 9") != std::string::npos);
+}
+
+TEST_CASE("Ranks get the first signal as SIGUSR1 and end with 75", "[launch]") {
+  const Run run = run_script("trap 'exit 75' USR1; echo ready; while :; do sleep 0.02; done", 2, {SIGTERM});
+  REQUIRE(run.result.exit_code == 75);
+  REQUIRE(run.result.tail.empty());
+}
