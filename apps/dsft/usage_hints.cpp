@@ -51,7 +51,7 @@ std::string explain_usage_error(const CLI::App& app, const CLI::ParseError& erro
   const std::vector<CLI::App*> parsed = app.get_subcommands();
   const CLI::App& command = parsed.empty() ? app : *parsed.front();
   std::string message = error.what();
-  if (error.get_name() == "ExtrasError") message += hint_of(command, unexpected_argument(message));
+  if (dynamic_cast<const CLI::ExtrasError*>(&error)) message += hint_of(command, unexpected_argument(message));
   const std::string name = parsed.empty() ? "dsft" : "dsft " + command.get_name();
   return concat(message, "\n  `", name, " --help` shows what it takes");
 }
