@@ -75,11 +75,8 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void OnMapEnd() override { close(); }
 
-  /// The document; what was built so far where reading broke off.
-  Node take() {
-    while (!open_.empty()) close();
-    return std::move(root_);
-  }
+  /// The document.
+  Node take() { return std::move(root_); }
 
  private:
   /// A list or map whose end has not come yet.
@@ -231,7 +228,7 @@ Node read_yaml(const std::string& text, const std::string& name, std::vector<Fau
   } catch (const BoundCrossed& bound) {
     faults.push_back({bound.position, "", bound.message});
   }
-  return builder.take();
+  return Node{};
 }
 
 }  // namespace dsft::config

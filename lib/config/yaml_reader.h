@@ -13,7 +13,7 @@ inline constexpr int kMaxDepth = 32;
 inline constexpr int64_t kMaxNodes = 100'000;  ///< after the expansion of aliases
 
 /// Reads one YAML document. Faults (broken YAML, an equal key twice, a bound crossed, a second document) are appended;
-/// `name` stands in positions. An empty text is an empty map. After a fault the node holds what was read until then.
+/// `name` stands in positions. An empty text gives a null, and so does one that breaks off: only its fault counts then.
 Node read_yaml(const std::string& text, const std::string& name, std::vector<Fault>& faults);
 
 }  // namespace dsft::config

@@ -24,7 +24,7 @@ RecipeReading read_recipe_node(config::Node root, const std::string& name, std::
                                const std::vector<std::string>& overrides) {
   RecipeReading reading;
   reading.faults = std::move(faults);
-  const bool is_broken = !reading.faults.empty() && !root.is_map();
+  if (root.is_null() && !reading.faults.empty()) return reading;
   if (root.is_null()) {
     root.kind = config::Node::Kind::kMap;
     root.position = {name, 1, 1};
@@ -33,7 +33,6 @@ RecipeReading read_recipe_node(config::Node root, const std::string& name, std::
     reading.faults.push_back({root.position, "", "a recipe is a map of keys, not " + config::describe(root)});
     return reading;
   }
-  if (is_broken) return reading;
   config::apply_overrides(root, overrides, reading.faults);
   config::ReadingState state;
   config::Fields fields;
