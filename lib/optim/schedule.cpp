@@ -1,0 +1,172 @@
+#include "optim/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+
+namespace dsft::optim {
+namespace {
+
+constexpr double kPolynomialEnd = 1e-7;
+constexpr int64_t kInverseSqrtTimescale = 10'000;
+
+double ratio(int64_t part, int64_t whole) {
+  return static_cast<double>(part) / static_cast<double>(std::max<int64_t>(1, whole));
+}
+
+double wave(double cycles, double progress) {
+  return 0.5 * (1.0 + std::cos(std::numbers::pi * cycles * 2.0 * progress));
+}
+
+/// Share of the steps after warm-up that are done.
+double progress_after_warmup(const Schedule& schedule, int64_t step) {
+  return ratio(step - schedule.warmup_steps, schedule.total_steps - schedule.warmup_steps);
+}
+
+/// The final rate of the *_with_min_lr schedules as a share of the peak.
+double min_lr_share(const Schedule& schedule) {
+  if (schedule.kwargs.min_lr_rate) return *schedule.kwargs.min_lr_rate;
+  return schedule.kwargs.min_lr.value_or(0) / schedule.learning_rate;
+}
+
+double cosine_with_restarts(const Schedule& schedule, int64_t step) {
+  const double progress = progress_after_warmup(schedule, step);
+  if (progress >= 1.0) return 0.0;
+  const double phase = std::fmod(schedule.kwargs.num_cycles.value_or(1) * progress, 1.0);
+  return std::max(0.0, 0.5 * (1.0 + std::cos(std::numbers::pi * phase)));
+}
+
+double polynomial(const Schedule& schedule, int64_t step) {
+  const double end = schedule.kwargs.lr_end.value_or(kPolynomialEnd), peak = schedule.learning_rate;
+  if (step > schedule.total_steps) return end / peak;
+  const double remaining = 1.0 - progress_after_warmup(schedule, step);
+  return ((peak - end) * std::pow(remaining, schedule.kwargs.power.value_or(1)) + end) / peak;
+}
+
+double inverse_sqrt(const Schedule& schedule, int64_t step) {
+  const int64_t fallback = schedule.warmup_steps > 0 ? schedule.warmup_steps : kInverseSqrtTimescale;
+  const int64_t timescale = schedule.kwargs.timescale.value_or(fallback);
+  return 1.0 /
+         std::sqrt(static_cast<double>(step + timescale - schedule.warmup_steps) / static_cast<double>(timescale));
+}
+
+double cosine_to(double floor, const Schedule& schedule, double progress) {
+  const double factor = wave(schedule.kwargs.num_cycles.value_or(0.5), progress);
+  return std::max(0.0, factor * (1.0 - floor) + floor);
+}
+
+// Starts above 0 and counts one step ahead, unlike the others.
+double cosine_warmup_with_min_lr(const Schedule& schedule, int64_t step) {
+  if (step < schedule.warmup_steps) {
+    if (!schedule.kwargs.warmup_lr_rate) return ratio(step + 1, schedule.warmup_steps);
+    const double first = *schedule.kwargs.warmup_lr_rate;
+    return first + (1.0 - first) * ratio(step, schedule.warmup_steps - 1);
+  }
+  return cosine_to(min_lr_share(schedule), schedule, progress_after_warmup(schedule, step + 1));
+}
+
+/// From 0 to 1.
+double ramp_up(RampType type, double progress) {
+  switch (type) {
+    case RampType::kLinear:
+      return progress;
+    case RampType::kCosine:
+      return 0.5 * (1.0 - std::cos(std::numbers::pi * progress));
+    case RampType::kOneMinusSqrt:
+      return 1.0 - std::sqrt(1.0 - progress);
+  }
+  return 1.0;
+}
+
+/// From 1 to 0.
+double ramp_down(RampType type, double progress, double cycles) {
+  switch (type) {
+    case RampType::kLinear:
+      return 1.0 - progress;
+    case RampType::kCosine:
+      return wave(cycles, progress);
+    case RampType::kOneMinusSqrt:
+      return 1.0 - std::sqrt(progress);
+  }
+  return 0.0;
+}
+
+double warmup_stable_decay(const Schedule& schedule, int64_t step) {
+  const SchedulerKwargs& kwargs = schedule.kwargs;
+  const double floor = kwargs.min_lr_ratio.value_or(0);
+  const int64_t num_decay = kwargs.num_decay_steps.value_or(0);
+  const int64_t num_stable = kwargs.num_stable_steps.value_or(schedule.total_steps - schedule.warmup_steps - num_decay);
+  const auto above_floor = [floor](double factor) { return std::max(0.0, factor * (1.0 - floor) + floor); };
+  if (step < schedule.warmup_steps) {
+    return above_floor(ramp_up(kwargs.warmup_type.value_or(RampType::kLinear), ratio(step, schedule.warmup_steps)));
+  }
+  const int64_t decayed = step - schedule.warmup_steps - num_stable;
+  if (decayed < 0) return 1.0;
+  if (decayed >= num_decay) return floor;
+  return above_floor(ramp_down(kwargs.decay_type.value_or(RampType::kCosine), ratio(decayed, num_decay),
+                               kwargs.num_cycles.value_or(0.5)));
+}
+
+double factor(const Schedule& schedule, int64_t step) {
+  if (schedule.type == SchedulerType::kConstant) return 1.0;
+  if (schedule.type == SchedulerType::kCosineWarmupWithMinLr) return cosine_warmup_with_min_lr(schedule, step);
+  if (schedule.type == SchedulerType::kWarmupStableDecay) return warmup_stable_decay(schedule, step);
+  if (step < schedule.warmup_steps) return ratio(step, schedule.warmup_steps);
+  switch (schedule.type) {
+    case SchedulerType::kLinear:
+      return std::max(0.0, ratio(schedule.total_steps - step, schedule.total_steps - schedule.warmup_steps));
+    case SchedulerType::kCosine:
+      return cosine_to(0.0, schedule, progress_after_warmup(schedule, step));
+    case SchedulerType::kCosineWithMinLr:
+      return cosine_to(min_lr_share(schedule), schedule, progress_after_warmup(schedule, step));
+    case SchedulerType::kCosineWithRestarts:
+      return cosine_with_restarts(schedule, step);
+    case SchedulerType::kPolynomial:
+      return polynomial(schedule, step);
+    case SchedulerType::kInverseSqrt:
+      return inverse_sqrt(schedule, step);
+    default:
+      return 1.0;
+  }
+}
+
+}  // namespace
+
+void check_schedule(const Schedule& schedule) {
+  const SchedulerKwargs& kwargs = schedule.kwargs;
+  const auto word = config::to_word(schedule.type);
+  const bool needs_floor =
+      schedule.type == SchedulerType::kCosineWithMinLr || schedule.type == SchedulerType::kCosineWarmupWithMinLr;
+  if (needs_floor && kwargs.min_lr.has_value() == kwargs.min_lr_rate.has_value()) {
+    fail(ErrorKind::kUsage, "the schedule ", word, " needs either min_lr or min_lr_rate in lr_scheduler_kwargs");
+  }
+  if (needs_floor && kwargs.min_lr && schedule.learning_rate <= 0) {
+    fail(ErrorKind::kUsage, "the schedule ", word, " with min_lr needs a learning_rate above 0");
+  }
+  const double polynomial_end = kwargs.lr_end.value_or(kPolynomialEnd);
+  if (schedule.type == SchedulerType::kPolynomial && !(schedule.learning_rate > polynomial_end)) {
+    fail(ErrorKind::kUsage, "the schedule polynomial ends at lr_end ", polynomial_end,
+         ", which must be below learning_rate ", schedule.learning_rate);
+  }
+  if (schedule.type != SchedulerType::kWarmupStableDecay) return;
+  if (!kwargs.num_decay_steps) {
+    fail(ErrorKind::kUsage, "the schedule warmup_stable_decay needs num_decay_steps in lr_scheduler_kwargs");
+  }
+  const int64_t num_phase_steps = schedule.warmup_steps + kwargs.num_stable_steps.value_or(0) + *kwargs.num_decay_steps;
+  if (!kwargs.num_stable_steps && num_phase_steps > schedule.total_steps) {
+    fail(ErrorKind::kUsage, "the schedule warmup_stable_decay has ", schedule.warmup_steps, " steps of warm-up and ",
+         *kwargs.num_decay_steps, " of decay, but the run has only ", schedule.total_steps, " steps");
+  }
+}
+
+double learning_rate(const Schedule& schedule, int64_t step) {
+  return schedule.learning_rate * factor(schedule, step);
+}
+
+int64_t warmup_steps_of(double ratio, int64_t total_steps) {
+  return static_cast<int64_t>(std::ceil(ratio * static_cast<double>(total_steps)));
+}
+
+}  // namespace dsft::optim

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+
+#include "optim/schedule_config.h"
+
+namespace dsft::optim {
+
+/// A learning rate as a function of the number of updates applied before, as transformers' get_scheduler gives it
+/// (transformers/optimization.py): `learning_rate` times a factor.
+struct Schedule {
+  SchedulerType type = SchedulerType::kLinear;
+  SchedulerKwargs kwargs = {};
+  double learning_rate = 0;  ///< the peak
+  int64_t warmup_steps = 0;
+  int64_t total_steps = 0;
+};
+
+/// Faults (kUsage) what no schedule can be made of: a required keyword that is missing, lr_end not below the rate,
+/// phases of warmup_stable_decay that do not fit into the steps.
+void check_schedule(const Schedule& schedule);
+
+/// The rate of the update that follows `step` applied updates; the first one has step 0.
+double learning_rate(const Schedule& schedule, int64_t step);
+
+/// Steps of warm-up for `training.warmup_ratio`: ceil(ratio * total).
+int64_t warmup_steps_of(double ratio, int64_t total_steps);
+
+}  // namespace dsft::optim

@@ -1,0 +1,219 @@
+#include "zero/sharded_optimizer.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "optim/gradient_norm.h"
+
+namespace dsft::zero {
+namespace {
+
+// bounds the communicator's scratch memory
+constexpr int64_t kReduceBucketElements = int64_t{1} << 23;
+
+at::Tensor to_cpu(const at::Tensor& tensor) {
+  return tensor.detach().to(at::kCPU).contiguous();
+}
+
+}  // namespace
+
+struct ShardedOptimizer::PendingReduction {
+  at::Tensor gradient;
+  std::unique_ptr<comm::Work> work;
+};
+
+ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
+                                   comm::Communicator& communicator)
+    : flat_(std::move(parameters)),
+      options_(options),
+      communicator_(communicator),
+      num_applied_updates_(at::zeros({}, at::TensorOptions().dtype(at::kLong).device(flat_.device()))),
+      is_reduced_(static_cast<size_t>(flat_.num_parameters()), false) {
+  DSFT_CHECK(options.stage == 0, "zero stage ", options.stage, " is not built yet");
+  if (options.loss_scaler) loss_scaler_.emplace(*options.loss_scaler);
+}
+
+ShardedOptimizer::~ShardedOptimizer() = default;
+
+int64_t ShardedOptimizer::index_of(const at::Tensor& parameter) const {
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
+    if (flat_[index].parameter.is_same(parameter)) return index;
+  }
+  return -1;
+}
+
+void ShardedOptimizer::backward(const at::Tensor& loss, bool is_last_micro_batch) {
+  is_last_micro_batch_ = is_last_micro_batch;
+  const int64_t version_before = flat_.gradient._version();
+  (loss_scaler_ ? loss * loss_scaler_->scale() : loss).backward();
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
+    if (!is_reduced_[index]) accumulate(index);
+  }
+  // a first hidden state that does not require gradients would leave all of them undefined, in silence
+  DSFT_CHECK(flat_.gradient._version() != version_before, "the backward pass reached no trainable parameter");
+  if (!is_last_micro_batch) return;
+  for (int64_t first = 0; first < flat_.num_parameters();) {
+    int64_t last = first;
+    while (last < flat_.num_parameters() && is_reduced_[last] == is_reduced_[first]) ++last;
+    if (!is_reduced_[first]) start_reduction(first, last);
+    first = last;
+  }
+  is_last_micro_batch_ = false;
+}
+
+void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
+  for (int64_t index : indices) accumulate(index);
+  if (!is_last_micro_batch_) return;
+  for (size_t i = 0; i < indices.size();) {
+    const int64_t first = indices[i];
+    int64_t last = first;
+    while (i < indices.size() && indices[i] == last) ++i, ++last;
+    start_reduction(first, last);
+  }
+}
+
+// Moves what a backward pass left in .grad into the fp32 sum. fp32 gradients are there already, unless autograd put
+// another tensor in the place of ours.
+void ShardedOptimizer::accumulate(int64_t index) {
+  at::NoGradGuard no_grad;
+  at::Tensor parameter = flat_[index].parameter;
+  at::Tensor& grad = parameter.mutable_grad();
+  at::Tensor sum = flat_.view(flat_.gradient, index);
+  if (!flat_.has_master(index) && grad.defined() && grad.data_ptr() == sum.data_ptr()) return;
+  if (grad.defined()) sum.add_(grad);
+  grad = flat_.has_master(index) ? at::Tensor() : sum;
+}
+
+void ShardedOptimizer::start_reduction(int64_t first, int64_t last) {
+  for (int64_t index = first; index < last; ++index) {
+    DSFT_CHECK(!is_reduced_[index], flat_[index].name, " was said to be final twice in one update");
+    is_reduced_[index] = true;
+  }
+  for (int64_t begin = flat_.offset(first); begin < flat_.offset(last); begin += kReduceBucketElements) {
+    const int64_t numel = std::min(kReduceBucketElements, flat_.offset(last) - begin);
+    PendingReduction reduction{flat_.gradient.narrow(0, begin, numel), nullptr};
+    reduction.work = communicator_.start_all_reduce(reduction.gradient, comm::ReduceOp::kSum);
+    pending_.push_back(std::move(reduction));
+  }
+}
+
+void ShardedOptimizer::finish_reductions() {
+  for (PendingReduction& reduction : pending_) reduction.work->wait();
+  pending_.clear();
+}
+
+StepResult ShardedOptimizer::clip_and_step(const std::function<double(int64_t)>& learning_rate) {
+  at::NoGradGuard no_grad;
+  finish_reductions();
+  DSFT_CHECK(std::all_of(is_reduced_.begin(), is_reduced_.end(), [](bool is_reduced) { return is_reduced; }),
+             "clip_and_step before the last micro-batch's backward");
+  StepResult result;
+  result.loss_scale = loss_scaler_ ? loss_scaler_->scale() : 1.0;
+  result.grad_norm = optim::sum_of_squares(flat_.gradient).sqrt() / result.loss_scale;
+  result.is_applied = at::isfinite(result.grad_norm);
+  result.learning_rate = at::full({}, learning_rate(num_applied_updates()), result.grad_norm.options());
+  const at::Tensor factor = optim::clip_factor(result.grad_norm, options_.max_grad_norm) / result.loss_scale;
+  for (const FlatParameters::Run& run : flat_.runs()) {
+    optim::AdamWOptions adamw = options_.adamw;
+    if (!flat_[run.first].has_weight_decay) adamw.weight_decay = 0;
+    optim::AdamWTensors tensors{.weight = flat_.span(flat_.weight, run),
+                                .gradient = flat_.span(flat_.gradient, run),
+                                .exp_avg = flat_.span(flat_.exp_avg, run),
+                                .exp_avg_sq = flat_.span(flat_.exp_avg_sq, run)};
+    if (flat_.has_master(run.first)) tensors.copy = flat_.span(flat_.copy, run);
+    optim::adamw_update(tensors, adamw,
+                        {.learning_rate = result.learning_rate,
+                         .gradient_factor = factor,
+                         .num_applied_updates = num_applied_updates_,
+                         .is_applied = result.is_applied});
+  }
+  num_applied_updates_ = num_applied_updates_ + result.is_applied.to(at::kLong);
+  // fp16 reads its one flag each step; the others leave it on the device
+  if (loss_scaler_) loss_scaler_->update(!result.is_applied.item<bool>());
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
+    flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
+  }
+  clear_gradients();
+  return result;
+}
+
+void ShardedOptimizer::clear_gradients() {
+  at::NoGradGuard no_grad;
+  finish_reductions();
+  is_last_micro_batch_ = false;
+  std::fill(is_reduced_.begin(), is_reduced_.end(), false);
+  flat_.gradient.zero_();
+  flat_.attach_gradients();
+}
+
+int64_t ShardedOptimizer::num_applied_updates() const {
+  return num_applied_updates_.item<int64_t>();
+}
+
+std::vector<NamedState> ShardedOptimizer::state() const {
+  std::vector<NamedState> state;
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
+    const std::string& name = flat_[index].name;
+    if (flat_.has_master(index)) state.push_back({name + ".master", to_cpu(flat_.view(flat_.weight, index))});
+    state.push_back({name + ".exp_avg", to_cpu(flat_.view(flat_.exp_avg, index))});
+    state.push_back({name + ".exp_avg_sq", to_cpu(flat_.view(flat_.exp_avg_sq, index))});
+  }
+  state.push_back({"applied_updates", to_cpu(num_applied_updates_).clone()});
+  if (loss_scaler_) {
+    const optim::LossScaler::State& scaler = loss_scaler_->state();
+    state.push_back({"loss_scaler", at::tensor({scaler.scale, static_cast<double>(scaler.iteration),
+                                                static_cast<double>(scaler.last_overflow_iteration),
+                                                static_cast<double>(scaler.hysteresis)},
+                                               at::kDouble)});
+  }
+  return state;
+}
+
+void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
+  at::NoGradGuard no_grad;
+  std::map<std::string, at::Tensor> given;
+  for (const NamedState& item : state) given[item.name] = item.tensor;
+  std::string faults;
+  // state() names what is expected, in the shapes expected; nothing is changed before all of it has been checked
+  const std::vector<NamedState> expected = this->state();
+  for (const NamedState& item : expected) {
+    const auto found = given.find(item.name);
+    if (found == given.end()) {
+      faults += "\n  missing: " + item.name;
+    } else if (found->second.sizes() != item.tensor.sizes() ||
+               found->second.scalar_type() != item.tensor.scalar_type()) {
+      faults +=
+          concat("\n  ", item.name, " is ", c10::toString(found->second.scalar_type()), " ", found->second.sizes(),
+                 ", not ", c10::toString(item.tensor.scalar_type()), " ", item.tensor.sizes());
+    }
+  }
+  for (const auto& [name, tensor] : given) {
+    const bool is_expected =
+        std::any_of(expected.begin(), expected.end(), [&](const auto& e) { return e.name == name; });
+    if (!is_expected) faults += "\n  unexpected: " + name;
+  }
+  if (!faults.empty()) {
+    fail(ErrorKind::kCheckpoint,
+         "the saved optimizer state does not fit the parameters that this recipe trains:", faults);
+  }
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
+    const std::string& name = flat_[index].name;
+    flat_.view(flat_.exp_avg, index).copy_(given[name + ".exp_avg"]);
+    flat_.view(flat_.exp_avg_sq, index).copy_(given[name + ".exp_avg_sq"]);
+    if (!flat_.has_master(index)) continue;
+    flat_.view(flat_.weight, index).copy_(given[name + ".master"]);
+    flat_.view(flat_.copy, index).copy_(given[name + ".master"]);
+    flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
+  }
+  num_applied_updates_.copy_(given["applied_updates"]);
+  if (loss_scaler_) {
+    const double* values = given["loss_scaler"].const_data_ptr<double>();
+    loss_scaler_->restore(
+        {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2]), static_cast<int64_t>(values[3])});
+  }
+}
+
+}  // namespace dsft::zero

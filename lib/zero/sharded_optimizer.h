@@ -1,0 +1,105 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "optim/adamw.h"
+#include "optim/loss_scaler.h"
+#include "zero/flat_parameters.h"
+
+namespace dsft::zero {
+
+struct OptimizerOptions {
+  int64_t stage = 0;
+  optim::AdamWOptions adamw = {};
+  double max_grad_norm = 1.0;  ///< 0 or less: no clipping
+  /// Set for fp16: the loss is scaled, and the scale is agreed by all ranks.
+  std::optional<optim::LossScalerOptions> loss_scaler = {};
+};
+
+/// What an update did, as 0-d tensors: a device need not be waited for before they are read.
+struct StepResult {
+  at::Tensor grad_norm;      ///< fp64: of the whole reduced gradient, unscaled, before clipping
+  at::Tensor is_applied;     ///< bool: false where the norm was not finite
+  at::Tensor learning_rate;  ///< fp64: the one that the update used
+  double loss_scale = 1;     ///< the one that the update used
+};
+
+/// A tensor of the saved state: "<parameter>.exp_avg", "<parameter>.exp_avg_sq", "<parameter>.master" (16-bit
+/// parameters only), "applied_updates", "loss_scaler".
+struct NamedState {
+  std::string name;
+  at::Tensor tensor;
+};
+
+/// AdamW over the trainable parameters of a job: gradients summed in fp32 over micro-batches and ranks, fp32 master
+/// weights for 16-bit parameters, clipping, and skipping of non-finite updates. Stage 0: all is held on every rank.
+///
+/// It moves the parameters' storage into flat buffers and owns their .grad from then on. After an update the version
+/// counters of the parameters have grown, so that casts kept of them can be told to be stale.
+class ShardedOptimizer final {
+ public:
+  /// Takes leaves that require gradients, each tensor once (a tied weight under one name), all on one device, fp32,
+  /// bf16 or fp16. `communicator` must outlive it.
+  ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
+                   comm::Communicator& communicator);
+  ~ShardedOptimizer();
+  ShardedOptimizer(const ShardedOptimizer&) = delete;
+  ShardedOptimizer& operator=(const ShardedOptimizer&) = delete;
+
+  /// Runs the backward pass of a micro-batch's loss, divided by the denominator of the whole update before, and adds
+  /// the gradients up. In the last micro-batch they are summed over the ranks. Collective.
+  void backward(const at::Tensor& loss, bool is_last_micro_batch);
+
+  /// Tells, from inside a backward pass, that the gradients of these parameters (indices into the constructor's list)
+  /// are final: in the last micro-batch their reduction starts at once, beside the rest of the pass. The same calls in
+  /// the same order on every rank. Parameters that are never named, such as a tied embedding, are reduced at the end.
+  void gradients_final(const std::vector<int64_t>& indices);
+
+  /// The index of a parameter in the constructor's list, or -1.
+  int64_t index_of(const at::Tensor& parameter) const;
+
+  /// Clips and applies the update with the learning rate of the number of updates applied so far, and clears the
+  /// gradients. Where the norm of the gradients is not finite the update is skipped, on all ranks alike, and that
+  /// number does not grow.
+  StepResult clip_and_step(const std::function<double(int64_t num_applied)>& learning_rate);
+
+  /// Drops what backward passes have added up, e.g. after an error in the middle of an update.
+  void clear_gradients();
+
+  /// Updates applied so far. Waits for the device.
+  int64_t num_applied_updates() const;
+  const optim::LossScaler* loss_scaler() const { return loss_scaler_ ? &*loss_scaler_ : nullptr; }
+
+  /// All that a run needs to go on bit for bit, beside the parameters themselves: CPU tensors in the parameters'
+  /// shapes, in the parameters' order. They may share memory with the optimizer until the next update.
+  std::vector<NamedState> state() const;
+  /// Takes a saved state. What is missing, unexpected or of another shape is one kCheckpoint error that lists all.
+  /// Master weights are rounded into their parameters.
+  void restore(const std::vector<NamedState>& state);
+
+ private:
+  struct PendingReduction;
+
+  void accumulate(int64_t index);
+  void start_reduction(int64_t first, int64_t last);
+  void finish_reductions();
+
+  FlatParameters flat_;
+  OptimizerOptions options_;
+  comm::Communicator& communicator_;
+  std::optional<optim::LossScaler> loss_scaler_;
+  at::Tensor num_applied_updates_;  ///< int64 0-d on the parameters' device
+  bool is_last_micro_batch_ = false;
+  std::vector<bool> is_reduced_;  ///< by parameter, in this update
+  std::vector<PendingReduction> pending_;
+};
+
+}  // namespace dsft::zero

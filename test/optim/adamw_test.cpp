@@ -1,0 +1,107 @@
+#include "optim/adamw.h"
+
+#include <torch/types.h>
+
+#include <ATen/Parallel.h>
+
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "catch_amalgamated.hpp"
+#include "optim/gradient_norm.h"
+
+using namespace dsft;
+
+namespace {
+
+at::Tensor to_tensor(const nlohmann::json& values) {
+  return at::tensor(values.get<std::vector<float>>(), at::kFloat);
+}
+
+optim::AdamWTensors tensors_of(const at::Tensor& weight) {
+  return {.weight = weight,
+          .gradient = at::zeros_like(weight),
+          .exp_avg = at::zeros_like(weight),
+          .exp_avg_sq = at::zeros_like(weight)};
+}
+
+optim::AdamWUpdate update_of(double rate, double factor, int64_t num_applied, bool is_applied = true) {
+  return {.learning_rate = at::scalar_tensor(rate, at::kDouble),
+          .gradient_factor = at::scalar_tensor(factor, at::kDouble),
+          .num_applied_updates = at::scalar_tensor(num_applied, at::kLong),
+          .is_applied = at::scalar_tensor(is_applied, at::kBool)};
+}
+
+}  // namespace
+
+TEST_CASE("AdamW with clipping follows torch.optim.AdamW and clip_grad_norm_ over 20 steps", "[optim]") {
+  const auto golden = nlohmann::json::parse(std::ifstream(DSFT_SOURCE_DIR "/test/fixtures/optim/adamw.json"));
+  const auto& given = golden["options"];
+  const optim::AdamWOptions options{given["betas"][0], given["betas"][1], given["eps"], given["weight_decay"]};
+  for (const auto update_function : {optim::adamw_update, optim::adamw_update_by_operations}) {
+    optim::AdamWTensors tensors = tensors_of(to_tensor(golden["start"]));
+    for (int64_t step = 0; step < 20; ++step) {
+      tensors.gradient = to_tensor(golden["gradients"][step]);
+      const at::Tensor norm = optim::sum_of_squares(tensors.gradient).sqrt();
+      REQUIRE(norm.item<double>() == Catch::Approx(golden["norms"][step].get<double>()).epsilon(1e-6));
+      optim::AdamWUpdate update = update_of(given["lr"], 1, step);
+      update.gradient_factor = optim::clip_factor(norm, golden["max_norm"]);
+      update_function(tensors, options, update);
+    }
+    REQUIRE((tensors.weight - to_tensor(golden["weight"])).abs().max().item<float>() < 3e-7);
+    REQUIRE((tensors.exp_avg - to_tensor(golden["exp_avg"])).abs().max().item<float>() < 1e-7);
+    REQUIRE((tensors.exp_avg_sq - to_tensor(golden["exp_avg_sq"])).abs().max().item<float>() < 1e-7);
+  }
+}
+
+TEST_CASE("A skipped update changes nothing, whatever the gradient holds", "[optim]") {
+  for (const auto update_function : {optim::adamw_update, optim::adamw_update_by_operations}) {
+    optim::AdamWTensors tensors = tensors_of(at::ones({5}));
+    tensors.gradient.fill_(std::numeric_limits<float>::quiet_NaN());
+    update_function(tensors, {.weight_decay = 0.5}, update_of(0.1, 1, 3, false));
+    REQUIRE(at::equal(tensors.weight, at::ones({5})));
+    REQUIRE(at::equal(tensors.exp_avg, at::zeros({5})));
+    REQUIRE(at::equal(tensors.exp_avg_sq, at::zeros({5})));
+  }
+}
+
+TEST_CASE("The 16-bit copy is the rounded new weight, and threads do not change a bit", "[optim]") {
+  for (at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const int64_t numel = 200'003;
+    std::vector<at::Tensor> results;
+    for (int num_threads : {1, 2}) {
+      at::set_num_threads(num_threads);
+      optim::AdamWTensors tensors = tensors_of(at::arange(numel, at::kFloat) * 1e-4 - 7);
+      tensors.gradient = at::cos(at::arange(numel, at::kFloat));
+      tensors.copy = at::zeros({numel}, type);
+      for (int64_t step = 0; step < 2; ++step) optim::adamw_update(tensors, {}, update_of(0.01, 0.5, step));
+      REQUIRE(at::equal(tensors.copy, tensors.weight.to(type)));
+      results.push_back(tensors.weight);
+    }
+    REQUIRE(at::equal(results[0], results[1]));
+  }
+}
+
+TEST_CASE("The sum of squares is exact to fp64 and does not depend on threads", "[optim]") {
+  const at::Tensor values = at::sin(at::arange(300'007, at::kFloat) * 0.37f) * 1e3f;
+  std::vector<double> sums;
+  for (int num_threads : {1, 2}) {
+    at::set_num_threads(num_threads);
+    sums.push_back(optim::sum_of_squares(values).item<double>());
+  }
+  REQUIRE(sums[0] == sums[1]);
+  REQUIRE(sums[0] == Catch::Approx(values.to(at::kDouble).square().sum().item<double>()).epsilon(1e-12));
+  REQUIRE(optim::sum_of_squares(at::zeros({0})).item<double>() == 0);
+  REQUIRE(optim::sum_of_squares(at::full({4}, 1e30f)).item<double>() == Catch::Approx(4e60));
+}
+
+TEST_CASE("Clipping shrinks long gradients only, and 0 switches it off", "[optim]") {
+  const auto factor = [](double norm, double max_norm) {
+    return optim::clip_factor(at::scalar_tensor(norm, at::kDouble), max_norm).item<double>();
+  };
+  REQUIRE(factor(4, 1) == 1 / (4 + 1e-6));
+  REQUIRE(factor(0.5, 1) == 1);
+  REQUIRE(factor(1e9, 0) == 1);
+  REQUIRE(factor(1e9, -1) == 1);
+}

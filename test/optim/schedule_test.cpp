@@ -1,0 +1,89 @@
+#include "optim/schedule.h"
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "catch_amalgamated.hpp"
+#include "support/require_error.h"
+
+using namespace dsft;
+using optim::Schedule;
+using optim::SchedulerType;
+
+namespace {
+
+template <typename T>
+std::optional<T> optional_of(const nlohmann::json& kwargs, const char* name) {
+  return kwargs.contains(name) ? std::optional<T>(kwargs[name].get<T>()) : std::nullopt;
+}
+
+std::optional<optim::RampType> ramp_of(const nlohmann::json& kwargs, const char* name) {
+  if (!kwargs.contains(name)) return std::nullopt;
+  return config::from_word<optim::RampType>(kwargs[name].get<std::string>());
+}
+
+Schedule schedule_of(const nlohmann::json& item, double peak) {
+  const nlohmann::json& kwargs = item["kwargs"];
+  return {.type = config::from_word<SchedulerType>(item["name"].get<std::string>()).value(),
+          .kwargs = {.num_cycles = optional_of<double>(kwargs, "num_cycles"),
+                     .lr_end = optional_of<double>(kwargs, "lr_end"),
+                     .power = optional_of<double>(kwargs, "power"),
+                     .timescale = optional_of<int64_t>(kwargs, "timescale"),
+                     .min_lr = optional_of<double>(kwargs, "min_lr"),
+                     .min_lr_rate = optional_of<double>(kwargs, "min_lr_rate"),
+                     .warmup_lr_rate = optional_of<double>(kwargs, "warmup_lr_rate"),
+                     .num_stable_steps = optional_of<int64_t>(kwargs, "num_stable_steps"),
+                     .num_decay_steps = optional_of<int64_t>(kwargs, "num_decay_steps"),
+                     .warmup_type = ramp_of(kwargs, "warmup_type"),
+                     .decay_type = ramp_of(kwargs, "decay_type"),
+                     .min_lr_ratio = optional_of<double>(kwargs, "min_lr_ratio")},
+          .learning_rate = peak,
+          .warmup_steps = item["warmup"],
+          .total_steps = item["total"]};
+}
+
+}  // namespace
+
+TEST_CASE("Every schedule gives transformers' learning rate at every step", "[optim]") {
+  const auto golden = nlohmann::json::parse(std::ifstream(DSFT_SOURCE_DIR "/test/fixtures/optim/schedules.json"));
+  const double peak = golden["peak"];
+  for (const auto& item : golden["cases"]) {
+    const Schedule schedule = schedule_of(item, peak);
+    optim::check_schedule(schedule);
+    for (const auto& row : item["rates"]) {
+      INFO(item["name"] << " " << item["kwargs"] << " warm-up " << item["warmup"] << " of " << item["total"]
+                        << ", step " << row[0]);
+      REQUIRE(std::abs(optim::learning_rate(schedule, row[0]) - row[1].get<double>()) <= peak * 1e-14);
+    }
+  }
+  REQUIRE(golden["cases"].size() > 80);
+}
+
+TEST_CASE("A schedule without steps after its warm-up ends finite", "[optim]") {
+  for (const auto& word : words_of(SchedulerType::kLinear)) {
+    Schedule schedule{.type = word.value, .learning_rate = 1, .warmup_steps = 3, .total_steps = 3};
+    schedule.kwargs.min_lr_rate = 0.1;
+    schedule.kwargs.num_decay_steps = 0;
+    REQUIRE(std::isfinite(optim::learning_rate(schedule, 3)));
+  }
+}
+
+TEST_CASE("The steps of a warm-up ratio are rounded up", "[optim]") {
+  REQUIRE(optim::warmup_steps_of(0.03, 100) == 3);
+  REQUIRE(optim::warmup_steps_of(0.03, 101) == 4);
+  REQUIRE(optim::warmup_steps_of(0, 100) == 0);
+}
+
+TEST_CASE("What no schedule can be made of is a fault", "[optim]") {
+  const auto require_fault = [](Schedule schedule, std::initializer_list<std::string> parts) {
+    test::require_error(ErrorKind::kUsage, parts, [&] { optim::check_schedule(schedule); });
+  };
+  require_fault({.type = SchedulerType::kCosineWithMinLr, .learning_rate = 1}, {"cosine_with_min_lr", "min_lr_rate"});
+  require_fault({.type = SchedulerType::kPolynomial, .learning_rate = 1e-8}, {"polynomial", "1e-07", "1e-08"});
+  require_fault({.type = SchedulerType::kWarmupStableDecay, .learning_rate = 1}, {"num_decay_steps"});
+  Schedule too_long{
+      .type = SchedulerType::kWarmupStableDecay, .learning_rate = 1, .warmup_steps = 3, .total_steps = 10};
+  too_long.kwargs.num_decay_steps = 8;
+  require_fault(too_long, {"3 steps of warm-up", "8 of decay", "10 steps"});
+}
