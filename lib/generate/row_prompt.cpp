@@ -1,0 +1,105 @@
+#include "generate/row_prompt.h"
+
+#include "base/error.h"
+#include "data/row_format.h"
+
+namespace dsft::generate {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool has(const Json& row, const char* key) {
+  const auto found = row.find(key);
+  return found != row.end() && !found->is_null();
+}
+
+// Rows of training data have an answer; a row that only asks gets an empty one or becomes a row of messages.
+Json with_answer(Json row) {
+  if (has(row, "token_ids") || has(row, "messages")) return row;
+  if (has(row, "prompt") && !has(row, "completion")) {
+    row[row["prompt"].is_string() ? "text" : "messages"] = row["prompt"];
+    row.erase("prompt");
+  } else if (has(row, "instruction") && !has(row, "output")) {
+    row["output"] = "";
+  }
+  return row;
+}
+
+const std::vector<int32_t>& checked_ids(const std::vector<int32_t>& ids, const text::Tokenizer& tokenizer) {
+  if (ids.empty()) fail(ErrorKind::kData, "field \"token_ids\": is empty; a prompt needs at least one token.");
+  for (const int32_t id : ids) {
+    if (id >= tokenizer.num_ids())
+      fail(ErrorKind::kData, "field \"token_ids\": ", id, " is no token of this tokenizer, whose ids end at ", tokenizer.num_ids() - 1, ".");
+  }
+  return ids;
+}
+
+bool is_assistant(const Json& message) { return message["role"] == "assistant"; }
+
+std::vector<text::ByteRange> user_ranges(const text::RenderedChat& chat) {
+  std::vector<text::ByteRange> ranges;
+  for (const auto& span : chat.spans) {
+    if (!span.is_user_text || span.begin == span.end) continue;
+    if (!ranges.empty() && ranges.back().end == span.begin)
+      ranges.back().end = span.end;
+    else
+      ranges.push_back({span.begin, span.end});
+  }
+  return ranges;
+}
+
+}  // namespace
+
+std::vector<int32_t> PromptBuilder::encode_text(const std::string& text) const {
+  std::vector<int32_t> ids = assets_.tokenizer.encode(text, /*add_special_tokens=*/true);
+  if (ids.empty() && assets_.tokenizer.bos_id()) ids.push_back(*assets_.tokenizer.bos_id());
+  if (ids.empty()) fail(ErrorKind::kData, "the prompt is empty and the tokenizer has no token for the beginning of a text; write at least one character.");
+  return ids;
+}
+
+RowPrompt PromptBuilder::build_next(Json row) const {
+  const data::RowContent content = data::read_row(with_answer(std::move(row)));
+  if (const auto* text = std::get_if<data::PlainText>(&content)) return build_text(*text);
+  if (const auto* conversation = std::get_if<data::Conversation>(&content)) {
+    const size_t count = conversation->messages.size();
+    return build_conversation(*conversation, is_assistant(conversation->messages.back()) ? count - 1 : count);
+  }
+  return {checked_ids(std::get<data::TokenRow>(content).ids, assets_.tokenizer), {}};
+}
+
+RowPrompt PromptBuilder::build_last_answer(Json row) const {
+  const data::RowContent content = data::read_row(with_answer(std::move(row)));
+  if (const auto* text = std::get_if<data::PlainText>(&content)) return text->is_completion ? build_text(*text) : RowPrompt{};
+  const auto* conversation = std::get_if<data::Conversation>(&content);
+  if (!conversation) return {};
+  size_t index = conversation->messages.size();
+  while (index > conversation->num_prompt_messages && !is_assistant(conversation->messages[index - 1])) --index;
+  return index > conversation->num_prompt_messages ? build_conversation(*conversation, index - 1) : RowPrompt{};
+}
+
+RowPrompt PromptBuilder::build_text(const data::PlainText& text) const {
+  if (!text.is_completion) return {encode_text(text.completion), {}};
+  return {encode_text(text.prompt), Json{{"role", "assistant"}, {"content", text.completion}}};
+}
+
+RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversation, size_t num_context) const {
+  const bool has_tools = !conversation.tools.is_null();
+  const auto& chat_template = has_tools ? assets_.tool_template : assets_.chat_template;
+  if (!chat_template) fail(ErrorKind::kCheckpoint, "the row is a conversation, but the checkpoint has no chat template; continue a plain text instead.");
+  if (has_tools && !chat_template->reads_variable("tools"))
+    fail(ErrorKind::kData, "field \"tools\": the chat template never reads tools, so the model would not see them.");
+  if (num_context == 0) fail(ErrorKind::kData, "field \"messages\": there is no message before the answer.");
+  text::ChatInput input;
+  for (size_t i = 0; i < num_context; ++i) input.messages.push_back(conversation.messages[i]);
+  input.tools = conversation.tools;
+  input.add_generation_prompt = true;
+  input.kwargs = template_kwargs_;
+  for (const auto& [name, value] : conversation.kwargs.items()) input.kwargs[name] = value;
+  const text::RenderedChat chat = chat_template->render(input, assets_.tokenizer);
+  RowPrompt prompt;
+  prompt.ids = assets_.tokenizer.encode_with_offsets(chat.text, /*add_special_tokens=*/false, user_ranges(chat)).ids;
+  if (num_context < conversation.messages.size()) prompt.answer = conversation.messages[num_context];
+  return prompt;
+}
+
+}  // namespace dsft::generate
