@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -5,10 +6,13 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/logger.h"
 #include "dsft/build_facts.h"
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
+#include "optim/schedule.h"
 #include "options/recipe_arguments.h"
+#include "recipe_config/input_checks.h"
 #include "recipe_config/recipe_config.h"
 
 namespace dsft::apps {
@@ -39,27 +43,110 @@ Json to_json(const std::vector<config::Fault>& faults) {
   return list;
 }
 
-void print_json(const recipe_config::RecipeReading& reading) {
+/// The run as far as it is known: sizes, rows, updates, learning rates.
+Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
+  const double share = 100.0 * static_cast<double>(inputs.num_trainable) /
+                       static_cast<double>(std::max<int64_t>(1, inputs.num_parameters));
+  Json plan = {{"model", inputs.model_directory.string()},
+               {"num_params", inputs.num_parameters},
+               {"num_trainable", inputs.num_trainable},
+               {"trainable_percent", share},
+               {"num_adapted_modules", inputs.num_adapted_modules}};
+  if (!inputs.data) return plan;
+  const int64_t num_steps = recipe_config::count_steps(config, *inputs.data->train, 1);
+  const auto& training = config.training;
+  const int64_t warmup =
+      training.warmup_steps.value_or(optim::warmup_steps_of(training.warmup_ratio.value_or(0), num_steps));
+  const optim::Schedule schedule{training.lr_scheduler_type, training.lr_scheduler_kwargs,
+                                 training.learning_rate.value_or(0), warmup, num_steps};
+  optim::check_schedule(schedule);
+  plan["train_rows"] = inputs.data->train->size();
+  plan["train_data"] = data::describe(inputs.data->train_counts);
+  plan["eval_rows"] = inputs.data->eval ? inputs.data->eval->size() : 0;
+  plan["num_steps_on_one_rank"] = num_steps;
+  plan["warmup_steps"] = warmup;
+  plan["learning_rates"] = Json::object();
+  for (const int64_t step : {int64_t{0}, warmup, num_steps / 2, num_steps - 1}) {
+    plan["learning_rates"][std::to_string(step)] = optim::learning_rate(schedule, step);
+  }
+  return plan;
+}
+
+/// What a check found.
+struct CheckOutcome {
+  recipe_config::RecipeReading reading;
+  Json plan;
+  int exit_code = 0;
+};
+
+/// Adds what is wrong beyond the recipe itself; the exit code is the first of 2, 4, 3 (docs/exit_codes.md), then any
+/// other.
+void check_beyond(CheckOutcome& outcome, const Logger& logger) {
+  const recipe_config::InputReport inputs =
+      recipe_config::check_inputs(outcome.reading.config, outcome.reading.written, logger);
+  for (const ErrorKind kind : {ErrorKind::kUsage, ErrorKind::kCheckpoint, ErrorKind::kData}) {
+    for (const recipe_config::InputFault& found : inputs.faults) {
+      if (outcome.exit_code == 0 && found.kind == kind) outcome.exit_code = static_cast<int>(kind);
+    }
+  }
+  for (const recipe_config::InputFault& found : inputs.faults) {
+    if (outcome.exit_code == 0) outcome.exit_code = static_cast<int>(found.kind);
+    outcome.reading.faults.push_back(found.fault);
+  }
+  if (inputs.faults.empty()) outcome.plan = make_plan(outcome.reading.config, inputs);
+}
+
+CheckOutcome check_recipe(const CheckOptions& options) {
+  CheckOutcome outcome;
+  outcome.reading = recipe_config::read_recipe(options.recipe.recipe, options.recipe.overrides);
+  if (!outcome.reading.is_ok()) {
+    outcome.exit_code = static_cast<int>(ErrorKind::kUsage);
+    return outcome;
+  }
+  recipe_config::resolve_defaults(outcome.reading.config, has_cuda());
+  if (!options.is_config_only) check_beyond(outcome, Logger(0, options.is_json));
+  return outcome;
+}
+
+void print_json(const CheckOutcome& outcome) {
+  const recipe_config::RecipeReading& reading = outcome.reading;
   Json document;
   document["ok"] = reading.is_ok();
   document["faults"] = to_json(reading.faults);
   document["warnings"] = to_json(reading.warnings);
-  document["recipe"] = reading.is_ok() ? Json::parse(recipe_config::to_json(reading.config)) : Json();
-  document["plan"] = Json();
+  // of a faulty recipe no value can be trusted
+  document["recipe"] = outcome.exit_code == static_cast<int>(ErrorKind::kUsage)
+                           ? Json()
+                           : Json::parse(recipe_config::to_json(reading.config));
+  document["plan"] = outcome.plan;
   std::cout << document.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
 }
 
-int run_check(const CheckOptions& options) {
-  recipe_config::RecipeReading reading = recipe_config::read_recipe(options.recipe.recipe, options.recipe.overrides);
-  if (reading.is_ok()) recipe_config::resolve_defaults(reading.config, has_cuda());
-  if (options.is_json) {
-    print_json(reading);
-    return reading.is_ok() ? 0 : static_cast<int>(ErrorKind::kUsage);
+void print_text(const CheckOutcome& outcome) {
+  for (const config::Fault& warning : outcome.reading.warnings)
+    std::cerr << "warning: " << config::to_string(warning) << "\n";
+  if (outcome.reading.is_ok()) {
+    std::cout << recipe_config::to_yaml(outcome.reading.config);
+    if (!outcome.plan.is_null()) std::cout << "\n# plan\n";
+    for (const auto& [name, value] : outcome.plan.items()) {
+      std::cout << "# " << name << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+    }
+    return;
   }
-  for (const config::Fault& warning : reading.warnings) std::cerr << "warning: " << config::to_string(warning) << "\n";
-  config::throw_faults(reading.faults);
-  std::cout << recipe_config::to_yaml(reading.config);
-  return 0;
+  std::string message =
+      concat(outcome.reading.faults.size(), outcome.reading.faults.size() == 1 ? " fault:" : " faults:");
+  for (const config::Fault& fault : outcome.reading.faults) message += "\n" + config::to_string(fault);
+  throw Error(static_cast<ErrorKind>(outcome.exit_code), message);
+}
+
+int run_check(const CheckOptions& options) {
+  const CheckOutcome outcome = check_recipe(options);
+  if (options.is_json) {
+    print_json(outcome);
+  } else {
+    print_text(outcome);
+  }
+  return outcome.exit_code;
 }
 
 }  // namespace

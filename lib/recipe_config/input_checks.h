@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/logger.h"
+#include "data/dataset.h"
+#include "recipe_config/recipe_config.h"
+
+namespace dsft::recipe_config {
+
+/// Something wrong with what a recipe names, and the exit code that it stands for.
+struct InputFault {
+  ErrorKind kind = ErrorKind::kUsage;
+  config::Fault fault;
+};
+
+/// What is known of a run before it computes. Absent where faults stand in the way.
+struct InputReport {
+  std::vector<InputFault> faults;
+  std::filesystem::path model_directory;
+  int64_t num_parameters = 0;  ///< of the checkpoint
+  int64_t num_trainable = 0;   ///< adapter and modules_to_save, or all
+  int64_t num_adapted_modules = 0;
+  std::optional<data::PreparedData> data;
+};
+
+/// Looks at everything that a resolved recipe names, without LibTorch: model directory, config.json against the weight
+/// files, tokenizer and vocabulary, LoRA targets, an adapter to continue from, template and every data row (which fills
+/// the token cache). Each problem becomes a fault at the key that named the thing.
+InputReport check_inputs(const RecipeConfig& config, const config::Written& written, const Logger& logger);
+
+/// Updates of the whole run on this many ranks: from the items of an epoch, batch size, accumulation, epochs or
+/// max_steps.
+int64_t count_steps(const RecipeConfig& config, const data::Dataset& train, int64_t num_ranks);
+
+}  // namespace dsft::recipe_config
