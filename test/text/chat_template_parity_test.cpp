@@ -21,10 +21,12 @@ TEST_CASE("Requests of the parity script are answered line by line", "[.][chat_t
       const auto chat_template = dsft::text::ChatTemplate::parse(request["template"], request["name"]);
       dsft::text::SpecialTokenMap tokens;
       for (const auto& [name, token] : request["special_tokens"].items()) tokens.emplace_back(name, token);
-      const dsft::text::ChatInput input{request["messages"], request["tools"], request["add_generation_prompt"], request["kwargs"]};
+      const dsft::text::ChatInput input{request["messages"], request["tools"], request["add_generation_prompt"],
+                                        request["kwargs"]};
       const auto chat = chat_template.render(input, tokens);
       answer["text"] = chat.text;
-      for (const auto& s : chat.spans) answer["spans"].push_back({s.begin, s.end, s.message, s.turn, s.is_user_text, s.is_generation});
+      for (const auto& s : chat.spans)
+        answer["spans"].push_back({s.begin, s.end, s.message, s.turn, s.is_user_text, s.is_generation});
     } catch (const dsft::Error& error) {
       answer["error"] = error.message();
     }
