@@ -1,0 +1,207 @@
+// The block runner on whole models: recomputation and a fake stage 3 must not change a single bit of plain autograd's gradients.
+#include <map>
+#include <set>
+
+#include "catch_amalgamated.hpp"
+#include "lora/adapters.h"
+#include "loss/loss.h"
+#include "support/tiny_model.h"
+
+using namespace dsft;
+
+namespace {
+
+// What stage 3 will do, on one process: parameters of a block exist only between its hooks; its gradients leave as soon as they are final.
+class FakeStage3 final : public nn::BlockHooks {
+ public:
+  explicit FakeStage3(const model::CausalLm& model) {
+    for (int64_t block = 0; block < model.num_blocks(); ++block) {
+      blocks_.emplace_back();
+      for (const auto& [name, parameter] : model.block_parameters(block)) blocks_.back().push_back({name, parameter, parameter.detach().clone()});
+      if (block == model.num_blocks() - 1 && model.spec().tie_word_embeddings) blocks_.back().insert(blocks_.back().end(), blocks_[0].begin(), blocks_[0].end());
+    }
+    is_tied_ = model.spec().tie_word_embeddings;
+    for (auto& block : blocks_)
+      for (auto& item : block) release(item);
+  }
+
+  void before_forward(int64_t block) override { gather(block); }
+  void after_forward(int64_t block) override { release_block(block); }
+  void before_backward(int64_t block) override {
+    order.push_back(block);
+    gather(block);
+  }
+  void after_backward(int64_t block) override {
+    for (Item& item : blocks_[block]) {
+      const bool is_shared = is_tied_ && item.name.starts_with("model.embed_tokens");
+      if (!item.parameter.grad().defined() || is_shared) continue;
+      gradients[item.name] = item.parameter.grad().clone();  // the reduce-scatter
+      item.parameter.mutable_grad() = at::Tensor();
+    }
+    release_block(block);
+  }
+
+  // A tied embedding is reduced once, after the whole pass.
+  void finish() {
+    for (auto& block : blocks_)
+      for (Item& item : block) {
+        if (item.parameter.grad().defined()) gradients[item.name] = item.parameter.grad().clone();
+        restore(item);
+      }
+  }
+
+  std::map<std::string, at::Tensor> gradients;
+  std::vector<int64_t> order;
+  int64_t max_live = 0;
+
+ private:
+  struct Item {
+    std::string name;
+    at::Tensor parameter;
+    at::Tensor shard;  // one rank: the whole of it
+  };
+
+  // By raw memory: an in-place copy would bump the version that autograd watches.
+  static void restore(Item& item) {
+    c10::StorageImpl* storage = item.parameter.storage().unsafeGetStorageImpl();
+    const size_t bytes = item.shard.nbytes();
+    if (storage->nbytes() == 0) {
+      storage->set_data_ptr_noswap(storage->allocator()->allocate(bytes));
+      storage->set_nbytes(bytes);
+    }
+    std::memcpy(storage->mutable_data(), item.shard.const_data_ptr(), bytes);
+  }
+  static void release(Item& item) {
+    c10::StorageImpl* storage = item.parameter.storage().unsafeGetStorageImpl();
+    storage->set_data_ptr_noswap(storage->allocator()->allocate(0));
+    storage->set_nbytes(0);
+  }
+  void gather(int64_t block) {
+    for (Item& item : blocks_[block]) restore(item);
+    live_.insert(block);
+    max_live = std::max<int64_t>(max_live, live_.size());
+  }
+  void release_block(int64_t block) {
+    for (Item& item : blocks_[block]) release(item);
+    live_.erase(block);
+  }
+
+  std::vector<std::vector<Item>> blocks_;
+  std::set<int64_t> live_;
+  bool is_tied_ = false;
+};
+
+lora::LoraConfig all_linear(double dropout) {
+  lora::LoraConfig config;
+  config.r = 4;
+  config.lora_alpha = 8;
+  config.lora_dropout = dropout;
+  return config;
+}
+
+std::shared_ptr<model::CausalLm> make_model(const std::string& name, bool with_lora, double dropout) {
+  auto lm = test::load_tiny_model(name);
+  if (with_lora) {
+    const lora::LoraConfig config = all_linear(dropout);
+    lora::attach(*lm, spec::match_lora_targets(lm->spec(), config), {}, config, 7);
+    torch::NoGradGuard no_grad;
+    torch::manual_seed(11);
+    for (auto& item : lora::adapted_modules(*lm)) item.linear->adapter()->b.copy_(torch::randn_like(item.linear->adapter()->b) * 0.05);
+  } else {
+    for (at::Tensor& parameter : lm->parameters()) parameter.requires_grad_(true);
+  }
+  return lm;
+}
+
+// Two micro-batches, so that gradients add up.
+void run_backward(model::CausalLm& lm, const nn::BlockRunner& runner) {
+  const model::TrainingMode mode{42};
+  const loss::CausalLmLoss causal;
+  for (int64_t part = 0; part < 2; ++part) {
+    const Batch batch = make_batch(test::random_documents({13, 7, 19}, lm.spec().vocab_size, 3 + part), 1);
+    const at::Tensor hidden = lm.hidden_states(batch, runner, &mode);
+    (causal.compute(lm, hidden, batch, runner).terms[0].value / 30).backward();
+  }
+}
+
+std::map<std::string, at::Tensor> gradients_of(model::CausalLm& lm) {
+  std::map<std::string, at::Tensor> gradients;
+  for (const auto& item : lora::trainable_tensors(lm))
+    if (item.tensor.grad().defined()) gradients[item.name] = item.tensor.grad();
+  return gradients;
+}
+
+
+}  // namespace
+
+TEST_CASE("Recomputation and graph-in-node give plain autograd's gradients exactly", "[train]") {
+  const std::string name = GENERATE("llama_plain", "qwen3", "qwen2");
+  const bool with_lora = GENERATE(true, false);
+  const double dropout = with_lora ? GENERATE(0.0, 0.3) : 0.0;
+  INFO(name << (with_lora ? " LoRA" : " full") << " dropout " << dropout);
+  auto kept = make_model(name, with_lora, dropout), recomputed = make_model(name, with_lora, dropout);
+  run_backward(*kept, nn::BlockRunner(nn::BlockRunner::Keep::kGraph));
+  run_backward(*recomputed, nn::BlockRunner(nn::BlockRunner::Keep::kInput));
+  const auto expected = gradients_of(*kept), actual = gradients_of(*recomputed);
+  REQUIRE(!expected.empty());
+  REQUIRE(expected.size() == actual.size());
+  for (const auto& [key, gradient] : expected) {
+    INFO(key);
+    CHECK(gradient.abs().max().item<double>() > 0);
+    CHECK(torch::equal(gradient, actual.at(key)));
+  }
+}
+
+TEST_CASE("A fake stage 3 that gathers, releases and reduces through the hooks changes no gradient", "[train]") {
+  const std::string name = GENERATE("llama_plain", "qwen3");  // untied and tied
+  const bool with_lora = GENERATE(true, false);
+  const auto keep = GENERATE(nn::BlockRunner::Keep::kInput);
+  INFO(name << (with_lora ? " LoRA" : " full"));
+  auto plain = make_model(name, with_lora, 0.0), sharded = make_model(name, with_lora, 0.0);
+  const model::TrainingMode mode{42};
+  const loss::CausalLmLoss causal;
+  const Batch batch = make_batch(test::random_documents({13, 7, 19}, plain->spec().vocab_size, 3), 1);
+  const nn::BlockRunner plain_runner(keep);
+  (causal.compute(*plain, plain->hidden_states(batch, plain_runner, &mode), batch, plain_runner).terms[0].value / 30).backward();
+
+  FakeStage3 hooks(*sharded);
+  const nn::BlockRunner runner(keep, &hooks);
+  (causal.compute(*sharded, sharded->hidden_states(batch, runner, &mode), batch, runner).terms[0].value / 30).backward();
+  hooks.finish();
+  CHECK(std::is_sorted(hooks.order.rbegin(), hooks.order.rend()));  // strictly last to first
+  CHECK(hooks.order.size() >= static_cast<size_t>(plain->spec().num_hidden_layers + 1));
+  CHECK(hooks.max_live == 1);
+  const auto expected = gradients_of(*plain);
+  auto actual = gradients_of(*sharded);  // adapters stay where they are
+  for (const auto& [key, gradient] : hooks.gradients) actual[key] = gradient;
+  REQUIRE(!expected.empty());
+  for (const auto& [key, gradient] : expected) {
+    INFO(key);
+    REQUIRE(actual.count(key) == 1);
+    CHECK(torch::equal(gradient, actual.at(key)));
+  }
+}
+
+TEST_CASE("With a frozen embedding gradients still reach the parameters behind it", "[train]") {
+  auto lm = make_model("llama_plain", true, 0.0);
+  run_backward(*lm, nn::BlockRunner(nn::BlockRunner::Keep::kInput));
+  for (const auto& item : lora::trainable_tensors(*lm)) {
+    INFO(item.name);
+    CHECK(item.tensor.grad().defined());
+  }
+}
+
+TEST_CASE("Packing does not leak: documents together give what each gives alone", "[train]") {
+  auto lm = make_model("qwen3", true, 0.3);
+  const auto documents = test::random_documents({13, 7, 19}, lm->spec().vocab_size, 3);
+  const nn::BlockRunner runner;
+  const model::TrainingMode mode{42};
+  torch::NoGradGuard no_grad;
+  const at::Tensor together = lm->hidden_states(make_batch(documents, 1), runner, &mode);
+  int64_t begin = 0;
+  for (const Document& document : documents) {
+    const at::Tensor alone = lm->hidden_states(make_batch({document}, 1), runner, &mode);
+    CHECK((together.narrow(0, begin, alone.size(0)) - alone).abs().max().item<double>() < 1e-5);
+    begin += alone.size(0);
+  }
+}
