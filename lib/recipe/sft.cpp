@@ -41,7 +41,8 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   job.optimizer = build_optimizer(config, *job.model, context);
   job.hooks = build_reduction_hooks(*job.model, *job.optimizer);
   job.schedule = build_schedule(config, job.max_steps, context.logger);
-  job.evaluations = build_evaluations(config, loaded, data, context);
+  if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
+    job.evaluations = build_evaluations(config, loaded, data, context);
   job.observers = build_observers(config, context);
   set_weight_files(job, config, loaded, adapter);
   return job;

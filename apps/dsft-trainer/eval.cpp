@@ -1,0 +1,61 @@
+#include <torch/torch.h>
+
+#include <cmath>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "comm/make_communicator.h"
+#include "comm/placement.h"
+#include "device/device.h"
+#include "dsft-trainer/tasks.h"
+#include "recipe/build_evaluations.h"
+#include "recipe/build_parts.h"
+
+namespace dsft::apps {
+namespace {
+
+void print(const std::map<std::string, double>& metrics, bool is_json) {
+  if (!is_json) {
+    for (const auto& [name, value] : metrics) std::cout << name << "  " << value << "\n";
+    return;
+  }
+  nlohmann::ordered_json object;
+  for (const auto& [name, value] : metrics) {
+    if (name.starts_with("num_"))
+      object[name] = static_cast<int64_t>(value);
+    else if (std::isfinite(value))
+      object[name] = value;
+    else
+      object[name] = nullptr;  // JSON has no NaN
+  }
+  std::cout << object.dump(2) << "\n";
+}
+
+}  // namespace
+
+int run_eval(const EvalOptions& options, const Logger& logger) {
+  const comm::Placement placement = comm::read_placement();
+  std::vector<std::string> warnings;
+  recipe_config::RecipeConfig config = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
+  for (const std::string& warning : warnings) logger.warn(warning);
+  if (options.compute.dtype) config.model.dtype = options.compute.dtype;
+  if (options.compute.device != device::DeviceChoice::kAuto) config.device = options.compute.device;
+  recipe_config::resolve_defaults(config, device::has_cuda());
+  const at::Device device = device::choose_device(config.device, placement.local_rank);
+  const auto communicator = comm::make_communicator(device);
+  train::RunContext context{*communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
+  // An adapter that is still to be trained is the base model; one to continue from is judged as it stands.
+  const std::optional<std::string> adapter = config.lora ? config.lora->adapter : std::nullopt;
+  const recipe::LoadedModel loaded =
+      recipe::load_model(config.model.path, config.model.revision, adapter, recipe::torch_dtype(config.model.dtype, device), device);
+  const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.directory, context);
+  std::map<std::string, double> metrics;
+  for (auto& evaluation : recipe::build_evaluations(config, loaded, data, context)) {
+    logger.info("evaluating: ", evaluation->name());
+    metrics.merge(evaluation->run(*loaded.model, *communicator));
+  }
+  if (communicator->rank() == 0) print(metrics, options.is_json);
+  return 0;
+}
+
+}  // namespace dsft::apps

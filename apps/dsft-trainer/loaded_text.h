@@ -1,0 +1,19 @@
+#pragma once
+
+#include "data/example_builder.h"
+#include "options/compute_options.h"
+#include "recipe/build_model.h"
+
+namespace dsft::apps {
+
+/// A model for use, with what its checkpoint says about text.
+struct LoadedText {
+  std::shared_ptr<model::CausalLm> model;
+  data::TextAssets assets;
+  spec::GenerationDefaults generation;
+};
+
+/// Loads the model and, where `adapter` is not empty, the adapter of a command that neither trains nor has a recipe.
+LoadedText load_text_model(const std::string& model, const std::string& adapter, const ComputeOptions& compute);
+
+}  // namespace dsft::apps
