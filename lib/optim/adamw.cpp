@@ -31,7 +31,7 @@ cpu::AdamWFactors factors_of(const AdamWOptions& options, const AdamWUpdate& upd
   const double learning_rate = update.learning_rate.item<double>();
   const double t = static_cast<double>(update.num_applied_updates.item<int64_t>() + 1);
   return {.gradient_factor = static_cast<float>(update.gradient_factor.item<double>()),
-          .decay_factor = static_cast<float>(1.0 - learning_rate * options.weight_decay),
+          .decay = static_cast<float>(learning_rate * options.weight_decay),
           .beta1 = static_cast<float>(options.beta1),
           .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
           .beta2 = static_cast<float>(options.beta2),
@@ -80,13 +80,13 @@ void adamw_update_by_operations(AdamWTensors& tensors, const AdamWOptions& optio
   const at::Tensor t = update.num_applied_updates.to(at::kDouble) + 1.0;
   const at::Tensor step_size = update.learning_rate / (1.0 - at::pow(options.beta1, t));
   const at::Tensor sqrt_bias_correction = at::sqrt(1.0 - at::pow(options.beta2, t));
-  const at::Tensor decay_factor = 1.0 - update.learning_rate * options.weight_decay;
+  const at::Tensor decay = update.learning_rate * options.weight_decay;
   const at::Tensor gradient = tensors.gradient * update.gradient_factor.to(at::kFloat);
   const at::Tensor exp_avg = tensors.exp_avg * options.beta1 + gradient * (1.0 - options.beta1);
   const at::Tensor exp_avg_sq = tensors.exp_avg_sq * options.beta2 + gradient * gradient * (1.0 - options.beta2);
   const at::Tensor denominator = at::sqrt(exp_avg_sq) / sqrt_bias_correction.to(at::kFloat) + options.epsilon;
   const at::Tensor weight =
-      tensors.weight * decay_factor.to(at::kFloat) - step_size.to(at::kFloat) * exp_avg / denominator;
+      tensors.weight - (tensors.weight * decay.to(at::kFloat) + step_size.to(at::kFloat) * exp_avg / denominator);
   tensors.exp_avg.copy_(at::where(update.is_applied, exp_avg, tensors.exp_avg));
   tensors.exp_avg_sq.copy_(at::where(update.is_applied, exp_avg_sq, tensors.exp_avg_sq));
   tensors.weight.copy_(at::where(update.is_applied, weight, tensors.weight));

@@ -17,7 +17,7 @@ DSFT_VECTOR_CLONES void adamw_elements(float* __restrict weight, const float* __
     const float denominator = std::sqrt(v) * f.inverse_sqrt_bias_correction + f.epsilon;
     exp_avg[i] = m;
     exp_avg_sq[i] = v;
-    weight[i] = weight[i] * f.decay_factor - f.step_size * m / denominator;
+    weight[i] -= f.decay * weight[i] + f.step_size * m / denominator;
   }
 }
 

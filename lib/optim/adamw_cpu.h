@@ -7,7 +7,7 @@ namespace dsft::optim::cpu {
 /// The numbers of one update, worked out once in fp64.
 struct AdamWFactors {
   float gradient_factor;
-  float decay_factor;  ///< 1 - lr * weight_decay
+  float decay;  ///< lr * weight_decay; 1 minus it would be rounded, the same way in every update
   float beta1, one_minus_beta1;
   float beta2, one_minus_beta2;
   float step_size;                     ///< lr / (1 - beta1^t)

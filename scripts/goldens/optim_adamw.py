@@ -16,6 +16,17 @@ def rounded(tensor):
     return [float(f"{value:.9g}") for value in tensor.tolist()]
 
 
+def weight_in_fp64(golden):
+    """The same updates without rounding to fp32."""
+    weight = torch.nn.Parameter(torch.tensor(golden["start"], dtype=torch.float64))
+    optimizer = torch.optim.AdamW([weight], **golden["options"])
+    for gradient in golden["gradients"]:
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        torch.nn.utils.clip_grad_norm_([weight], golden["max_norm"])
+        optimizer.step()
+    return weight.detach().tolist()
+
+
 def main():
     torch.manual_seed(0)
     options = {"lr": 3e-3, "betas": (0.9, 0.95), "eps": 1e-6, "weight_decay": 0.1}
@@ -32,6 +43,7 @@ def main():
     state = optimizer.state[weight]
     golden = {"options": options, "max_norm": max_norm, "start": start, "gradients": gradients, "norms": norms,
               "weight": rounded(weight.detach()), "exp_avg": rounded(state["exp_avg"]), "exp_avg_sq": rounded(state["exp_avg_sq"])}
+    golden["weight_fp64"] = weight_in_fp64(golden)
     with open(sys.argv[1], "w") as file:
         json.dump(golden, file)
         file.write("\n")

@@ -49,7 +49,14 @@ TEST_CASE("AdamW with clipping follows torch.optim.AdamW and clip_grad_norm_ ove
       update.gradient_factor = optim::clip_factor(norm, golden["max_norm"]);
       update_function(tensors, options, update);
     }
-    REQUIRE((tensors.weight - to_tensor(golden["weight"])).abs().max().item<float>() < 3e-7);
+    // 4 units in the last place of weights up to 2.3; torch's own fp32 result is 6.3e-7 away from fp64
+    REQUIRE((tensors.weight - to_tensor(golden["weight"])).abs().max().item<float>() < 1e-6);
+    const at::Tensor exact = at::tensor(golden["weight_fp64"].get<std::vector<double>>(), at::kDouble);
+    const auto error_of = [&](const at::Tensor& weight) {
+      return (weight.to(at::kDouble) - exact).abs().max().item<double>();
+    };
+    INFO("error against fp64: " << error_of(tensors.weight) << ", torch's " << error_of(to_tensor(golden["weight"])));
+    REQUIRE(error_of(tensors.weight) <= error_of(to_tensor(golden["weight"])));
     REQUIRE((tensors.exp_avg - to_tensor(golden["exp_avg"])).abs().max().item<float>() < 1e-7);
     REQUIRE((tensors.exp_avg_sq - to_tensor(golden["exp_avg_sq"])).abs().max().item<float>() < 1e-7);
   }
