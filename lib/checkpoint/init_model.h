@@ -15,10 +15,10 @@ struct InitRequest {
   std::filesystem::path tokenizer;  ///< folder with tokenizer.json
   std::filesystem::path output;     ///< must not exist, or be an empty folder
   uint64_t seed = 42;
-  int64_t num_token_ids = 0;            ///< of the tokenizer: more than vocab_size is refused
-  std::optional<int32_t> bos_token_id;  ///< of the tokenizer, for a config whose ids lie outside of it
-  std::optional<int32_t> eos_token_id;
-  std::optional<int32_t> pad_token_id;
+  int64_t num_token_ids = 0;                 ///< of the tokenizer: more than vocab_size is refused
+  std::optional<int32_t> bos_token_id = {};  ///< of the tokenizer, for a config whose ids lie outside of it
+  std::optional<int32_t> eos_token_id = {};
+  std::optional<int32_t> pad_token_id = {};
   int64_t max_shard_bytes = 5'000'000'000;
 };
 

@@ -13,9 +13,9 @@ namespace dsft::checkpoint {
 struct MergeRequest {
   std::filesystem::path base;
   std::filesystem::path adapter;
-  std::filesystem::path output;         ///< must not exist, or be an empty folder
-  std::optional<at::ScalarType> dtype;  ///< empty: each tensor keeps the base's type
-  bool verify = false;                  ///< recompute and compare before the folder gets its name
+  std::filesystem::path output;              ///< must not exist, or be an empty folder
+  std::optional<at::ScalarType> dtype = {};  ///< empty: each tensor keeps the base's type
+  bool verify = false;                       ///< recompute and compare before the folder gets its name
   int64_t max_shard_bytes = 5'000'000'000;
 };
 

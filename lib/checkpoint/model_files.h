@@ -10,9 +10,10 @@ namespace dsft::checkpoint {
 
 /// What changes in the files around the weights when a model is written again.
 struct ModelFileChanges {
-  std::optional<at::ScalarType> dtype;       ///< config.json's dtype (or torch_dtype, as the source spells it)
-  std::optional<bool> tie_word_embeddings;   ///< empty: as it was
-  std::optional<std::string> chat_template;  ///< another template than the source's: written as chat_template.jinja
+  std::optional<at::ScalarType> dtype = {};      ///< config.json's dtype (or torch_dtype, as the source spells it)
+  std::optional<bool> tie_word_embeddings = {};  ///< empty: as it was
+  std::optional<std::string> chat_template =
+      {};  ///< another template than the source's: written as chat_template.jinja
 };
 
 /// Copies generation_config.json, the tokenizer's files and the chat template from one model folder to another; what is

@@ -8,9 +8,9 @@ namespace dsft::checkpoint {
 
 /// How a model is written.
 struct SaveModelOptions {
-  std::filesystem::path source;              ///< folder of the model it came from: config.json, tokenizer, template
-  at::ScalarType dtype = at::kBFloat16;      ///< type of the weights in the files
-  std::optional<std::string> chat_template;  ///< of the recipe, where it brought its own
+  std::filesystem::path source;          ///< folder of the model it came from: config.json, tokenizer, template
+  at::ScalarType dtype = at::kBFloat16;  ///< type of the weights in the files
+  std::optional<std::string> chat_template = {};  ///< of the recipe, where it brought its own
   int64_t max_shard_bytes = kMaxShardBytes;
 };
 

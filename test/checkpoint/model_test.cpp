@@ -1,0 +1,126 @@
+#include <nlohmann/json.hpp>
+
+#include "catch_amalgamated.hpp"
+#include "checkpoint/init_model.h"
+#include "checkpoint/load_weights.h"
+#include "checkpoint/save_model.h"
+#include "io/json.h"
+#include "spec/weight_check.h"
+#include "support/require_error.h"
+#include "support/temp_dir.h"
+
+using namespace dsft;
+using namespace dsft::checkpoint;
+using dsft::test::read_file;
+using dsft::test::require_error;
+using dsft::test::TempDir;
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path kBase = fs::path(DSFT_SOURCE_DIR) / "test/fixtures/checkpoint/base";
+
+NamedTensors empty_parameters(const spec::ModelSpec& spec, at::ScalarType type) {
+  NamedTensors parameters;
+  for (const auto& tensor : spec::tensor_inventory(spec))
+    parameters.emplace_back(tensor.name, at::zeros(tensor.shape, type).requires_grad_());
+  return parameters;
+}
+
+}  // namespace
+
+TEST_CASE("weights are loaded into preallocated parameters and converted", "[checkpoint]") {
+  const auto spec = spec::read_model_spec(kBase);
+  const auto set = io::SafetensorsSet::open(kBase);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const NamedTensors parameters = empty_parameters(spec, type);
+    load_weights(spec, set, parameters, 3);
+    for (const auto& [name, tensor] : parameters)
+      REQUIRE(at::equal(tensor.detach(), read_tensor(set, *set.find(name)).to(type)));
+  }
+}
+
+TEST_CASE("missing, unexpected and misshapen weights are listed together", "[checkpoint]") {
+  const auto spec = spec::read_model_spec(kBase);
+  NamedTensors parameters = empty_parameters(spec, at::kFloat);
+  parameters[0].first = "model.other.weight";
+  parameters[1].second = at::zeros({1});
+  require_error(ErrorKind::kCheckpoint,
+                {"3 faults", "missing: model.other.weight", "unexpected: model.embed_tokens.weight",
+                 "wrong shape: model.layers.0.self_attn.q_proj.weight"},
+                [&] { load_weights(spec, io::SafetensorsSet::open(kBase), parameters); });
+}
+
+TEST_CASE("a tied head that differs from the embedding is refused", "[checkpoint]") {
+  const auto spec = spec::read_model_spec(kBase);
+  const NamedTensors parameters = empty_parameters(spec, at::kFloat);
+  load_weights(spec, io::SafetensorsSet::open(kBase), parameters);
+  TempDir dir;
+  NamedTensors with_head = parameters;
+  with_head.emplace_back("lm_head.weight", parameters[0].second.detach().clone());
+  write_tensors(dir / "model.safetensors", with_head);
+  REQUIRE_NOTHROW(load_weights(spec, io::SafetensorsSet::open(dir.path()), parameters));
+  with_head.back().second[0][0] += 1;
+  write_tensors(dir / "model.safetensors", with_head);
+  require_error(ErrorKind::kCheckpoint, {"tie_word_embeddings", "differs"},
+                [&] { load_weights(spec, io::SafetensorsSet::open(dir.path()), parameters); });
+}
+
+TEST_CASE("a saved model loads again, whole or in shards", "[checkpoint]") {
+  const auto spec = spec::read_model_spec(kBase);
+  const NamedTensors parameters = empty_parameters(spec, at::kFloat);
+  load_weights(spec, io::SafetensorsSet::open(kBase), parameters);
+  TempDir dir;
+  fs::create_directories(dir / "out");
+  for (const int64_t limit : {int64_t{1} << 40, int64_t{900}}) {
+    fs::create_directory(dir / "staged");
+    save_model(dir / "staged", parameters,
+               {.source = kBase, .dtype = at::kBFloat16, .chat_template = "{{ messages }}", .max_shard_bytes = limit});
+    publish_files(dir / "staged", dir / "out");
+    const auto set = io::SafetensorsSet::open(dir / "out");
+    REQUIRE((set.files().size() > 1) == (limit == 900));
+    const auto saved = spec::read_model_spec(dir / "out");
+    REQUIRE(saved.dtype == io::DType::kBF16);
+    REQUIRE(spec::check_weights(saved, set).empty());
+    REQUIRE(at::equal(read_tensor(set, *set.find("model.norm.weight")),
+                      parameters.back().second.detach().to(at::kBFloat16)));
+    REQUIRE(read_file(dir / "out/chat_template.jinja") == "{{ messages }}");
+  }
+  REQUIRE_FALSE(fs::exists(dir / "out/model.safetensors"));
+}
+
+TEST_CASE("random models follow the config, the seed and the names", "[checkpoint]") {
+  TempDir dir;
+  dir.write(
+      "config.json",
+      R"({"model_type": "qwen3", "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.1, "pad_token_id": 3, "eos_token_id": 151645, "dtype": "float32"})");
+  dir.write("tokenizer/tokenizer.json", "{}");
+  const Logger quiet(0, true);
+  InitRequest request{.config = dir / "config.json",
+                      .tokenizer = dir / "tokenizer",
+                      .output = dir / "a",
+                      .seed = 1,
+                      .num_token_ids = 300,
+                      .eos_token_id = 7};
+  init_model(request, quiet);
+  const auto set = io::SafetensorsSet::open(dir / "a");
+  const at::Tensor embedding = read_tensor(set, *set.find("model.embed_tokens.weight"));
+  REQUIRE(embedding[3].abs().max().item<float>() == 0);
+  REQUIRE(embedding.std().item<float>() == Catch::Approx(0.1).epsilon(0.05));
+  REQUIRE(std::abs(embedding.mean().item<float>()) < 0.005);
+  REQUIRE(at::equal(read_tensor(set, *set.find("model.layers.1.self_attn.q_norm.weight")), at::ones({16})));
+  REQUIRE(spec::read_model_spec(dir / "a").eos_token_ids == std::vector<int32_t>{7});
+  REQUIRE(fs::exists(dir / "a/tokenizer.json"));
+  request.output = dir / "b";
+  init_model(request, quiet);
+  REQUIRE(read_file(dir / "a/model.safetensors") == read_file(dir / "b/model.safetensors"));
+  request.output = dir / "c";
+  request.seed = 2;
+  init_model(request, quiet);
+  REQUIRE(read_file(dir / "a/model.safetensors") != read_file(dir / "c/model.safetensors"));
+  request.num_token_ids = 301;
+  request.output = dir / "d";
+  require_error(ErrorKind::kCheckpoint, {"vocab_size is 300", "301 ids"}, [&] { init_model(request, quiet); });
+  REQUIRE_FALSE(fs::exists(dir / "d"));
+}
