@@ -49,6 +49,11 @@ struct Seen {
   bool operator==(const Seen&) const = default;
 };
 
+/// torch prints lists of anything by this.
+std::ostream& operator<<(std::ostream& out, const Seen& seen) {
+  return out << "epoch " << seen.epoch << " sample " << seen.sample;
+}
+
 bool is_weightless(const Batch& batch) {
   return batch.num_tokens() == 1 && batch.labels[0].item<int64_t>() == -100;
 }
