@@ -47,3 +47,15 @@ foreach(_dir ${_nvidia_libs})
   string(APPEND _rpath ":${_dir}")
 endforeach()
 target_link_options(LibTorch::torch INTERFACE ${_rpath} -Wl,--allow-shlib-undefined)
+
+# LibTorch::cuda: torch's CUDA half, where LibTorch has it and the CUDA runtime's headers are there (in the wheel's nvidia/ folder or a toolkit).
+if(LibTorch_HAS_CUDA)
+  file(GLOB _cuda_includes ${_site}/nvidia/*/include)
+  find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ${_cuda_includes} PATHS /usr/local/cuda/include)
+  if(LibTorch_CUDA_INCLUDE_DIR)
+    add_library(LibTorch::cuda INTERFACE IMPORTED)
+    target_include_directories(LibTorch::cuda SYSTEM INTERFACE ${LibTorch_CUDA_INCLUDE_DIR} ${LibTorch_DIR_FOUND}/include ${LibTorch_DIR_FOUND}/include/torch/csrc/api/include)
+    # torch_cuda registers its operations when it is loaded: keep it although no symbol of it is named
+    target_link_libraries(LibTorch::cuda INTERFACE "-Wl,--push-state,--no-as-needed" ${_lib}/libtorch_cuda.so "-Wl,--pop-state" ${_lib}/libc10_cuda.so)
+  endif()
+endif()

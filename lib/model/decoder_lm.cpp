@@ -48,9 +48,7 @@ std::vector<std::pair<std::string, at::Tensor>> DecoderLm::block_parameters(int6
 
 nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training, nn::KvCache* cache) const {
   auto context = std::make_shared<nn::ForwardContext>();
-  // Only dynamic scaling looks at the longest sequence; positions are on the host's side of training, so this costs no synchronisation there.
-  const int64_t longest = spec().rope.type == spec::RopeSpec::Type::kDynamic ? batch.positions.max().item<int64_t>() + 1 : 0;
-  std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, longest);
+  std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
   context->boundaries = batch.boundaries;
   context->cache = cache;
   if (training) {

@@ -58,25 +58,37 @@ RotaryTable::RotaryTable(const RopeSpec& rope, int64_t head_dim, int64_t max_pos
   if (rope_.type == RopeSpec::Type::kYarn) attention_scaling_ = yarn_attention_scaling(rope_);
 }
 
-at::Tensor RotaryTable::inverse_frequencies(int64_t longest) const {
+// [D/2], the same for every token.
+at::Tensor RotaryTable::inverse_frequencies() const {
   const int64_t original = rope_.original_max_position_embeddings > 0 ? rope_.original_max_position_embeddings : max_position_embeddings_;
   switch (rope_.type) {
     case RopeSpec::Type::kDefault: return default_frequencies(rope_.theta, head_dim_);
     case RopeSpec::Type::kLinear: return default_frequencies(rope_.theta, head_dim_) / rope_.factor;
-    case RopeSpec::Type::kDynamic: {
-      const double length = static_cast<double>(std::max(longest, max_position_embeddings_));
-      const double stretch = rope_.factor * length / static_cast<double>(max_position_embeddings_) - (rope_.factor - 1);
-      return default_frequencies(rope_.theta * std::pow(stretch, static_cast<double>(head_dim_) / static_cast<double>(head_dim_ - 2)), head_dim_);
-    }
     case RopeSpec::Type::kYarn: return yarn_frequencies(rope_, head_dim_, original);
     case RopeSpec::Type::kLlama3: return llama3_frequencies(rope_, head_dim_, original);
+    case RopeSpec::Type::kDynamic: break;  // depends on the document
   }
   DSFT_CHECK(false, "rope type ", static_cast<int>(rope_.type));
+  return {};
 }
 
-std::pair<at::Tensor, at::Tensor> RotaryTable::angles(const at::Tensor& positions, int64_t longest) const {
-  const at::Tensor frequencies = inverse_frequencies(longest).to(positions.device());
-  const at::Tensor angle = positions[0].to(at::kFloat).unsqueeze(1) * frequencies.unsqueeze(0);
+// [T, D/2]: the base grows with the document's length beyond the trained one (NTK-aware scaling).
+at::Tensor RotaryTable::dynamic_frequencies(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const {
+  const int64_t num_documents = static_cast<int64_t>(boundaries.size()) - 1;
+  const at::Tensor bounds = torch::tensor(boundaries, at::kLong).to(positions.device());
+  const at::Tensor ends = bounds.narrow(0, 1, num_documents), counts = ends - bounds.narrow(0, 0, num_documents);
+  const double trained = static_cast<double>(max_position_embeddings_);
+  const at::Tensor lengths = (positions[0].index_select(0, ends - 1) + 1).clamp_min(max_position_embeddings_).to(at::kDouble);
+  const at::Tensor bases = rope_.theta * torch::pow(rope_.factor * lengths / trained - (rope_.factor - 1), head_dim_ / (head_dim_ - 2.0));
+  const at::Tensor exponents = torch::arange(0, head_dim_, 2, at::TensorOptions(at::kLong).device(positions.device())).to(at::kFloat) / head_dim_;
+  const at::Tensor frequencies = 1.0 / torch::pow(bases.to(at::kFloat).unsqueeze(1), exponents.unsqueeze(0));
+  return frequencies.repeat_interleave(counts, 0, boundaries.back());
+}
+
+std::pair<at::Tensor, at::Tensor> RotaryTable::angles(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const {
+  const at::Tensor frequencies = rope_.type == RopeSpec::Type::kDynamic ? dynamic_frequencies(positions, boundaries)
+                                                                        : inverse_frequencies().to(positions.device()).unsqueeze(0);
+  const at::Tensor angle = positions[0].to(at::kFloat).unsqueeze(1) * frequencies;
   return {angle.cos() * attention_scaling_, angle.sin() * attention_scaling_};
 }
 

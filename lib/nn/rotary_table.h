@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <utility>
+#include <vector>
 
 #include "spec/model_spec.h"
 
@@ -13,12 +14,14 @@ class RotaryTable {
  public:
   RotaryTable(const spec::RopeSpec& rope, int64_t head_dim, int64_t max_position_embeddings);
 
-  /// cos and sin [T, D/2] fp32 for positions [P, T] (the first row; more rows belong to multimodal rotary). Dynamic scaling depends on the longest
-  /// sequence seen: `longest` is the largest position + 1 of the batch.
-  std::pair<at::Tensor, at::Tensor> angles(const at::Tensor& positions, int64_t longest) const;
+  /// cos and sin [T, D/2] fp32 for positions [P, T] (the first row; more rows belong to multimodal rotary) of the documents that `boundaries` [S + 1]
+  /// delimit. Dynamic scaling depends on each document's own length (its last position + 1), so that packing cannot change it; transformers takes the
+  /// longest sequence that the model has seen so far.
+  std::pair<at::Tensor, at::Tensor> angles(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const;
 
  private:
-  at::Tensor inverse_frequencies(int64_t longest) const;
+  at::Tensor inverse_frequencies() const;
+  at::Tensor dynamic_frequencies(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const;
 
   spec::RopeSpec rope_;
   int64_t head_dim_;
