@@ -1,6 +1,5 @@
-#include "init_model.h"
-
 #include "checkpoint/init_model.h"
+#include "dsft-trainer/tasks.h"
 #include "spec/model_spec.h"
 #include "text/tokenizer.h"
 
