@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 def main():
     warnings.simplefilter("error", category=UserWarning)  # PEFT only warns of missing and unexpected keys
+    warnings.filterwarnings("default", message=".*(tied layer is part of the adapter|no longer tied after merging).*")
     base, adapter, merged = sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
     saved = load_file(f"{adapter}/adapter_model.safetensors")
