@@ -1,0 +1,142 @@
+#include "generate/engine.h"
+
+#include <nlohmann/json.hpp>
+
+#include "catch_amalgamated.hpp"
+#include "generate/slot_cache.h"
+#include "io/json.h"
+#include "support/tiny_model.h"
+
+using namespace dsft;
+
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+std::vector<generate::Request> requests_of(const std::vector<Ids>& prompts, int64_t max_new_tokens) {
+  std::vector<generate::Request> requests;
+  for (const Ids& prompt : prompts) requests.push_back({prompt, max_new_tokens, requests.size()});
+  return requests;
+}
+
+std::vector<Ids> answers_of(model::CausalLm& lm, const std::vector<Ids>& prompts, const generate::EngineOptions& options, int64_t max_new_tokens = 20) {
+  std::vector<Ids> answers;
+  for (const auto& completion : generate::generate(lm, nn::BlockRunner(), requests_of(prompts, max_new_tokens), options)) answers.push_back(completion.token_ids);
+  return answers;
+}
+
+// Greedy continuation without a cache: the whole sequence again for each token.
+Ids answer_without_cache(model::CausalLm& lm, Ids ids, int64_t count) {
+  const torch::NoGradGuard no_grad;
+  Ids answer;
+  for (int64_t i = 0; i < count; ++i) {
+    const Batch batch = make_batch({{ids, ids, 0}}, 0);
+    const at::Tensor hidden = lm.hidden_states(batch, nn::BlockRunner(), nullptr);
+    const at::Tensor logits = lm.logits(hidden.narrow(0, hidden.size(0) - 1, 1), nn::BlockRunner());
+    answer.push_back(static_cast<int32_t>(logits.argmax().item<int64_t>()));
+    ids.push_back(answer.back());
+  }
+  return answer;
+}
+
+std::vector<Ids> random_prompts(const std::vector<int64_t>& lengths) {
+  std::vector<Ids> prompts;
+  for (const Document& document : test::random_documents(lengths, 97, 5)) prompts.push_back(document.ids);
+  return prompts;
+}
+
+}  // namespace
+
+TEST_CASE("Greedy answers of prompts of different lengths in one batch equal transformers' generate", "[generate]") {
+  const auto cases = io::read_json_file(std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/generate/greedy.json");
+  REQUIRE(cases.size() >= 6);
+  for (const auto& golden : cases) {
+    INFO(golden["model"].get<std::string>());
+    auto lm = test::load_tiny_model(golden["model"].get<std::string>());
+    const auto prompts = golden["prompts"].get<std::vector<Ids>>();
+    generate::EngineOptions options;
+    CHECK(answers_of(*lm, prompts, options) == golden["plain"].get<std::vector<Ids>>());
+
+    options.stop_ids = golden["stop_ids"].get<Ids>();
+    CHECK(answers_of(*lm, prompts, options) == golden["stopped"].get<std::vector<Ids>>());
+
+    options.stop_ids.clear();
+    options.sampling.repetition_penalty = golden["repetition_penalty"].get<double>();
+    CHECK(answers_of(*lm, prompts, options) == golden["penalised"].get<std::vector<Ids>>());
+  }
+}
+
+TEST_CASE("Waiting requests take the place of finished ones without changing any answer", "[generate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const std::vector<Ids> prompts = random_prompts({3, 17, 1, 30, 8, 2, 11});
+  std::vector<generate::Request> requests = requests_of(prompts, 1);
+  for (size_t r = 0; r < requests.size(); ++r) requests[r].max_new_tokens = 3 + static_cast<int64_t>(r * 5 % 7);
+  generate::EngineOptions options;
+  options.sampling = {.temperature = GENERATE(0.0, 1.0), .top_k = 30, .top_p = 0.95};
+  const auto together = generate::generate(*lm, nn::BlockRunner(), requests, options);
+  options.max_sequences = 2;
+  options.prefill_tokens = 16;
+  std::vector<size_t> order;
+  const auto in_turn = generate::generate(*lm, nn::BlockRunner(), requests, options, [&](size_t request, const auto&) { order.push_back(request); });
+  REQUIRE(order.size() == requests.size());
+  for (size_t r = 0; r < requests.size(); ++r) {
+    INFO("request " << r);
+    CHECK(together[r].token_ids.size() == static_cast<size_t>(requests[r].max_new_tokens));
+    CHECK(together[r].finish_reason == generate::FinishReason::kLength);
+    CHECK(in_turn[r].token_ids == together[r].token_ids);
+  }
+}
+
+TEST_CASE("A sample depends on seed and stream alone", "[generate]") {
+  auto lm = test::load_tiny_model("llama_plain");
+  const Ids prompt = random_prompts({6})[0];
+  generate::EngineOptions options;
+  options.sampling.temperature = 1.0;
+  const auto sample = [&](uint64_t seed, std::vector<uint64_t> streams) {
+    options.seed = seed;
+    std::vector<generate::Request> requests;
+    for (const uint64_t stream : streams) requests.push_back({prompt, 12, stream});
+    std::vector<Ids> answers;
+    for (const auto& completion : generate::generate(*lm, nn::BlockRunner(), requests, options)) answers.push_back(completion.token_ids);
+    return answers;
+  };
+  const auto both = sample(1, {4, 9});
+  CHECK(both[0] != both[1]);
+  CHECK(sample(1, {9})[0] == both[1]);
+  CHECK(sample(2, {9})[0] != both[1]);
+}
+
+TEST_CASE("Layers with a sliding window see the same tokens with and without the cache", "[generate]") {
+  spec::ModelSpec spec = spec::read_model_spec(test::model_fixture("qwen2"));
+  spec.sliding_window = 6;
+  spec.uses_sliding_window = {false, true};
+  auto lm = model::build_causal_lm(spec, at::kFloat, at::kCPU);
+  const auto weights = test::read_tensors(test::model_fixture("qwen2") / "model.safetensors");
+  {
+    const torch::NoGradGuard no_grad;
+    for (auto& [key, parameter] : model::named_parameters_of(*lm)) parameter.copy_(weights.at(key));
+  }
+  const std::vector<Ids> prompts = random_prompts({4, 15});
+  const auto answers = answers_of(*lm, prompts, {}, 16);
+  for (size_t p = 0; p < prompts.size(); ++p) CHECK(answers[p] == answer_without_cache(*lm, prompts[p], 16));
+}
+
+TEST_CASE("The cache grows past its first capacity", "[generate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const std::vector<Ids> prompts = random_prompts({60, 5});
+  const auto answers = answers_of(*lm, prompts, {}, 90);
+  CHECK(answers[0] == answer_without_cache(*lm, prompts[0], 90));
+  CHECK(answers[1] == answer_without_cache(*lm, prompts[1], 90));
+}
+
+TEST_CASE("bf16 models generate, and memory for the cache bounds the sequences decoded together", "[generate]") {
+  auto lm = test::load_tiny_model("llama_plain");
+  lm->to(at::kBFloat16);
+  generate::EngineOptions options;
+  const std::vector<Ids> prompts = random_prompts({4, 9, 2});
+  const auto answers = answers_of(*lm, prompts, options, 5);
+  REQUIRE(answers[2].size() == 5);
+  options.cache_bytes = 1;  // one at a time
+  CHECK(answers_of(*lm, prompts, options, 5).size() == 3);
+  CHECK(generate::SlotCache::bytes_per_token(lm->spec(), at::kBFloat16) == 2 * 2 * 2 * 8 * 2);
+}
