@@ -1,0 +1,90 @@
+#include "evaluate/answer_evaluation.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/nearest_name.h"
+#include "config/words.h"
+#include "evaluate/answer_match.h"
+#include "generate/row_prompt.h"
+
+namespace dsft::evaluate {
+namespace {
+
+bool has_tool_calls(const nlohmann::ordered_json& message) {
+  const auto calls = message.find("tool_calls");
+  return calls != message.end() && calls->is_array() && !calls->empty();
+}
+
+// What the model would have to say: the text itself, or the calls in the template's own form, as training would supervise them.
+std::string reference_text(data::ExampleBuilder& builder, const data::TextAssets& assets, const EvaluationRow& row, const nlohmann::ordered_json& answer) {
+  if (!has_tool_calls(answer)) return std::string(stripped(text_of_message(answer)));
+  std::vector<int32_t> ids;
+  for (const int32_t label : builder.build(row.row).labels)
+    if (label != data::kIgnored) ids.push_back(label);
+  return std::string(stripped(assets.tokenizer.decode(ids, /*skip_special_tokens=*/true)));
+}
+
+}  // namespace
+
+AnswerEvaluation::AnswerEvaluation(const std::vector<EvaluationRow>& rows, std::shared_ptr<const data::TextAssets> assets, const text::Json& template_kwargs,
+                                   std::vector<Metric> metrics, int64_t max_new_tokens, generate::EngineOptions engine)
+    : assets_(std::move(assets)), metrics_(std::move(metrics)), engine_(std::move(engine)) {
+  const generate::PromptBuilder prompts(*assets_, template_kwargs);
+  data::ExampleBuilder builder(*assets_, data::LossOn::kCompletion, template_kwargs);
+  for (const EvaluationRow& row : rows) {
+    try {
+      generate::RowPrompt prompt = prompts.build_last_answer(row.row);
+      if (prompt.answer.is_null()) continue;
+      const bool compares_text = std::find(metrics_.begin(), metrics_.end(), Metric::kExactMatch) != metrics_.end();
+      tasks_.push_back({.request = {std::move(prompt.ids), max_new_tokens, tasks_.size()},
+                        .reference = prompt.answer,
+                        .reference_text = compares_text ? reference_text(builder, *assets_, row, prompt.answer) : ""});
+    } catch (Error& error) {
+      throw error.add_context("in evaluation row " + row.where);
+    }
+  }
+  if (tasks_.empty()) {
+    fail(ErrorKind::kData, "none of the ", rows.size(), " evaluation rows has an assistant turn or a completion, which eval.metrics ", name(),
+         " compares with; name files with such rows in data.eval or leave the metric out.");
+  }
+}
+
+std::string AnswerEvaluation::name() const {
+  std::vector<std::string> words;
+  for (const Metric metric : metrics_) words.emplace_back(config::to_word(metric));
+  return join_words(words);
+}
+
+double AnswerEvaluation::score(Metric metric, const Task& task, const generate::Completion& completion) const {
+  const bool ends_with_stop = completion.finish_reason == generate::FinishReason::kStop;
+  const std::span<const int32_t> ids(completion.token_ids.data(), completion.token_ids.size() - (ends_with_stop ? 1 : 0));
+  if (metric == Metric::kExactMatch) return stripped(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/true)) == task.reference_text;
+  // the marks of a call may be special tokens
+  return makes_same_calls(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/false), task.reference);
+}
+
+std::map<std::string, double> AnswerEvaluation::run(model::CausalLm& model, comm::Communicator& communicator) {
+  std::vector<generate::Request> requests;
+  std::vector<size_t> indices;
+  for (size_t i = static_cast<size_t>(communicator.rank()); i < tasks_.size(); i += static_cast<size_t>(communicator.size())) {
+    requests.push_back(tasks_[i].request);
+    indices.push_back(i);
+  }
+  const std::vector<generate::Completion> completions = generate::generate(model, nn::BlockRunner(), requests, engine_);
+  std::vector<double> own(metrics_.size() + 1, 0.0);  // matches of each metric, then generated tokens
+  for (size_t r = 0; r < requests.size(); ++r) {
+    for (size_t m = 0; m < metrics_.size(); ++m) own[m] += score(metrics_[m], tasks_[indices[r]], completions[r]);
+    own.back() += static_cast<double>(completions[r].token_ids.size());
+  }
+  at::Tensor sums = torch::tensor(own, at::kDouble).to(model.device());
+  communicator.all_reduce(sums);
+  sums = sums.to(at::kCPU);
+  const double* totals = sums.const_data_ptr<double>();
+  const auto num_rows = static_cast<double>(tasks_.size());
+  std::map<std::string, double> metrics = {{"num_rows", num_rows}, {"num_tokens", totals[metrics_.size()]}};
+  for (size_t m = 0; m < metrics_.size(); ++m) metrics[concat("eval_", config::to_word(metrics_[m]))] = totals[m] / num_rows;
+  return metrics;
+}
+
+}  // namespace dsft::evaluate

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "data/data_config.h"
+#include "data/example_store.h"
+#include "evaluate/eval_config.h"
+#include "train/evaluation.h"
+
+namespace dsft::evaluate {
+
+/// What the evaluations of a recipe are made of.
+struct EvaluationParts {
+  std::shared_ptr<const data::ExampleStore> rows;  ///< tokenised evaluation rows, for the loss
+  data::DataConfig data;                           ///< names the files whose rows the generating metrics read
+  std::filesystem::path model_directory;           ///< tokenizer, chat template and stop tokens
+  uint64_t seed = 42;
+  int64_t tokens_per_batch = 4096;  ///< of one forward pass of the loss
+};
+
+/// The evaluations that `eval.metrics` names, the loss first; empty where there are no evaluation rows. exact_match and tool_call share one generation, so
+/// they are one evaluation. Reads the rows that generate. Throws kData.
+std::vector<std::unique_ptr<train::Evaluation>> make_evaluations(const EvalConfig& config, const EvaluationParts& parts);
+
+}  // namespace dsft::evaluate

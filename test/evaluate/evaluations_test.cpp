@@ -1,0 +1,197 @@
+#include <mutex>
+#include <nlohmann/json.hpp>
+
+#include "catch_amalgamated.hpp"
+#include "comm/make_communicator.h"
+#include "comm/single_process_communicator.h"
+#include "comm/thread_ranks.h"
+#include "evaluate/answer_evaluation.h"
+#include "evaluate/loss_evaluation.h"
+#include "evaluate/make_evaluations.h"
+#include "generate/row_prompt.h"
+#include "support/require_error.h"
+#include "support/temp_dir.h"
+#include "support/tiny_model.h"
+
+using namespace dsft;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+const std::filesystem::path kText = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/data";
+
+class RowsInMemory final : public data::ExampleStore {
+ public:
+  explicit RowsInMemory(std::vector<data::Example> rows) : rows_(std::move(rows)) {}
+  int64_t size() const override { return static_cast<int64_t>(rows_.size()); }
+  int64_t length(int64_t row) const override { return static_cast<int64_t>(rows_[row].ids.size()); }
+  int64_t num_supervised(int64_t row) const override { return rows_[row].num_supervised(); }
+  data::Example read(int64_t row) const override { return rows_[row]; }
+
+ private:
+  std::vector<data::Example> rows_;
+};
+
+std::shared_ptr<const RowsInMemory> random_rows() {
+  std::vector<data::Example> rows;
+  for (Document& document : test::random_documents({9, 24, 3, 17, 30, 12, 6}, 97, 4)) {
+    document.labels[0] = -100;
+    rows.push_back({std::move(document.ids), std::move(document.labels)});
+  }
+  return std::make_shared<const RowsInMemory>(std::move(rows));
+}
+
+using Metrics = std::map<std::string, double>;
+
+Metrics run_alone(train::Evaluation& evaluation, model::CausalLm& lm) {
+  return evaluation.run(lm, *comm::make_single_process_communicator());
+}
+
+std::vector<Metrics> run_on_ranks(int num_ranks, train::Evaluation& evaluation, model::CausalLm& lm) {
+  std::vector<Metrics> metrics(static_cast<size_t>(num_ranks));
+  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) { metrics[communicator.rank()] = evaluation.run(lm, communicator); });
+  return metrics;
+}
+
+std::shared_ptr<const data::TextAssets> text_assets() {
+  return std::make_shared<const data::TextAssets>(data::TextAssets::load(kText / "tokenizer", kText / "templates/chatml.jinja"));
+}
+
+// A random model whose vocabulary is the test tokenizer's.
+std::shared_ptr<model::CausalLm> random_model(const text::Tokenizer& tokenizer) {
+  spec::ModelSpec spec = spec::read_model_spec(test::model_fixture("qwen3"));
+  spec.vocab_size = tokenizer.num_ids();
+  auto lm = model::build_causal_lm(spec, at::kFloat, at::kCPU);
+  torch::manual_seed(8);
+  const torch::NoGradGuard no_grad;
+  for (auto& [name, parameter] : model::named_parameters_of(*lm)) parameter.normal_(parameter.dim() == 1 ? 1.0 : 0.0, 0.2);
+  return lm;
+}
+
+Json question(const std::string& text) { return {{"role", "user"}, {"content", text}}; }
+Json answer(const std::string& text) { return {{"role", "assistant"}, {"content", text}}; }
+
+constexpr int64_t kNewTokens = 10;
+
+// What the model says to a row's prompt.
+std::string greedy_text(model::CausalLm& lm, const data::TextAssets& assets, const Json& row) {
+  const auto prompt = generate::PromptBuilder(assets, Json::object()).build_last_answer(row);
+  generate::EngineOptions options;
+  options.stop_ids = assets.stop_ids;
+  const auto completions = generate::generate(lm, nn::BlockRunner(), {{prompt.ids, kNewTokens, 0}}, options);
+  return assets.tokenizer.decode(completions[0].token_ids, /*skip_special_tokens=*/true);
+}
+
+}  // namespace
+
+TEST_CASE("The evaluation loss is the sum of token losses over supervised tokens, whatever the batches", "[evaluate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const auto rows = random_rows();
+  double sum = 0, count = 0, right = 0;
+  {
+    const torch::NoGradGuard no_grad;
+    for (int64_t row = 0; row < rows->size(); ++row) {
+      const data::Example example = rows->read(row);
+      const Batch batch = make_batch({{example.ids, example.labels, 0}}, 0);
+      const at::Tensor logits = lm->logits(lm->hidden_states(batch, nn::BlockRunner(), nullptr), nn::BlockRunner());
+      const at::Tensor log_probs = at::log_softmax(logits.to(at::kDouble), 1);
+      for (size_t i = 1; i < example.ids.size(); ++i) {
+        if (example.labels[i] == -100) continue;
+        const auto before = static_cast<int64_t>(i) - 1;
+        sum -= log_probs[before][example.labels[i]].item<double>();
+        right += logits[before].argmax().item<int64_t>() == example.labels[i];
+        count += 1;
+      }
+    }
+  }
+  const int64_t tokens_per_batch = GENERATE(1, 40, 4096);
+  evaluate::LossEvaluation evaluation(rows, tokens_per_batch);
+  const Metrics metrics = run_alone(evaluation, *lm);
+  CHECK(std::abs(metrics.at("eval_loss") - sum / count) < 1e-5);
+  CHECK(metrics.at("eval_perplexity") == std::exp(metrics.at("eval_loss")));
+  CHECK(metrics.at("eval_mean_token_accuracy") == right / count);
+  CHECK(metrics.at("num_rows") == 7);
+  CHECK(metrics.at("num_tokens") == count);
+}
+
+TEST_CASE("The evaluation loss is the same to the last bit on any number of ranks", "[evaluate]") {
+  auto lm = test::load_tiny_model("llama_plain");
+  evaluate::LossEvaluation evaluation(random_rows(), 40);
+  at::set_num_threads(1);
+  const Metrics alone = run_alone(evaluation, *lm);
+  for (const Metrics& metrics : run_on_ranks(3, evaluation, *lm)) CHECK(metrics == alone);
+}
+
+TEST_CASE("exact_match and tool_call judge the last assistant turn of each row, on any number of ranks", "[evaluate]") {
+  const auto assets = text_assets();
+  auto lm = random_model(assets->tokenizer);
+  std::vector<evaluate::EvaluationRow> rows;
+  for (const char* text : {"Hello there", "What is the time?", "2 + 2", "Name a colour"}) {
+    Json row = {{"messages", {question("Hi"), answer("Hi!"), question(text), answer("")}}};
+    row["messages"][3]["content"] = rows.size() % 2 == 0 ? "  " + greedy_text(*lm, *assets, row) + "\n" : "something else";
+    rows.push_back({row, "row"});
+  }
+  rows.push_back({{{"prompt", "A text that "}, {"completion", ""}}, "row"});
+  rows.back().row["completion"] = greedy_text(*lm, *assets, rows.back().row);
+  rows.push_back({{{"text", "not an answer"}}, "row"});
+  generate::EngineOptions engine;
+  engine.stop_ids = assets->stop_ids;
+  evaluate::AnswerEvaluation evaluation(rows, assets, Json::object(), {evaluate::Metric::kExactMatch, evaluate::Metric::kToolCall}, kNewTokens, engine);
+  CHECK(evaluation.name() == "exact_match and tool_call");
+  const Metrics metrics = run_alone(evaluation, *lm);
+  CHECK(metrics.at("eval_exact_match") == 3.0 / 5);
+  CHECK(metrics.at("eval_tool_call") == 1.0);  // no call is expected and none is made
+  CHECK(metrics.at("num_rows") == 5);
+  CHECK(metrics.at("num_tokens") > 5);
+  for (const Metrics& of_rank : run_on_ranks(2, evaluation, *lm)) CHECK(of_rank == metrics);
+}
+
+TEST_CASE("A row that expects a call fails where the model makes none", "[evaluate]") {
+  const auto assets = text_assets();
+  auto lm = random_model(assets->tokenizer);
+  const std::string call = R"(<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>)";
+  const std::vector<evaluate::EvaluationRow> rows = {{{{"messages", {question("Call f"), answer(call)}}}, "row"},
+                                                     {{{"messages", {question("Do nothing"), answer("Fine.")}}}, "row"}};
+  evaluate::AnswerEvaluation evaluation(rows, assets, Json::object(), {evaluate::Metric::kToolCall}, 4, {});
+  CHECK(run_alone(evaluation, *lm).at("eval_tool_call") == 0.5);
+}
+
+TEST_CASE("Rows without any answer are an error that names the metric", "[evaluate]") {
+  const std::vector<evaluate::EvaluationRow> rows = {{{{"text", "plain"}}, "row"}};
+  test::require_error(ErrorKind::kData, {"exact_match", "data.eval"},
+                      [&] { evaluate::AnswerEvaluation(rows, text_assets(), Json::object(), {evaluate::Metric::kExactMatch}, 4, {}); });
+}
+
+TEST_CASE("Evaluation rows are those of data.eval and those held out of data.train, up to the limit", "[evaluate]") {
+  const test::TempDir folder;
+  std::string lines;
+  for (int i = 0; i < 40; ++i) lines += "{\"text\": \"row " + std::to_string(i) + "\"}\n";
+  data::DataConfig config;
+  config.train = {{folder.write("train.jsonl", lines).string(), 1.0}};
+  config.eval = {{folder.write("eval.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n").string(), 1.0}};
+  const auto without = evaluate::read_evaluation_rows(config, 1, std::nullopt);
+  REQUIRE(without.size() == 2);
+  CHECK(without[1].row["text"] == "b");
+  CHECK(without[1].where.ends_with("eval.jsonl:3"));
+  config.eval_fraction = 0.5;
+  const auto with = evaluate::read_evaluation_rows(config, 1, std::nullopt);
+  CHECK(with.size() > 10);
+  CHECK(with.size() < 35);
+  CHECK(evaluate::read_evaluation_rows(config, 1, 3).size() == 3);
+}
+
+TEST_CASE("The recipe's metrics become evaluations with the loss first", "[evaluate]") {
+  const test::TempDir folder;
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) std::filesystem::copy_file(kText / "tokenizer" / file, folder / file);
+  evaluate::EvaluationParts parts{.rows = random_rows(), .data = {}, .model_directory = folder.path()};
+  parts.data.chat_template = (kText / "templates/chatml.jinja").string();
+  parts.data.eval = {{folder.write("eval.jsonl", R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})").string(), 1.0}};
+  evaluate::EvalConfig config;
+  config.metrics = {evaluate::Metric::kToolCall, evaluate::Metric::kLoss, evaluate::Metric::kExactMatch};
+  const auto evaluations = evaluate::make_evaluations(config, parts);
+  REQUIRE(evaluations.size() == 2);
+  CHECK(evaluations[0]->name() == "loss");
+  CHECK(evaluations[1]->name() == "tool_call and exact_match");
+  parts.rows = nullptr;
+  CHECK(evaluate::make_evaluations(config, parts).empty());
+}
