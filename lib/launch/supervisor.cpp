@@ -92,6 +92,10 @@ LaunchResult explain(const std::string& who, ExitStatus status, const StopReques
     status = {0, status.exit_code - 128};
   }
   if (status == ExitStatus{}) return {};
+  if (status == ExitStatus{static_cast<int>(ErrorKind::kStopped), 0}) {
+    return {status.exit_code,
+            "stopped after saving; the same command with training.resume_from_checkpoint=true goes on", ""};
+  }
   const std::string what = who + " " + status.describe();
   if (status.signal == 0) return {is_contract_code(status.exit_code) ? status.exit_code : 1, what, ""};
   // stopped before the trainer had its own handlers: nothing was begun, nothing is lost
@@ -136,19 +140,32 @@ int failing_rank(const std::string& words) {
   return -1;
 }
 
+/// The first rank whose last lines hold the trainer's error message; -1 where there is none.
+int rank_with_error(const RankLogs& logs, int num_ranks) {
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    if (("\n" + logs.tail(rank).text()).find("\nerror: ") != std::string::npos) return rank;
+  }
+  return -1;
+}
+
 LaunchResult explain_ranks(ExitStatus status, const std::string& words, const RankLogs& logs, const LaunchPlan& plan,
                            const StopRequests& requests) {
-  const int rank = failing_rank(words);
   if (status == ExitStatus{}) return {};
-  if (rank < 0 || rank >= plan.num_ranks) {
-    LaunchResult result = explain("mpirun", status, requests);
-    // no rank has failed: what mpirun says is the reason
-    if (result.exit_code == 1 && requests.first() == 0) result.exit_code = static_cast<int>(ErrorKind::kCommunication);
-    result.tail = words;
-    return result;
+  int rank = failing_rank(words);
+  // mpirun does not always come to name it
+  if (rank < 0 || rank >= plan.num_ranks) rank = rank_with_error(logs, plan.num_ranks);
+  LaunchResult result = explain(rank < 0 ? "a rank" : concat("rank ", rank), status, requests);
+  if (result.exit_code == static_cast<int>(ErrorKind::kStopped)) return result;
+  if (rank > 0) result.tail = logs.tail(rank).text();
+  if (rank >= 0 || requests.first() != 0) return result;
+  for (int other = 1; other < plan.num_ranks; ++other) {
+    if (!logs.tail(other).is_empty()) result.tail += concat("rank ", other, ":\n", logs.tail(other).text());
   }
-  LaunchResult result = explain(concat("rank ", rank), status, requests);
-  if (rank != 0 && result.exit_code != static_cast<int>(ErrorKind::kStopped)) result.tail = logs.tail(rank).text();
+  if (words.find("Primary job") != std::string::npos) return result;
+  // no rank has run: what mpirun says is the reason
+  result.tail += words;
+  if (result.exit_code == 1) result.exit_code = static_cast<int>(ErrorKind::kCommunication);
+  result.reason = "mpirun " + status.describe();
   return result;
 }
 

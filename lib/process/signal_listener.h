@@ -4,13 +4,16 @@
 
 #include <initializer_list>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "process/file_descriptor.h"
 
 namespace dsft::process {
 
 /// While it lives, these signals no longer interrupt this thread (nor the threads that it starts): they queue up and
-/// are taken by next(). Make it before starting threads. Children get their signals as usual.
+/// are taken by next(). They are heard even where the caller had them ignored, as a shell does for background jobs.
+/// Make it before starting threads. Children get their signals as usual.
 class SignalListener final {
  public:
   explicit SignalListener(std::initializer_list<int> signals);
@@ -23,6 +26,7 @@ class SignalListener final {
 
  private:
   sigset_t previous_mask_;
+  std::vector<std::pair<int, struct sigaction>> previous_actions_;
   FileDescriptor descriptor_;
 };
 

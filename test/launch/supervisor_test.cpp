@@ -117,18 +117,31 @@ TEST_CASE("Under mpirun rank 0 is seen, warnings of the others too, and all is i
 TEST_CASE("The code and the last lines of the rank that failed first arrive", "[launch]") {
   for (int code : {3, 4}) {
     const Run run = run_script(
-        kRank + "if [ $r = 1 ]; then echo broken here >&2; exit " + std::to_string(code) + "; fi; exec sleep 20", 2);
+        kRank + "if [ $r = 1 ]; then echo error: broken here >&2; exit " + std::to_string(code) + "; fi; exec sleep 20",
+        2);
     REQUIRE(run.result.exit_code == code);
+    INFO("tail: " << run.result.tail);
     REQUIRE(run.result.reason == "rank 1 ended with code " + std::to_string(code));
-    REQUIRE(run.result.tail == "broken here\n");
+    REQUIRE(run.result.tail == "error: broken here\n");
     REQUIRE(run.err.find("broken") == std::string::npos);
   }
 }
 
-TEST_CASE("A rank that is killed gives 6 and its number", "[launch]") {
+TEST_CASE("A rank that is killed gives 6, and its number where mpirun tells it", "[launch]") {
   const Run run = run_script(kRank + "if [ $r = 1 ]; then kill -9 $$; fi; exec sleep 20", 2);
   REQUIRE(run.result.exit_code == 6);
-  REQUIRE(run.result.reason.find("rank 1 was killed by signal 9") != std::string::npos);
+  // Open MPI 4.1's mpirun forgets its message in some runs
+  REQUIRE_THAT(run.result.reason, Catch::Matchers::StartsWith("rank 1 was killed by signal 9") ||
+                                      Catch::Matchers::StartsWith("a rank was killed by signal 9"));
+}
+
+TEST_CASE("A job that mpirun cannot start gives its words and 6", "[launch]") {
+  launch::LaunchPlan plan{.argv = {"mpirun", "--no-such-option", "-n", "2", "true"}, .num_ranks = 2};
+  process::SignalListener listener({SIGINT, SIGTERM});
+  const LaunchResult result =
+      launch::supervise(plan, {.log_dir = {}, .on_line = [](process::Stream, std::string_view) {}}, listener);
+  REQUIRE(result.exit_code == 6);
+  REQUIRE(result.tail.find("no-such-option") != std::string::npos);
 }
 
 TEST_CASE("Ranks get the first signal as SIGUSR1 and end with 75", "[launch]") {

@@ -142,10 +142,10 @@ TEST_CASE("A child gets a signal when its parent is killed", "[process]") {
   const std::string pid_file = (folder.path() / "pid").string();
   const pid_t parent = ::fork();
   if (parent == 0) {
-    Child child(
-        {.argv = {"sh", "-c", "echo $$ > " + pid_file + ".new; mv " + pid_file + ".new " + pid_file + "; exec sleep 30"},
-         .environment = {},
-         .parent_death_signal = SIGKILL});
+    Child child({.argv = {"sh", "-c",
+                          "echo $$ > " + pid_file + ".new; mv " + pid_file + ".new " + pid_file + "; exec sleep 30"},
+                 .environment = {},
+                 .parent_death_signal = SIGKILL});
     ::pause();
   }
   pid_t grandchild = 0;
@@ -173,6 +173,16 @@ TEST_CASE("A listener takes signals in the order of their arrival, and children 
   REQUIRE(listener.next() == SIGUSR1);
   REQUIRE_FALSE(listener.next());
   REQUIRE(Child(shell("kill -USR1 $$; sleep 5")).wait() == ExitStatus{0, SIGUSR1});
+}
+
+TEST_CASE("A listener hears signals that the caller ignored, and leaves them ignored", "[process]") {
+  ::signal(SIGUSR2, SIG_IGN);
+  {
+    process::SignalListener listener({SIGUSR2});
+    ::raise(SIGUSR2);
+    REQUIRE(listener.next() == SIGUSR2);
+  }
+  REQUIRE(::signal(SIGUSR2, SIG_DFL) == SIG_IGN);
 }
 
 TEST_CASE("Lines are cut from pieces, and endless ones are handed on in parts", "[process]") {
