@@ -23,7 +23,8 @@ void write_resolved_recipe(const recipe_config::RecipeConfig& config) {
 int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Communicator& communicator, const Logger& logger) {
   if (communicator.rank() == 0) write_resolved_recipe(config);
   communicator.barrier();
-  train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
+  const train::StopSignal stop_signal;
+  train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger, &stop_signal};
   train::Trainer trainer(recipe::build_job(config, context), config.training, context);
   const train::RunEnd end = trainer.run();
   if (end == train::RunEnd::kStoppedBySignal) return static_cast<int>(ErrorKind::kStopped);

@@ -7,6 +7,7 @@
 
 #include "base/logger.h"
 #include "comm/communicator.h"
+#include "train/stop_signal.h"
 
 namespace dsft::train {
 
@@ -17,6 +18,7 @@ struct RunContext {
   uint64_t seed = 42;
   std::filesystem::path output_dir;
   const Logger& logger;
+  const StopSignal* stop_signal = nullptr;  ///< of the process; null: only the plan ends the run
 };
 
 }  // namespace dsft::train

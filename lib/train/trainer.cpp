@@ -30,7 +30,6 @@ Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
       runner_(config.gradient_checkpointing == GradientCheckpointing::kTrue ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph, job_.hooks.get()) {}
 
 RunEnd Trainer::run() {
-  const StopSignal signal;
   resume();
   const RunPlan plan{job_.max_steps, state_.step, job_.source->steps_per_epoch(), config_.logging_steps};
   for (auto& observer : job_.observers) observer->on_start(plan);
@@ -45,7 +44,7 @@ RunEnd Trainer::run() {
     const bool is_epoch_end = is_whole(report.epoch);
     maybe_evaluate(is_epoch_end);
     maybe_save(is_epoch_end);
-    if (stop_agreed(signal)) {
+    if (stop_agreed()) {
       end = RunEnd::kStoppedBySignal;
       break;
     }
@@ -143,8 +142,8 @@ void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& m
        ". Lower training.learning_rate, use model.dtype bf16 instead of fp16, or look at those rows.");
 }
 
-bool Trainer::stop_agreed(const StopSignal& signal) {
-  at::Tensor caught = torch::full({1}, signal.caught(), at::kInt);
+bool Trainer::stop_agreed() {
+  at::Tensor caught = torch::full({1}, context_.stop_signal ? context_.stop_signal->caught() : 0, at::kInt);
   context_.communicator.all_reduce(caught, comm::ReduceOp::kMax);
   if (caught.item<int>() == 0) return false;
   message(concat("Signal ", caught.item<int>(), ": saving after step ", state_.step, " and ending with 75. Press Ctrl-C once more to end at once."));

@@ -8,7 +8,6 @@
 #include "checkpoint/run_state.h"
 #include "train/job.h"
 #include "train/run_context.h"
-#include "train/stop_signal.h"
 
 namespace dsft::train {
 
@@ -42,7 +41,7 @@ class Trainer final {
   void notify(const StepReport& report);
   void maybe_evaluate(bool is_epoch_end);
   void maybe_save(bool is_epoch_end);
-  bool stop_agreed(const StopSignal& signal);
+  bool stop_agreed();
   bool is_out_of_patience() const;
   void check_finite(const StepReport& report, const std::vector<Batch>& micro_batches);
 

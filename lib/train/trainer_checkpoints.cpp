@@ -108,6 +108,8 @@ void Trainer::resume() {
       return;
     }
     path = *found.path;
+  } else if (const auto fault = checkpoint::find_checkpoint_fault(path)) {
+    fail(ErrorKind::kCheckpoint, "resume_from_checkpoint: ", path.string(), " is no whole checkpoint: ", *fault);
   }
   const int saved_ranks = checkpoint::num_saved_ranks(path);
   if (saved_ranks != context_.communicator.size())

@@ -122,12 +122,12 @@ Run train_rank(const Setting& setting, comm::Communicator& communicator, const s
   return run;
 }
 
-Run train(const Setting& setting, const std::filesystem::path& output_dir) {
+Run run_training(const Setting& setting, const std::filesystem::path& output_dir) {
   const auto communicator = comm::make_single_process_communicator();
   return train_rank(setting, *communicator, output_dir);
 }
 
-Run train(const Setting& setting) { return train(setting, test::TempDir().path()); }
+Run run_training(const Setting& setting) { return run_training(setting, test::TempDir().path()); }
 
 void require_same_curve(const Run& actual, const Run& expected, double bound) {
   REQUIRE(actual.reports.size() == expected.reports.size());
@@ -147,7 +147,7 @@ constexpr double kBound = 1e-5;  // numerics.md, fp32, 20 steps
 TEST_CASE("A run learns: its loss falls", "[train]") {
   Setting setting;
   setting.with_lora = GENERATE(true, false);
-  const Run run = train(setting);
+  const Run run = run_training(setting);
   REQUIRE(run.reports.size() == 20);
   CHECK(run.reports.back().loss < run.reports.front().loss - 0.2);
   CHECK(run.reports.front().learning_rate == 0);  // warm-up starts at zero
@@ -160,14 +160,14 @@ TEST_CASE("The micro-batch split does not change a run", "[train]") {
   whole.batch_size = 8;
   split.batch_size = 2;
   split.accumulation = 4;
-  require_same_curve(train(split), train(whole), kBound);
+  require_same_curve(run_training(split), run_training(whole), kBound);
 }
 
 TEST_CASE("Recomputation does not change a run by a bit", "[train]") {
   Setting kept, recomputed;
   recomputed.recompute = true;
   kept.with_lora = recomputed.with_lora = GENERATE(true, false);
-  require_same_curve(train(recomputed), train(kept), 0);
+  require_same_curve(run_training(recomputed), run_training(kept), 0);
 }
 
 TEST_CASE("Packing does not change a run whose updates hold the same rows", "[train]") {
@@ -175,7 +175,7 @@ TEST_CASE("Packing does not change a run whose updates hold the same rows", "[tr
   rows.dropout = packed.dropout = GENERATE(0.0, 0.05);
   rows.batch_size = packed.batch_size = 24;  // an update is an epoch
   packed.packing = true;
-  require_same_curve(train(packed), train(rows), kBound);
+  require_same_curve(run_training(packed), run_training(rows), kBound);
 }
 
 TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit for bit", "[train]") {
@@ -186,7 +186,7 @@ TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit f
   one.batch_size = 12;
   several.batch_size = 12 / num_ranks;
   one.num_rows = several.num_rows = 28;  // the epoch's last update is short
-  const Run expected = train(one);
+  const Run expected = run_training(one);
   std::vector<Run> runs(num_ranks);
   test::TempDir output;
   comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) { runs[communicator.rank()] = train_rank(several, communicator, output.path()); });
@@ -204,9 +204,9 @@ TEST_CASE("Ten steps, saved and continued for ten, equal twenty bit for bit", "[
   first.save_steps = 5;
   second.resume = true;
   test::TempDir output;
-  const Run expected = train(whole);
-  train(first, output.path());
-  const Run continued = train(second, output.path());
+  const Run expected = run_training(whole);
+  run_training(first, output.path());
+  const Run continued = run_training(second, output.path());
   REQUIRE(continued.reports.size() == 10);
   for (size_t i = 0; i < 10; ++i) {
     INFO("step " << 11 + i);
@@ -221,7 +221,7 @@ TEST_CASE("fp16 trains with a dynamic loss scale", "[train]") {
   Setting setting;
   setting.dtype = at::kHalf;
   setting.with_lora = GENERATE(true, false);
-  const Run run = train(setting);
+  const Run run = run_training(setting);
   CHECK(run.reports.back().loss < run.reports.front().loss - 0.2);
   CHECK(run.reports.front().loss_scale == 65536);
 }
