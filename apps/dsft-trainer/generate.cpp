@@ -21,7 +21,9 @@ using Json = nlohmann::ordered_json;
 Json read_conversation(const std::string& file) {
   Json row = io::read_ordered_json_file(file, ErrorKind::kData);
   if (row.is_array()) row = Json{{"messages", std::move(row)}};
-  if (!row.is_object() || !row.contains("messages")) fail(ErrorKind::kData, file, " must hold a list of messages, or an object {\"messages\": [...], \"tools\": [...]}.");
+  if (!row.is_object() || !row.contains("messages"))
+    fail(ErrorKind::kData, file,
+         " must hold a list of messages, or an object {\"messages\": [...], \"tools\": [...]}.");
   return row;
 }
 
@@ -63,18 +65,22 @@ generate::SamplingOptions choose_sampling(const GenerateOptions& options, const 
 
 void warn_about(const LoadedText& loaded, const std::vector<generate::Request>& requests, const Logger& logger) {
   if (!loaded.generation.ignored_keys.empty())
-    logger.warn("generation_config.json sets ", join_words(loaded.generation.ignored_keys), ", which dsft does not follow: transformers would generate other text.");
+    logger.warn("generation_config.json sets ", join_words(loaded.generation.ignored_keys),
+                ", which dsft does not follow: transformers would generate other text.");
   int64_t longest = 0;
-  for (const generate::Request& request : requests) longest = std::max(longest, static_cast<int64_t>(request.prompt_ids.size()) + request.max_new_tokens);
+  for (const generate::Request& request : requests)
+    longest = std::max(longest, static_cast<int64_t>(request.prompt_ids.size()) + request.max_new_tokens);
   const int64_t known = loaded.model->spec().max_position_embeddings;
   if (known > 0 && longest > known)
-    logger.warn("a prompt and its answer may reach ", longest, " tokens, but the model knows ", known, " positions (max_position_embeddings).");
+    logger.warn("a prompt and its answer may reach ", longest, " tokens, but the model knows ", known,
+                " positions (max_position_embeddings).");
 }
 
 /// Hands results out in the order of the prompts, whatever order they are finished in.
 class ResultWriter {
  public:
-  ResultWriter(const GenerateOptions& options, const text::Tokenizer& tokenizer, const std::vector<generate::Request>& requests)
+  ResultWriter(const GenerateOptions& options, const text::Tokenizer& tokenizer,
+               const std::vector<generate::Request>& requests)
       : options_(options), tokenizer_(tokenizer), requests_(requests) {
     if (!options.output.empty()) file_.emplace(options.output);
   }
@@ -123,14 +129,16 @@ class ResultWriter {
 int run_generate(const GenerateOptions& options, const Logger& logger) {
   const LoadedText loaded = load_text_model(options.model, options.adapter, options.compute);
   std::vector<generate::Request> requests;
-  for (std::vector<int32_t>& ids : read_prompts(options, loaded.assets)) requests.push_back({std::move(ids), options.max_new_tokens, requests.size()});
+  for (std::vector<int32_t>& ids : read_prompts(options, loaded.assets))
+    requests.push_back({std::move(ids), options.max_new_tokens, requests.size()});
   warn_about(loaded, requests, logger);
   generate::EngineOptions engine;
   engine.sampling = choose_sampling(options, loaded.generation);
   engine.stop_ids = loaded.generation.eos_token_ids.empty() ? loaded.assets.stop_ids : loaded.generation.eos_token_ids;
   engine.seed = static_cast<uint64_t>(options.seed);
   ResultWriter writer(options, loaded.assets.tokenizer, requests);
-  generate::generate(*loaded.model, nn::BlockRunner(), requests, engine, [&](size_t request, const auto& completion) { writer.add(request, completion); });
+  generate::generate(*loaded.model, nn::BlockRunner(), requests, engine,
+                     [&](size_t request, const auto& completion) { writer.add(request, completion); });
   writer.finish();
   return 0;
 }

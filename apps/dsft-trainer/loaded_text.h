@@ -3,6 +3,7 @@
 #include "data/example_builder.h"
 #include "options/compute_options.h"
 #include "recipe/build_model.h"
+#include "spec/generation_defaults.h"
 
 namespace dsft::apps {
 

@@ -42,7 +42,9 @@ std::string format_row(const ScoredRow& row, std::span<const float> log_probs) {
   line += ",\"log_probs\":[null";
   for (const float value : log_probs) {
     if (!std::isfinite(value))
-      fail(ErrorKind::kData, row.where, ": the model gives a log-probability that is not finite; its weights are damaged, or --dtype fp16 overflows (try bf16 or fp32).");
+      fail(ErrorKind::kData, row.where,
+           ": the model gives a log-probability that is not finite; its weights are damaged, or --dtype fp16 overflows "
+           "(try bf16 or fp32).");
     line += ',';
     append_number(line, value);
   }
@@ -68,7 +70,8 @@ void score_rows(model::CausalLm& model, const std::vector<ScoredRow>& rows, io::
     const nn::BlockRunner runner;
     const at::Tensor positions = torch::tensor(predicting, at::kLong).to(model.device());
     const at::Tensor hidden = model.hidden_states(batch, runner, /*training=*/nullptr);
-    const auto result = loss::token_log_probs(model, hidden, positions, batch.ids.index_select(0, positions + 1), runner);
+    const auto result =
+        loss::token_log_probs(model, hidden, positions, batch.ids.index_select(0, positions + 1), runner);
     const at::Tensor host = result.log_probs.to(at::kCPU, at::kFloat).contiguous();
     log_probs.assign(host.const_data_ptr<float>(), host.const_data_ptr<float>() + host.numel());
   }

@@ -16,8 +16,10 @@ bool has_tool_calls(const nlohmann::ordered_json& message) {
   return calls != message.end() && calls->is_array() && !calls->empty();
 }
 
-// What the model would have to say: the text itself, or the calls in the template's own form, as training would supervise them.
-std::string reference_text(data::ExampleBuilder& builder, const data::TextAssets& assets, const EvaluationRow& row, const nlohmann::ordered_json& answer) {
+// What the model would have to say: the text itself, or the calls in the template's own form, as training would
+// supervise them.
+std::string reference_text(data::ExampleBuilder& builder, const data::TextAssets& assets, const EvaluationRow& row,
+                           const nlohmann::ordered_json& answer) {
   if (!has_tool_calls(answer)) return std::string(stripped(text_of_message(answer)));
   std::vector<int32_t> ids;
   for (const int32_t label : builder.build(row.row).labels)
@@ -27,7 +29,8 @@ std::string reference_text(data::ExampleBuilder& builder, const data::TextAssets
 
 }  // namespace
 
-AnswerEvaluation::AnswerEvaluation(const std::vector<EvaluationRow>& rows, std::shared_ptr<const data::TextAssets> assets, const text::Json& template_kwargs,
+AnswerEvaluation::AnswerEvaluation(const std::vector<EvaluationRow>& rows,
+                                   std::shared_ptr<const data::TextAssets> assets, const text::Json& template_kwargs,
                                    std::vector<Metric> metrics, int64_t max_new_tokens, generate::EngineOptions engine)
     : assets_(std::move(assets)), metrics_(std::move(metrics)), engine_(std::move(engine)) {
   const generate::PromptBuilder prompts(*assets_, template_kwargs);
@@ -45,7 +48,8 @@ AnswerEvaluation::AnswerEvaluation(const std::vector<EvaluationRow>& rows, std::
     }
   }
   if (tasks_.empty()) {
-    fail(ErrorKind::kData, "none of the ", rows.size(), " evaluation rows has an assistant turn or a completion, which eval.metrics ", name(),
+    fail(ErrorKind::kData, "none of the ", rows.size(),
+         " evaluation rows has an assistant turn or a completion, which eval.metrics ", name(),
          " compares with; name files with such rows in data.eval or leave the metric out.");
   }
 }
@@ -58,8 +62,10 @@ std::string AnswerEvaluation::name() const {
 
 double AnswerEvaluation::score(Metric metric, const Task& task, const generate::Completion& completion) const {
   const bool ends_with_stop = completion.finish_reason == generate::FinishReason::kStop;
-  const std::span<const int32_t> ids(completion.token_ids.data(), completion.token_ids.size() - (ends_with_stop ? 1 : 0));
-  if (metric == Metric::kExactMatch) return stripped(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/true)) == task.reference_text;
+  const std::span<const int32_t> ids(completion.token_ids.data(),
+                                     completion.token_ids.size() - (ends_with_stop ? 1 : 0));
+  if (metric == Metric::kExactMatch)
+    return stripped(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/true)) == task.reference_text;
   // the marks of a call may be special tokens
   return makes_same_calls(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/false), task.reference);
 }
@@ -67,7 +73,8 @@ double AnswerEvaluation::score(Metric metric, const Task& task, const generate::
 std::map<std::string, double> AnswerEvaluation::run(model::CausalLm& model, comm::Communicator& communicator) {
   std::vector<generate::Request> requests;
   std::vector<size_t> indices;
-  for (size_t i = static_cast<size_t>(communicator.rank()); i < tasks_.size(); i += static_cast<size_t>(communicator.size())) {
+  for (size_t i = static_cast<size_t>(communicator.rank()); i < tasks_.size();
+       i += static_cast<size_t>(communicator.size())) {
     requests.push_back(tasks_[i].request);
     indices.push_back(i);
   }
@@ -83,7 +90,8 @@ std::map<std::string, double> AnswerEvaluation::run(model::CausalLm& model, comm
   const double* totals = sums.const_data_ptr<double>();
   const auto num_rows = static_cast<double>(tasks_.size());
   std::map<std::string, double> metrics = {{"num_rows", num_rows}, {"num_tokens", totals[metrics_.size()]}};
-  for (size_t m = 0; m < metrics_.size(); ++m) metrics[concat("eval_", config::to_word(metrics_[m]))] = totals[m] / num_rows;
+  for (size_t m = 0; m < metrics_.size(); ++m)
+    metrics[concat("eval_", config::to_word(metrics_[m]))] = totals[m] / num_rows;
   return metrics;
 }
 

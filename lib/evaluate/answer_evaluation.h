@@ -12,16 +12,17 @@
 
 namespace dsft::evaluate {
 
-/// Generates the last assistant turn (or the completion) of each row and compares it with the row's own: eval_exact_match, the share of answers whose text
-/// without white space at the ends is the row's, and eval_tool_call, the share that makes the row's calls. One generation serves both. Each row is generated
-/// on one rank; draws depend on the row alone. Also gives
-/// num_rows (rows judged) and num_tokens (generated).
+/// Generates the last assistant turn (or the completion) of each row and compares it with the row's own:
+/// eval_exact_match, the share of answers whose text without white space at the ends is the row's, and eval_tool_call,
+/// the share that makes the row's calls. One generation serves both. Each row is generated on one rank; draws depend on
+/// the row alone. Also gives num_rows (rows judged) and num_tokens (generated).
 class AnswerEvaluation final : public train::Evaluation {
  public:
-  /// `metrics`: kExactMatch, kToolCall or both. Tokenises all prompts; rows without an assistant turn or completion are left out. Throws kData for a bad
-  /// row, and where no row is left.
-  AnswerEvaluation(const std::vector<EvaluationRow>& rows, std::shared_ptr<const data::TextAssets> assets, const text::Json& template_kwargs,
-                   std::vector<Metric> metrics, int64_t max_new_tokens, generate::EngineOptions engine);
+  /// `metrics`: kExactMatch, kToolCall or both. Tokenises all prompts; rows without an assistant turn or completion are
+  /// left out. Throws kData for a bad row, and where no row is left.
+  AnswerEvaluation(const std::vector<EvaluationRow>& rows, std::shared_ptr<const data::TextAssets> assets,
+                   const text::Json& template_kwargs, std::vector<Metric> metrics, int64_t max_new_tokens,
+                   generate::EngineOptions engine);
 
   std::string name() const override;
   std::map<std::string, double> run(model::CausalLm& model, comm::Communicator& communicator) override;

@@ -12,8 +12,9 @@ std::string_view stripped(std::string_view text);
 /// The text of a message: its content, or the text parts of a content that is a list; "" where it has none.
 std::string text_of_message(const nlohmann::ordered_json& message);
 
-/// Whether a generated answer makes the calls that a message of the data makes: the same functions in the same order with arguments that are equal as JSON
-/// (order of keys and spaces do not matter, 1 equals 1.0). Where the message makes none, whether the answer makes none.
+/// Whether a generated answer makes the calls that a message of the data makes: the same functions in the same order
+/// with arguments that are equal as JSON (order of keys and spaces do not matter, 1 equals 1.0). Where the message
+/// makes none, whether the answer makes none.
 bool makes_same_calls(std::string_view answer, const nlohmann::ordered_json& message);
 
 }  // namespace dsft::evaluate

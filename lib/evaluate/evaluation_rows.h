@@ -16,7 +16,9 @@ struct EvaluationRow {
   std::string where;  ///< "held_out.jsonl:12"
 };
 
-/// The first `limit` evaluation rows: those of data.eval, then those of data.train that eval_fraction holds out with this seed. Throws kData.
-std::vector<EvaluationRow> read_evaluation_rows(const data::DataConfig& config, uint64_t seed, std::optional<int64_t> limit);
+/// The first `limit` evaluation rows: those of data.eval, then those of data.train that eval_fraction holds out with
+/// this seed. Throws kData.
+std::vector<EvaluationRow> read_evaluation_rows(const data::DataConfig& config, uint64_t seed,
+                                                std::optional<int64_t> limit);
 
 }  // namespace dsft::evaluate

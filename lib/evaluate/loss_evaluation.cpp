@@ -24,7 +24,8 @@ std::vector<std::vector<int64_t>> plan_batches(const data::ExampleStore& rows, i
 }
 
 // Sums over one batch, fp64 [3]: losses, supervised tokens, tokens that were the likeliest.
-at::Tensor sum_batch(model::CausalLm& model, const nn::BlockRunner& runner, const data::ExampleStore& rows, const std::vector<int64_t>& indices) {
+at::Tensor sum_batch(model::CausalLm& model, const nn::BlockRunner& runner, const data::ExampleStore& rows,
+                     const std::vector<int64_t>& indices) {
   std::vector<Document> documents;
   for (const int64_t row : indices) {
     data::Example example = rows.read(row);
@@ -35,8 +36,10 @@ at::Tensor sum_batch(model::CausalLm& model, const nn::BlockRunner& runner, cons
   const at::Tensor targets = batch.labels.index_select(0, supervised).to(model.device());
   const at::Tensor hidden = model.hidden_states(batch.to(model.device()), runner, /*training=*/nullptr);
   // a token is predicted from the one before it
-  const loss::TokenLogProbs result = loss::token_log_probs(model, hidden, (supervised - 1).to(model.device()), targets, runner);
-  const at::Tensor num_tokens = torch::tensor(static_cast<double>(supervised.numel()), at::TensorOptions(at::kDouble).device(model.device()));
+  const loss::TokenLogProbs result =
+      loss::token_log_probs(model, hidden, (supervised - 1).to(model.device()), targets, runner);
+  const at::Tensor num_tokens =
+      torch::tensor(static_cast<double>(supervised.numel()), at::TensorOptions(at::kDouble).device(model.device()));
   return torch::stack({-result.log_probs.to(at::kDouble).sum(), num_tokens, result.is_argmax.to(at::kDouble).sum()});
 }
 
@@ -44,16 +47,19 @@ at::Tensor sum_batch(model::CausalLm& model, const nn::BlockRunner& runner, cons
 
 LossEvaluation::LossEvaluation(std::shared_ptr<const data::ExampleStore> rows, int64_t tokens_per_batch)
     : rows_(std::move(rows)), batches_(plan_batches(*rows_, tokens_per_batch)) {
-  if (rows_->size() == 0) fail(ErrorKind::kData, "there is no evaluation row; name files in data.eval or write data.eval_fraction.");
+  if (rows_->size() == 0)
+    fail(ErrorKind::kData, "there is no evaluation row; name files in data.eval or write data.eval_fraction.");
 }
 
 std::map<std::string, double> LossEvaluation::run(model::CausalLm& model, comm::Communicator& communicator) {
   const torch::NoGradGuard no_grad;
   const nn::BlockRunner runner;
   const auto num_batches = static_cast<int64_t>(batches_.size());
-  // each batch has a place of its own, so that adding up the ranks' zeros is exact and the order of the sum is always the same
+  // each batch has a place of its own, so that adding up the ranks' zeros is exact and the order of the sum is always
+  // the same
   at::Tensor sums = torch::zeros({num_batches, 3}, at::TensorOptions(at::kDouble).device(model.device()));
-  for (int64_t b = communicator.rank(); b < num_batches; b += communicator.size()) sums[b].copy_(sum_batch(model, runner, *rows_, batches_[b]));
+  for (int64_t b = communicator.rank(); b < num_batches; b += communicator.size())
+    sums[b].copy_(sum_batch(model, runner, *rows_, batches_[b]));
   communicator.all_reduce(sums);
   const at::Tensor totals = sums.sum(0).to(at::kCPU);
   const double num_tokens = totals[1].item<double>(), loss = totals[0].item<double>() / num_tokens;

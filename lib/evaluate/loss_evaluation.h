@@ -7,9 +7,10 @@
 
 namespace dsft::evaluate {
 
-/// The loss on evaluation rows: eval_loss = sum of the losses of all supervised tokens / their number, eval_perplexity its exponential,
-/// eval_mean_token_accuracy the share of supervised tokens that the model holds likeliest, num_rows, num_tokens (supervised tokens). Every row counts on
-/// exactly one rank; the batches and the order of the sums do not depend on the number of ranks.
+/// The loss on evaluation rows: eval_loss = sum of the losses of all supervised tokens / their number, eval_perplexity
+/// its exponential, eval_mean_token_accuracy the share of supervised tokens that the model holds likeliest, num_rows,
+/// num_tokens (supervised tokens). Every row counts on exactly one rank; the batches and the order of the sums do not
+/// depend on the number of ranks.
 class LossEvaluation final : public train::Evaluation {
  public:
   /// `tokens_per_batch`: of one forward pass; a longer row has a pass of its own.

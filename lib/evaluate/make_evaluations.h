@@ -20,8 +20,9 @@ struct EvaluationParts {
   int64_t tokens_per_batch = 4096;  ///< of one forward pass of the loss
 };
 
-/// The evaluations that `eval.metrics` names, the loss first; empty where there are no evaluation rows. exact_match and tool_call share one generation, so
-/// they are one evaluation. Reads the rows that generate. Throws kData.
-std::vector<std::unique_ptr<train::Evaluation>> make_evaluations(const EvalConfig& config, const EvaluationParts& parts);
+/// The evaluations that `eval.metrics` names, the loss first; empty where there are no evaluation rows. exact_match and
+/// tool_call share one generation, so they are one evaluation. Reads the rows that generate. Throws kData.
+std::vector<std::unique_ptr<train::Evaluation>> make_evaluations(const EvalConfig& config,
+                                                                 const EvaluationParts& parts);
 
 }  // namespace dsft::evaluate

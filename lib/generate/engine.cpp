@@ -19,7 +19,8 @@ struct Sequence {
 
 int64_t longest_sequence(const std::vector<Request>& requests) {
   int64_t longest = 0;
-  for (const Request& request : requests) longest = std::max(longest, static_cast<int64_t>(request.prompt_ids.size()) + request.max_new_tokens);
+  for (const Request& request : requests)
+    longest = std::max(longest, static_cast<int64_t>(request.prompt_ids.size()) + request.max_new_tokens);
   return longest;
 }
 
@@ -48,8 +49,8 @@ Batch decoding_batch(const std::vector<Sequence>& sequences, const SlotCache& ca
 
 class Decoder {
  public:
-  Decoder(model::CausalLm& model, const nn::BlockRunner& runner, const std::vector<Request>& requests, const EngineOptions& options,
-          const OnCompletion& on_completion)
+  Decoder(model::CausalLm& model, const nn::BlockRunner& runner, const std::vector<Request>& requests,
+          const EngineOptions& options, const OnCompletion& on_completion)
       : model_(model),
         runner_(runner),
         requests_(requests),
@@ -57,7 +58,8 @@ class Decoder {
         on_completion_(on_completion),
         completions_(requests.size()),
         free_slots_(count_slots(model, requests, options)),
-        cache_(model.spec(), model.dtype(), model.device(), static_cast<int64_t>(free_slots_.size()), longest_sequence(requests)) {
+        cache_(model.spec(), model.dtype(), model.device(), static_cast<int64_t>(free_slots_.size()),
+               longest_sequence(requests)) {
     std::iota(free_slots_.rbegin(), free_slots_.rend(), int64_t{0});
   }
 
@@ -112,7 +114,8 @@ class Decoder {
       const CounterStream stream(options_.seed, hash_name("generate"), requests_[sequence.request].stream);
       uniforms.push_back(stream.uniform(completions_[sequence.request].token_ids.size()));
     }
-    const std::vector<int32_t> tokens = choose_tokens(model_.logits(rows, runner_), histories, uniforms, options_.sampling);
+    const std::vector<int32_t> tokens =
+        choose_tokens(model_.logits(rows, runner_), histories, uniforms, options_.sampling);
     for (size_t s = 0; s < sequences.size(); ++s) {
       sequences[s].history.push_back(tokens[s]);
       completions_[sequences[s].request].token_ids.push_back(tokens[s]);
@@ -122,8 +125,10 @@ class Decoder {
 
   bool finish(const Sequence& sequence) {
     Completion& completion = completions_[sequence.request];
-    const bool is_stopped = std::find(options_.stop_ids.begin(), options_.stop_ids.end(), completion.token_ids.back()) != options_.stop_ids.end();
-    if (!is_stopped && static_cast<int64_t>(completion.token_ids.size()) < requests_[sequence.request].max_new_tokens) return false;
+    const bool is_stopped = std::find(options_.stop_ids.begin(), options_.stop_ids.end(),
+                                      completion.token_ids.back()) != options_.stop_ids.end();
+    if (!is_stopped && static_cast<int64_t>(completion.token_ids.size()) < requests_[sequence.request].max_new_tokens)
+      return false;
     completion.finish_reason = is_stopped ? FinishReason::kStop : FinishReason::kLength;
     free_slots_.push_back(sequence.slot);
     if (on_completion_) on_completion_(sequence.request, completion);
@@ -144,14 +149,17 @@ class Decoder {
 
 }  // namespace
 
-const char* to_word(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
+const char* to_word(FinishReason reason) {
+  return reason == FinishReason::kStop ? "stop" : "length";
+}
 
-std::vector<Completion> generate(model::CausalLm& model, const nn::BlockRunner& runner, const std::vector<Request>& requests, const EngineOptions& options,
+std::vector<Completion> generate(model::CausalLm& model, const nn::BlockRunner& runner,
+                                 const std::vector<Request>& requests, const EngineOptions& options,
                                  const OnCompletion& on_completion) {
   if (requests.empty()) return {};
   for (const Request& request : requests) {
-    DSFT_CHECK(!request.prompt_ids.empty() && request.max_new_tokens > 0, "a request with ", request.prompt_ids.size(), " prompt tokens for ",
-               request.max_new_tokens, " new ones");
+    DSFT_CHECK(!request.prompt_ids.empty() && request.max_new_tokens > 0, "a request with ", request.prompt_ids.size(),
+               " prompt tokens for ", request.max_new_tokens, " new ones");
   }
   const torch::NoGradGuard no_grad;
   return Decoder(model, runner, requests, options, on_completion).run();

@@ -13,7 +13,8 @@ namespace dsft::generate {
 struct Request {
   std::vector<int32_t> prompt_ids;  ///< at least one
   int64_t max_new_tokens = 256;
-  uint64_t stream = 0;  ///< with the seed the key of this sample's random numbers: the same samples come whatever else is in the batch
+  uint64_t stream = 0;  ///< with the seed the key of this sample's random numbers: the same samples come whatever else
+                        ///< is in the batch
 };
 
 enum class FinishReason { kStop, kLength };
@@ -31,17 +32,19 @@ struct EngineOptions {
   SamplingOptions sampling;
   std::vector<int32_t> stop_ids;
   uint64_t seed = 42;
-  int64_t max_sequences = 32;                 ///< that are decoded together
-  int64_t prefill_tokens = 4096;              ///< of prompts in one forward pass; a longer prompt has a pass of its own
-  int64_t cache_bytes = int64_t{4} << 30;  ///< for keys and values; fewer sequences are decoded together where they could need more
+  int64_t max_sequences = 32;     ///< that are decoded together
+  int64_t prefill_tokens = 4096;  ///< of prompts in one forward pass; a longer prompt has a pass of its own
+  int64_t cache_bytes =
+      int64_t{4} << 30;  ///< for keys and values; fewer sequences are decoded together where they could need more
 };
 
 /// Called when a request is done, with its index.
 using OnCompletion = std::function<void(size_t request, const Completion& completion)>;
 
-/// Continues prompts, several at a time: waiting requests take the place of finished ones. Without gradients; the head only sees the last token of each
-/// sequence. Gives the completions in the order of the requests.
-std::vector<Completion> generate(model::CausalLm& model, const nn::BlockRunner& runner, const std::vector<Request>& requests, const EngineOptions& options,
+/// Continues prompts, several at a time: waiting requests take the place of finished ones. Without gradients; the head
+/// only sees the last token of each sequence. Gives the completions in the order of the requests.
+std::vector<Completion> generate(model::CausalLm& model, const nn::BlockRunner& runner,
+                                 const std::vector<Request>& requests, const EngineOptions& options,
                                  const OnCompletion& on_completion = {});
 
 }  // namespace dsft::generate

@@ -29,12 +29,15 @@ const std::vector<int32_t>& checked_ids(const std::vector<int32_t>& ids, const t
   if (ids.empty()) fail(ErrorKind::kData, "field \"token_ids\": is empty; a prompt needs at least one token.");
   for (const int32_t id : ids) {
     if (id >= tokenizer.num_ids())
-      fail(ErrorKind::kData, "field \"token_ids\": ", id, " is no token of this tokenizer, whose ids end at ", tokenizer.num_ids() - 1, ".");
+      fail(ErrorKind::kData, "field \"token_ids\": ", id, " is no token of this tokenizer, whose ids end at ",
+           tokenizer.num_ids() - 1, ".");
   }
   return ids;
 }
 
-bool is_assistant(const Json& message) { return message["role"] == "assistant"; }
+bool is_assistant(const Json& message) {
+  return message["role"] == "assistant";
+}
 
 std::vector<text::ByteRange> user_ranges(const text::RenderedChat& chat) {
   std::vector<text::ByteRange> ranges;
@@ -53,7 +56,10 @@ std::vector<text::ByteRange> user_ranges(const text::RenderedChat& chat) {
 std::vector<int32_t> PromptBuilder::encode_text(const std::string& text) const {
   std::vector<int32_t> ids = assets_.tokenizer.encode(text, /*add_special_tokens=*/true);
   if (ids.empty() && assets_.tokenizer.bos_id()) ids.push_back(*assets_.tokenizer.bos_id());
-  if (ids.empty()) fail(ErrorKind::kData, "the prompt is empty and the tokenizer has no token for the beginning of a text; write at least one character.");
+  if (ids.empty())
+    fail(ErrorKind::kData,
+         "the prompt is empty and the tokenizer has no token for the beginning of a text; write at least one "
+         "character.");
   return ids;
 }
 
@@ -69,7 +75,8 @@ RowPrompt PromptBuilder::build_next(Json row) const {
 
 RowPrompt PromptBuilder::build_last_answer(Json row) const {
   const data::RowContent content = data::read_row(with_answer(std::move(row)));
-  if (const auto* text = std::get_if<data::PlainText>(&content)) return text->is_completion ? build_text(*text) : RowPrompt{};
+  if (const auto* text = std::get_if<data::PlainText>(&content))
+    return text->is_completion ? build_text(*text) : RowPrompt{};
   const auto* conversation = std::get_if<data::Conversation>(&content);
   if (!conversation) return {};
   size_t index = conversation->messages.size();
@@ -85,7 +92,9 @@ RowPrompt PromptBuilder::build_text(const data::PlainText& text) const {
 RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversation, size_t num_context) const {
   const bool has_tools = !conversation.tools.is_null();
   const auto& chat_template = has_tools ? assets_.tool_template : assets_.chat_template;
-  if (!chat_template) fail(ErrorKind::kCheckpoint, "the row is a conversation, but the checkpoint has no chat template; continue a plain text instead.");
+  if (!chat_template)
+    fail(ErrorKind::kCheckpoint,
+         "the row is a conversation, but the checkpoint has no chat template; continue a plain text instead.");
   if (has_tools && !chat_template->reads_variable("tools"))
     fail(ErrorKind::kData, "field \"tools\": the chat template never reads tools, so the model would not see them.");
   if (num_context == 0) fail(ErrorKind::kData, "field \"messages\": there is no message before the answer.");

@@ -12,23 +12,28 @@ namespace dsft::generate {
 /// What a row asks a model for.
 struct RowPrompt {
   std::vector<int32_t> ids;
-  nlohmann::ordered_json answer;  ///< the message that the row has at this place ({role, content, ...}); null where it has none
+  nlohmann::ordered_json
+      answer;  ///< the message that the row has at this place ({role, content, ...}); null where it has none
 };
 
 /// Makes prompts of rows in any data format, tokenised as in training: what users wrote never becomes a special token.
 class PromptBuilder {
  public:
   /// `template_kwargs`: data.chat_template_kwargs, which a row's own override. Borrows `assets`.
-  PromptBuilder(const data::TextAssets& assets, text::Json template_kwargs) : assets_(assets), template_kwargs_(std::move(template_kwargs)) {}
+  PromptBuilder(const data::TextAssets& assets, text::Json template_kwargs)
+      : assets_(assets), template_kwargs_(std::move(template_kwargs)) {}
 
-  /// A text to continue as it stands, with the special tokens that the tokenizer adds. Throws kData where nothing is left to begin with.
+  /// A text to continue as it stands, with the special tokens that the tokenizer adds. Throws kData where nothing is
+  /// left to begin with.
   std::vector<int32_t> encode_text(const std::string& text) const;
 
-  /// The prompt for what comes after the row: all messages (but an assistant message that the row ends with: it is the answer), a prompt with or without
-  /// completion, an instruction with or without output, a text or token_ids to continue. Throws kData.
+  /// The prompt for what comes after the row: all messages (but an assistant message that the row ends with: it is the
+  /// answer), a prompt with or without completion, an instruction with or without output, a text or token_ids to
+  /// continue. Throws kData.
   RowPrompt build_next(nlohmann::ordered_json row) const;
 
-  /// The prompt for the row's last assistant message, or its completion. `answer` is null where it has none. Throws kData.
+  /// The prompt for the row's last assistant message, or its completion. `answer` is null where it has none. Throws
+  /// kData.
   RowPrompt build_last_answer(nlohmann::ordered_json row) const;
 
  private:

@@ -13,7 +13,8 @@ std::vector<int32_t> to_ids(const at::Tensor& tokens) {
   return {data, data + host.numel()};
 }
 
-// Inverse of the distribution function at each uniform: the number of columns whose running sum does not reach beyond it.
+// Inverse of the distribution function at each uniform: the number of columns whose running sum does not reach beyond
+// it.
 at::Tensor draw_columns(const at::Tensor& probabilities, const std::vector<double>& uniforms) {
   const at::Tensor sums = probabilities.to(at::kDouble).cumsum(1);
   const at::Tensor total = sums.select(1, sums.size(1) - 1).unsqueeze(1);
@@ -49,7 +50,8 @@ Candidates filter_candidates(const at::Tensor& logits, const SamplingOptions& op
     is_kept.select(1, 0).fill_(true);
     probabilities = probabilities * is_kept;
   }
-  if (options.min_p > 0) probabilities = probabilities * probabilities.ge(probabilities.select(1, 0).unsqueeze(1) * options.min_p);
+  if (options.min_p > 0)
+    probabilities = probabilities * probabilities.ge(probabilities.select(1, 0).unsqueeze(1) * options.min_p);
   return {probabilities, ids};
 }
 
@@ -64,8 +66,8 @@ void penalise_repetition(at::Tensor& logits, const std::vector<std::span<const i
   }
 }
 
-std::vector<int32_t> choose_tokens(const at::Tensor& logits, const std::vector<std::span<const int32_t>>& histories, const std::vector<double>& uniforms,
-                                   const SamplingOptions& options) {
+std::vector<int32_t> choose_tokens(const at::Tensor& logits, const std::vector<std::span<const int32_t>>& histories,
+                                   const std::vector<double>& uniforms, const SamplingOptions& options) {
   at::Tensor scores = logits;
   if (options.repetition_penalty != 1.0) {
     scores = logits.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);

@@ -13,19 +13,22 @@ constexpr int64_t kSmallestCapacity = 64;
 
 }  // namespace
 
-SlotCache::SlotCache(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device, int64_t num_slots, int64_t max_length)
+SlotCache::SlotCache(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device, int64_t num_slots,
+                     int64_t max_length)
     : lengths_(static_cast<size_t>(num_slots), 0), max_length_(max_length) {
   const auto options = at::TensorOptions(dtype).device(device);
   for (int64_t layer = 0; layer < spec.num_hidden_layers; ++layer) {
     keys_.push_back(torch::empty({num_slots, spec.num_key_value_heads, 0, spec.head_dim}, options));
     values_.push_back(torch::empty_like(keys_.back()));
-    const bool is_windowed = layer < static_cast<int64_t>(spec.uses_sliding_window.size()) && spec.uses_sliding_window[layer];
+    const bool is_windowed =
+        layer < static_cast<int64_t>(spec.uses_sliding_window.size()) && spec.uses_sliding_window[layer];
     windows_.push_back(is_windowed ? spec.sliding_window.value_or(0) : 0);
   }
 }
 
 int64_t SlotCache::bytes_per_token(const spec::ModelSpec& spec, at::ScalarType dtype) {
-  return 2 * spec.num_hidden_layers * spec.num_key_value_heads * spec.head_dim * static_cast<int64_t>(c10::elementSize(dtype));
+  return 2 * spec.num_hidden_layers * spec.num_key_value_heads * spec.head_dim *
+         static_cast<int64_t>(c10::elementSize(dtype));
 }
 
 void SlotCache::begin_prefill(std::vector<int64_t> slots, std::vector<int64_t> boundaries) {
@@ -82,7 +85,8 @@ void SlotCache::append_tokens(at::Tensor& cache, const at::Tensor& rows) const {
   cache.index_put_({slot_index_, Slice(), token_index_}, rows);
 }
 
-at::Tensor SlotCache::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+at::Tensor SlotCache::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                             double scale) {
   at::Tensor &keys = keys_[layer], &values = values_[layer];
   if (!boundaries_.empty()) {
     append_prompts(keys, k);

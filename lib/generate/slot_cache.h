@@ -10,17 +10,20 @@
 
 namespace dsft::generate {
 
-/// Keys and values of up to `num_slots` sequences: per layer two tensors [slots, kv heads, capacity, D] whose capacity grows by doubling. One forward
-/// pass is either a prefill of whole prompts into empty slots or one new token for each of some slots.
+/// Keys and values of up to `num_slots` sequences: per layer two tensors [slots, kv heads, capacity, D] whose capacity
+/// grows by doubling. One forward pass is either a prefill of whole prompts into empty slots or one new token for each
+/// of some slots.
 class SlotCache final : public nn::KvCache {
  public:
   /// `max_length`: tokens that no sequence exceeds, so that doubling need not pass it.
-  SlotCache(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device, int64_t num_slots, int64_t max_length);
+  SlotCache(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device, int64_t num_slots,
+            int64_t max_length);
 
   /// Bytes of one token of one sequence.
   static int64_t bytes_per_token(const spec::ModelSpec& spec, at::ScalarType dtype);
 
-  /// The next forward pass holds one prompt for each slot, document by document; what the slots held before is forgotten.
+  /// The next forward pass holds one prompt for each slot, document by document; what the slots held before is
+  /// forgotten.
   void begin_prefill(std::vector<int64_t> slots, std::vector<int64_t> boundaries);
   /// The next forward pass holds one new token for each slot.
   void begin_decode(std::vector<int64_t> slots);
@@ -29,7 +32,8 @@ class SlotCache final : public nn::KvCache {
   int64_t length(int64_t slot) const { return lengths_[slot]; }
   int64_t capacity() const { return capacity_; }
 
-  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) override;
+  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    double scale) override;
 
  private:
   void reserve(int64_t length);

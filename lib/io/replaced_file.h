@@ -7,7 +7,8 @@
 
 namespace dsft::io {
 
-/// A file that is written piece by piece under a temporary name beside its own and takes its place in one step; without commit() nothing is left behind.
+/// A file that is written piece by piece under a temporary name beside its own and takes its place in one step; without
+/// commit() nothing is left behind.
 class ReplacedFile {
  public:
   /// Throws kData where the folder cannot be written.

@@ -11,8 +11,9 @@
 namespace dsft::kernels {
 namespace {
 
-at::Tensor attend_on_cpu(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, const std::vector<int64_t>& slots,
-                         const std::vector<int64_t>& lengths, double scale, int64_t window) {
+at::Tensor attend_on_cpu(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
+                         const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths, double scale,
+                         int64_t window) {
   const cpu::DecodeAttentionShape shape{.num_kv_heads = k_cache.size(1),
                                         .group_size = q.size(1) / k_cache.size(1),
                                         .head_dim = q.size(2),
@@ -26,8 +27,9 @@ at::Tensor attend_on_cpu(const at::Tensor& q, const at::Tensor& k_cache, const a
     using T = decltype(type);
     at::parallel_for(0, q.size(0) * shape.num_kv_heads, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(static_cast<size_t>(num_scratch));
-      cpu::decode_attention_items<T>(shape, dense_q.const_data_ptr<T>(), k_cache.const_data_ptr<T>(), v_cache.const_data_ptr<T>(), slots.data(),
-                                     lengths.data(), out.data_ptr<T>(), scratch.data(), begin, end);
+      cpu::decode_attention_items<T>(shape, dense_q.const_data_ptr<T>(), k_cache.const_data_ptr<T>(),
+                                     v_cache.const_data_ptr<T>(), slots.data(), lengths.data(), out.data_ptr<T>(),
+                                     scratch.data(), begin, end);
     });
   });
   return out;
@@ -41,31 +43,42 @@ bool are_first(const std::vector<int64_t>& slots) {
 
 }  // namespace
 
-at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, const std::vector<int64_t>& slots,
-                            const std::vector<int64_t>& lengths, double scale, int64_t window) {
-  DSFT_CHECK(q.dim() == 3 && k_cache.dim() == 4 && k_cache.sizes() == v_cache.sizes() && q.size(1) % k_cache.size(1) == 0 && q.size(2) == k_cache.size(3) &&
-                 static_cast<size_t>(q.size(0)) == slots.size() && slots.size() == lengths.size() && k_cache.is_contiguous() && v_cache.is_contiguous(),
+at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
+                            const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths, double scale,
+                            int64_t window) {
+  DSFT_CHECK(q.dim() == 3 && k_cache.dim() == 4 && k_cache.sizes() == v_cache.sizes() &&
+                 q.size(1) % k_cache.size(1) == 0 && q.size(2) == k_cache.size(3) &&
+                 static_cast<size_t>(q.size(0)) == slots.size() && slots.size() == lengths.size() &&
+                 k_cache.is_contiguous() && v_cache.is_contiguous(),
              "decode attention of q ", q.sizes(), " to ", k_cache.sizes());
-  if (q.is_cpu() && q.scalar_type() != at::kDouble) return attend_on_cpu(q, k_cache, v_cache, slots, lengths, scale, window);
+  if (q.is_cpu() && q.scalar_type() != at::kDouble)
+    return attend_on_cpu(q, k_cache, v_cache, slots, lengths, scale, window);
   return decode_attention_reference(q, k_cache, v_cache, slots, lengths, scale, window);
 }
 
-at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, const std::vector<int64_t>& slots,
-                                      const std::vector<int64_t>& lengths, double scale, int64_t window) {
-  const int64_t num_sequences = q.size(0), num_kv_heads = k_cache.size(1), longest = *std::max_element(lengths.begin(), lengths.end());
-  const auto on_device = [&](const std::vector<int64_t>& values) { return torch::tensor(values, at::kLong).to(q.device()); };
+at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
+                                      const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths,
+                                      double scale, int64_t window) {
+  const int64_t num_sequences = q.size(0), num_kv_heads = k_cache.size(1),
+                longest = *std::max_element(lengths.begin(), lengths.end());
+  const auto on_device = [&](const std::vector<int64_t>& values) {
+    return torch::tensor(values, at::kLong).to(q.device());
+  };
   const auto rows_of = [&](const at::Tensor& cache) {
-    const at::Tensor rows = are_first(slots) ? cache.narrow(0, 0, num_sequences) : cache.index_select(0, on_device(slots));
+    const at::Tensor rows =
+        are_first(slots) ? cache.narrow(0, 0, num_sequences) : cache.index_select(0, on_device(slots));
     return rows.narrow(2, 0, longest);
   };
-  const at::Tensor ends = on_device(lengths).unsqueeze(1), index = torch::arange(longest, at::TensorOptions(at::kLong).device(q.device())).unsqueeze(0);
+  const at::Tensor ends = on_device(lengths).unsqueeze(1),
+                   index = torch::arange(longest, at::TensorOptions(at::kLong).device(q.device())).unsqueeze(0);
   at::Tensor mask = index.lt(ends);
   if (window > 0) mask = mask.logical_and(index.ge(ends - window));
   // the query heads of a group stand where tokens usually stand: the keys need no copy for each of them
   const int64_t group = q.size(1) / num_kv_heads;
   const at::Tensor grouped = q.reshape({num_sequences, num_kv_heads, group, q.size(2)});
   mask = mask.view({num_sequences, 1, 1, longest}).expand({num_sequences, num_kv_heads, group, longest});
-  return at::scaled_dot_product_attention(grouped, rows_of(k_cache), rows_of(v_cache), mask, /*dropout_p=*/0.0, /*is_causal=*/false, scale)
+  return at::scaled_dot_product_attention(grouped, rows_of(k_cache), rows_of(v_cache), mask, /*dropout_p=*/0.0,
+                                          /*is_causal=*/false, scale)
       .reshape(q.sizes());
 }
 

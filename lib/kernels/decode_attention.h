@@ -8,13 +8,16 @@
 namespace dsft::kernels {
 
 /// Attention of one new token a sequence to the keys and values in a cache that already holds the token's own.
-/// q [S, N, D]; caches [slots, K, capacity, D] with N a multiple of K; sequence s reads the first lengths[s] tokens of slot slots[s], or the last `window`
-/// of them where window > 0. Gives [S, N, D]. Without gradient. On the CPU a kernel, elsewhere LibTorch's scaled_dot_product_attention.
-at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, const std::vector<int64_t>& slots,
-                            const std::vector<int64_t>& lengths, double scale, int64_t window = 0);
+/// q [S, N, D]; caches [slots, K, capacity, D] with N a multiple of K; sequence s reads the first lengths[s] tokens of
+/// slot slots[s], or the last `window` of them where window > 0. Gives [S, N, D]. Without gradient. On the CPU a
+/// kernel, elsewhere LibTorch's scaled_dot_product_attention.
+at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
+                            const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths, double scale,
+                            int64_t window = 0);
 
 /// The same by LibTorch's operations on any device.
-at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, const std::vector<int64_t>& slots,
-                                      const std::vector<int64_t>& lengths, double scale, int64_t window = 0);
+at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
+                                      const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths,
+                                      double scale, int64_t window = 0);
 
 }  // namespace dsft::kernels

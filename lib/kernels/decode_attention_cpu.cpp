@@ -34,12 +34,12 @@ template <typename T>
 
 // One sequence and kv head: each key and value row is read once for all query heads of the group.
 template <typename T>
-[[gnu::always_inline]] inline void attend(const DecodeAttentionShape& shape, const T* q, const T* keys, const T* values, int64_t length, T* out,
-                                          float* scratch) {
+[[gnu::always_inline]] inline void attend(const DecodeAttentionShape& shape, const T* q, const T* keys, const T* values,
+                                          int64_t length, T* out, float* scratch) {
   const int64_t size = shape.head_dim, group = shape.group_size;
-  float* queries = scratch;                // [G, D]
-  float* sums = scratch + group * size;    // [G, D]
-  float* scores = sums + group * size;     // [G, length]
+  float* queries = scratch;              // [G, D]
+  float* sums = scratch + group * size;  // [G, D]
+  float* scores = sums + group * size;   // [G, length]
   for (int64_t i = 0; i < group * size; ++i) {
     queries[i] = static_cast<float>(q[i]) * shape.scale;
     sums[i] = 0.0f;
@@ -63,26 +63,31 @@ template <typename T>
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void items(const DecodeAttentionShape& shape, const T* q, const T* k_cache, const T* v_cache, const int64_t* slots,
-                                         const int64_t* lengths, T* out, float* scratch, int64_t begin, int64_t end) {
+[[gnu::always_inline]] inline void items(const DecodeAttentionShape& shape, const T* q, const T* k_cache,
+                                         const T* v_cache, const int64_t* slots, const int64_t* lengths, T* out,
+                                         float* scratch, int64_t begin, int64_t end) {
   const int64_t row = shape.group_size * shape.head_dim;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t sequence = item / shape.num_kv_heads, head = item % shape.num_kv_heads;
     const int64_t length = shape.window > 0 ? std::min(shape.window, lengths[sequence]) : lengths[sequence];
     const int64_t first = (slots[sequence] * shape.num_kv_heads + head) * shape.capacity + lengths[sequence] - length;
-    attend(shape, q + item * row, k_cache + first * shape.head_dim, v_cache + first * shape.head_dim, length, out + item * row, scratch);
+    attend(shape, q + item * row, k_cache + first * shape.head_dim, v_cache + first * shape.head_dim, length,
+           out + item * row, scratch);
   }
 }
 
 }  // namespace
 
-int64_t decode_attention_scratch(const DecodeAttentionShape& shape, int64_t length) { return shape.group_size * (2 * shape.head_dim + length); }
+int64_t decode_attention_scratch(const DecodeAttentionShape& shape, int64_t length) {
+  return shape.group_size * (2 * shape.head_dim + length);
+}
 
-#define DSFT_DECODE_ATTENTION_OF(T)                                                                                                                        \
-  template <>                                                                                                                                              \
-  DSFT_VECTOR_CLONES void decode_attention_items<T>(const DecodeAttentionShape& shape, const T* q, const T* k_cache, const T* v_cache,                     \
-                                                    const int64_t* slots, const int64_t* lengths, T* out, float* scratch, int64_t begin, int64_t end) {    \
-    items(shape, q, k_cache, v_cache, slots, lengths, out, scratch, begin, end);                                                                           \
+#define DSFT_DECODE_ATTENTION_OF(T)                                                                                  \
+  template <>                                                                                                        \
+  DSFT_VECTOR_CLONES void decode_attention_items<T>(const DecodeAttentionShape& shape, const T* q, const T* k_cache, \
+                                                    const T* v_cache, const int64_t* slots, const int64_t* lengths,  \
+                                                    T* out, float* scratch, int64_t begin, int64_t end) {            \
+    items(shape, q, k_cache, v_cache, slots, lengths, out, scratch, begin, end);                                     \
   }
 DSFT_DECODE_ATTENTION_OF(float)
 DSFT_DECODE_ATTENTION_OF(c10::BFloat16)

@@ -17,10 +17,11 @@ struct DecodeAttentionShape {
 /// Floats that decode_attention_items needs as scratch memory for sequences of at most `length` tokens.
 int64_t decode_attention_scratch(const DecodeAttentionShape& shape, int64_t length);
 
-/// Attention of one new token a sequence, for the pairs (sequence, kv head) [begin, end) in row-major order. q and out [S, K, G, D] dense, caches
-/// [slots, K, capacity, D]; sequence s reads the first lengths[s] tokens of slot slots[s].
+/// Attention of one new token a sequence, for the pairs (sequence, kv head) [begin, end) in row-major order. q and out
+/// [S, K, G, D] dense, caches [slots, K, capacity, D]; sequence s reads the first lengths[s] tokens of slot slots[s].
 template <typename T>
-void decode_attention_items(const DecodeAttentionShape& shape, const T* q, const T* k_cache, const T* v_cache, const int64_t* slots, const int64_t* lengths,
-                            T* out, float* scratch, int64_t begin, int64_t end);
+void decode_attention_items(const DecodeAttentionShape& shape, const T* q, const T* k_cache, const T* v_cache,
+                            const int64_t* slots, const int64_t* lengths, T* out, float* scratch, int64_t begin,
+                            int64_t end);
 
 }  // namespace dsft::kernels::cpu

@@ -49,12 +49,15 @@ Metrics run_alone(train::Evaluation& evaluation, model::CausalLm& lm) {
 
 std::vector<Metrics> run_on_ranks(int num_ranks, train::Evaluation& evaluation, model::CausalLm& lm) {
   std::vector<Metrics> metrics(static_cast<size_t>(num_ranks));
-  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) { metrics[communicator.rank()] = evaluation.run(lm, communicator); });
+  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) {
+    metrics[communicator.rank()] = evaluation.run(lm, communicator);
+  });
   return metrics;
 }
 
 std::shared_ptr<const data::TextAssets> text_assets() {
-  return std::make_shared<const data::TextAssets>(data::TextAssets::load(kText / "tokenizer", kText / "templates/chatml.jinja"));
+  return std::make_shared<const data::TextAssets>(
+      data::TextAssets::load(kText / "tokenizer", kText / "templates/chatml.jinja"));
 }
 
 // A random model whose vocabulary is the test tokenizer's.
@@ -64,12 +67,17 @@ std::shared_ptr<model::CausalLm> random_model(const text::Tokenizer& tokenizer) 
   auto lm = model::build_causal_lm(spec, at::kFloat, at::kCPU);
   torch::manual_seed(8);
   const torch::NoGradGuard no_grad;
-  for (auto& [name, parameter] : model::named_parameters_of(*lm)) parameter.normal_(parameter.dim() == 1 ? 1.0 : 0.0, 0.2);
+  for (auto& [name, parameter] : model::named_parameters_of(*lm))
+    parameter.normal_(parameter.dim() == 1 ? 1.0 : 0.0, 0.2);
   return lm;
 }
 
-Json question(const std::string& text) { return {{"role", "user"}, {"content", text}}; }
-Json answer(const std::string& text) { return {{"role", "assistant"}, {"content", text}}; }
+Json question(const std::string& text) {
+  return {{"role", "user"}, {"content", text}};
+}
+Json answer(const std::string& text) {
+  return {{"role", "assistant"}, {"content", text}};
+}
 
 constexpr int64_t kNewTokens = 10;
 
@@ -128,7 +136,8 @@ TEST_CASE("exact_match and tool_call judge the last assistant turn of each row, 
   std::vector<evaluate::EvaluationRow> rows;
   for (const char* text : {"Hello there", "What is the time?", "2 + 2", "Name a colour"}) {
     Json row = {{"messages", {question("Hi"), answer("Hi!"), question(text), answer("")}}};
-    row["messages"][3]["content"] = rows.size() % 2 == 0 ? "  " + greedy_text(*lm, *assets, row) + "\n" : "something else";
+    row["messages"][3]["content"] =
+        rows.size() % 2 == 0 ? "  " + greedy_text(*lm, *assets, row) + "\n" : "something else";
     rows.push_back({row, "row"});
   }
   rows.push_back({{{"prompt", "A text that "}, {"completion", ""}}, "row"});
@@ -136,7 +145,8 @@ TEST_CASE("exact_match and tool_call judge the last assistant turn of each row, 
   rows.push_back({{{"text", "not an answer"}}, "row"});
   generate::EngineOptions engine;
   engine.stop_ids = assets->stop_ids;
-  evaluate::AnswerEvaluation evaluation(rows, assets, Json::object(), {evaluate::Metric::kExactMatch, evaluate::Metric::kToolCall}, kNewTokens, engine);
+  evaluate::AnswerEvaluation evaluation(
+      rows, assets, Json::object(), {evaluate::Metric::kExactMatch, evaluate::Metric::kToolCall}, kNewTokens, engine);
   CHECK(evaluation.name() == "exact_match and tool_call");
   const Metrics metrics = run_alone(evaluation, *lm);
   CHECK(metrics.at("eval_exact_match") == 3.0 / 5);
@@ -150,16 +160,18 @@ TEST_CASE("A row that expects a call fails where the model makes none", "[evalua
   const auto assets = text_assets();
   auto lm = random_model(assets->tokenizer);
   const std::string call = R"(<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>)";
-  const std::vector<evaluate::EvaluationRow> rows = {{{{"messages", {question("Call f"), answer(call)}}}, "row"},
-                                                     {{{"messages", {question("Do nothing"), answer("Fine.")}}}, "row"}};
+  const std::vector<evaluate::EvaluationRow> rows = {
+      {{{"messages", {question("Call f"), answer(call)}}}, "row"},
+      {{{"messages", {question("Do nothing"), answer("Fine.")}}}, "row"}};
   evaluate::AnswerEvaluation evaluation(rows, assets, Json::object(), {evaluate::Metric::kToolCall}, 4, {});
   CHECK(run_alone(evaluation, *lm).at("eval_tool_call") == 0.5);
 }
 
 TEST_CASE("Rows without any answer are an error that names the metric", "[evaluate]") {
   const std::vector<evaluate::EvaluationRow> rows = {{{{"text", "plain"}}, "row"}};
-  test::require_error(ErrorKind::kData, {"exact_match", "data.eval"},
-                      [&] { evaluate::AnswerEvaluation(rows, text_assets(), Json::object(), {evaluate::Metric::kExactMatch}, 4, {}); });
+  test::require_error(ErrorKind::kData, {"exact_match", "data.eval"}, [&] {
+    evaluate::AnswerEvaluation(rows, text_assets(), Json::object(), {evaluate::Metric::kExactMatch}, 4, {});
+  });
 }
 
 TEST_CASE("Evaluation rows are those of data.eval and those held out of data.train, up to the limit", "[evaluate]") {
@@ -182,10 +194,16 @@ TEST_CASE("Evaluation rows are those of data.eval and those held out of data.tra
 
 TEST_CASE("The recipe's metrics become evaluations with the loss first", "[evaluate]") {
   const test::TempDir folder;
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) std::filesystem::copy_file(kText / "tokenizer" / file, folder / file);
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
+    std::filesystem::copy_file(kText / "tokenizer" / file, folder / file);
   evaluate::EvaluationParts parts{.rows = random_rows(), .data = {}, .model_directory = folder.path()};
   parts.data.chat_template = (kText / "templates/chatml.jinja").string();
-  parts.data.eval = {{folder.write("eval.jsonl", R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})").string(), 1.0}};
+  parts.data.eval = {
+      {folder
+           .write("eval.jsonl",
+                  R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})")
+           .string(),
+       1.0}};
   evaluate::EvalConfig config;
   config.metrics = {evaluate::Metric::kToolCall, evaluate::Metric::kLoss, evaluate::Metric::kExactMatch};
   const auto evaluations = evaluate::make_evaluations(config, parts);

@@ -19,9 +19,12 @@ std::vector<generate::Request> requests_of(const std::vector<Ids>& prompts, int6
   return requests;
 }
 
-std::vector<Ids> answers_of(model::CausalLm& lm, const std::vector<Ids>& prompts, const generate::EngineOptions& options, int64_t max_new_tokens = 20) {
+std::vector<Ids> answers_of(model::CausalLm& lm, const std::vector<Ids>& prompts,
+                            const generate::EngineOptions& options, int64_t max_new_tokens = 20) {
   std::vector<Ids> answers;
-  for (const auto& completion : generate::generate(lm, nn::BlockRunner(), requests_of(prompts, max_new_tokens), options)) answers.push_back(completion.token_ids);
+  for (const auto& completion :
+       generate::generate(lm, nn::BlockRunner(), requests_of(prompts, max_new_tokens), options))
+    answers.push_back(completion.token_ids);
   return answers;
 }
 
@@ -77,7 +80,8 @@ TEST_CASE("Waiting requests take the place of finished ones without changing any
   options.max_sequences = 2;
   options.prefill_tokens = 16;
   std::vector<size_t> order;
-  const auto in_turn = generate::generate(*lm, nn::BlockRunner(), requests, options, [&](size_t request, const auto&) { order.push_back(request); });
+  const auto in_turn = generate::generate(*lm, nn::BlockRunner(), requests, options,
+                                          [&](size_t request, const auto&) { order.push_back(request); });
   REQUIRE(order.size() == requests.size());
   for (size_t r = 0; r < requests.size(); ++r) {
     INFO("request " << r);
@@ -97,7 +101,8 @@ TEST_CASE("A sample depends on seed and stream alone", "[generate]") {
     std::vector<generate::Request> requests;
     for (const uint64_t stream : streams) requests.push_back({prompt, 12, stream});
     std::vector<Ids> answers;
-    for (const auto& completion : generate::generate(*lm, nn::BlockRunner(), requests, options)) answers.push_back(completion.token_ids);
+    for (const auto& completion : generate::generate(*lm, nn::BlockRunner(), requests, options))
+      answers.push_back(completion.token_ids);
     return answers;
   };
   const auto both = sample(1, {4, 9});

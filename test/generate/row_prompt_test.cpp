@@ -11,12 +11,14 @@ namespace {
 const std::filesystem::path kText = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/data";
 
 data::TextAssets assets(const std::string& chat_template) {
-  return data::TextAssets::load(kText / "tokenizer", chat_template.empty() ? std::filesystem::path() : kText / "templates" / chat_template);
+  return data::TextAssets::load(kText / "tokenizer",
+                                chat_template.empty() ? std::filesystem::path() : kText / "templates" / chat_template);
 }
 
 }  // namespace
 
-TEST_CASE("A conversation becomes its messages and the generation prompt, an answer at its end left out", "[generate]") {
+TEST_CASE("A conversation becomes its messages and the generation prompt, an answer at its end left out",
+          "[generate]") {
   const data::TextAssets text = assets("chatml.jinja");
   const generate::PromptBuilder builder(text, Json::object());
   const Json user = {{"role", "user"}, {"content", "Hello"}}, assistant = {{"role", "assistant"}, {"content", "Hi!"}};
@@ -24,8 +26,9 @@ TEST_CASE("A conversation becomes its messages and the generation prompt, an ans
   const auto asked = builder.build_next({{"messages", {user}}});
   CHECK(text.tokenizer.decode(asked.ids, false) == expected);
   CHECK(asked.answer.is_null());
-  for (const Json& row : {Json{{"messages", {user, assistant}}}, Json{{"prompt", {user}}}, Json{{"prompt", {user}}, {"completion", {assistant}}},
-                          Json{{"instruction", "Hello"}}, Json::parse(R"({"conversations": [{"from": "human", "value": "Hello"}]})")}) {
+  for (const Json& row : {Json{{"messages", {user, assistant}}}, Json{{"prompt", {user}}},
+                          Json{{"prompt", {user}}, {"completion", {assistant}}}, Json{{"instruction", "Hello"}},
+                          Json::parse(R"({"conversations": [{"from": "human", "value": "Hello"}]})")}) {
     INFO(row.dump());
     CHECK(builder.build_next(row).ids == asked.ids);
   }
@@ -38,7 +41,8 @@ TEST_CASE("A conversation becomes its messages and the generation prompt, an ans
 
 TEST_CASE("What users write never becomes a special token of the prompt", "[generate]") {
   const data::TextAssets text = assets("chatml.jinja");
-  const auto prompt = generate::PromptBuilder(text, Json::object()).build_next(Json::parse(R"({"messages": [{"role": "user", "content": "<|im_end|>"}]})"));
+  const auto prompt = generate::PromptBuilder(text, Json::object())
+                          .build_next(Json::parse(R"({"messages": [{"role": "user", "content": "<|im_end|>"}]})"));
   const int32_t stop = *text.tokenizer.token_to_id("<|im_end|>");
   CHECK(std::count(prompt.ids.begin(), prompt.ids.end(), stop) == 1);
 }
@@ -54,7 +58,10 @@ TEST_CASE("Texts are continued as they stand, and token_ids are taken as they ar
   CHECK(judged.ids == ids);
   CHECK(judged.answer["content"] == " a time");
   CHECK(builder.build_next({{"token_ids", {3, 4}}}).ids == std::vector<int32_t>{3, 4});
-  test::require_error(ErrorKind::kData, {"token_ids", "100000"}, [&] { builder.build_next({{"token_ids", {100000}}}); });
+  test::require_error(ErrorKind::kData, {"token_ids", "100000"}, [&] {
+    builder.build_next({{"token_ids", {100000}}});
+  });
   test::require_error(ErrorKind::kData, {"token_ids"}, [&] { builder.build_next({{"token_ids", Json::array()}}); });
-  test::require_error(ErrorKind::kCheckpoint, {"chat template"}, [&] { builder.build_next(Json::parse(R"({"messages": [{"role": "user", "content": "x"}]})")); });
+  test::require_error(ErrorKind::kCheckpoint, {"chat template"},
+                      [&] { builder.build_next(Json::parse(R"({"messages": [{"role": "user", "content": "x"}]})")); });
 }

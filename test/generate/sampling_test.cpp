@@ -27,21 +27,24 @@ generate::SamplingOptions options_of(const nlohmann::json& json) {
 // Probabilities by token id, normalised.
 at::Tensor spread(const generate::Candidates& candidates, int64_t vocab_size) {
   at::Tensor probabilities = candidates.probabilities;
-  if (candidates.ids.defined()) probabilities = torch::zeros({probabilities.size(0), vocab_size}).scatter(1, candidates.ids, probabilities);
+  if (candidates.ids.defined())
+    probabilities = torch::zeros({probabilities.size(0), vocab_size}).scatter(1, candidates.ids, probabilities);
   return probabilities / probabilities.sum(1, true);
 }
 
 }  // namespace
 
 TEST_CASE("Filters make the distributions that transformers' logits processors make", "[generate]") {
-  const auto golden = io::read_json_file(std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/generate/sampling.json");
+  const auto golden =
+      io::read_json_file(std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/generate/sampling.json");
   const auto history = golden["history"].get<std::vector<std::vector<int32_t>>>();
   REQUIRE(golden["cases"].size() == 6);
   for (const auto& item : golden["cases"]) {
     INFO(item["options"].dump());
     const generate::SamplingOptions options = options_of(item["options"]);
     at::Tensor logits = to_tensor(golden["logits"]);
-    if (options.repetition_penalty != 1.0) generate::penalise_repetition(logits, {history.begin(), history.end()}, options.repetition_penalty);
+    if (options.repetition_penalty != 1.0)
+      generate::penalise_repetition(logits, {history.begin(), history.end()}, options.repetition_penalty);
     const at::Tensor expected = to_tensor(item["probabilities"]);
     const at::Tensor actual = spread(generate::filter_candidates(logits, options), logits.size(1));
     CHECK((actual - expected).abs().max().item<double>() < 2e-6);
@@ -61,7 +64,8 @@ TEST_CASE("Draws follow the distribution and never take a token that was filtere
   uniforms.front() = 0.0;
   uniforms.back() = std::nextafter(1.0, 0.0);
   std::vector<double> counts(5, 0.0);
-  for (const int32_t token : generate::choose_tokens(logits.expand({kDraws, 5}), {}, uniforms, options)) counts[token] += 1;
+  for (const int32_t token : generate::choose_tokens(logits.expand({kDraws, 5}), {}, uniforms, options))
+    counts[token] += 1;
   for (int token = 0; token < 5; ++token) {
     const double p = expected[0][token].item<double>();
     INFO("token " << token << ": " << counts[token] / kDraws << " for " << p);

@@ -6,7 +6,9 @@
 
 using namespace dsft;
 
-TEST_CASE("Decode attention on the CPU agrees with LibTorch's in float64 for groups, odd lengths, any slots and a window", "[kernels]") {
+TEST_CASE(
+    "Decode attention on the CPU agrees with LibTorch's in float64 for groups, odd lengths, any slots and a window",
+    "[kernels]") {
   torch::manual_seed(2);
   const int64_t num_kv_heads = 2, group = GENERATE(1, 3), size = 16, window = GENERATE(0, 5);
   const auto type = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
@@ -14,7 +16,8 @@ TEST_CASE("Decode attention on the CPU agrees with LibTorch's in float64 for gro
   const at::Tensor q = torch::randn({3, num_kv_heads * group, size}).to(type);
   const at::Tensor k = torch::randn({5, num_kv_heads, 40, size}).to(type), v = torch::randn_like(k);
   const at::Tensor actual = kernels::decode_attention(q, k, v, slots, lengths, 0.3, window);
-  const at::Tensor expected = kernels::decode_attention_reference(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble), slots, lengths, 0.3, window);
+  const at::Tensor expected = kernels::decode_attention_reference(q.to(at::kDouble), k.to(at::kDouble),
+                                                                  v.to(at::kDouble), slots, lengths, 0.3, window);
   REQUIRE(actual.scalar_type() == type);
   const double bound = type == at::kFloat ? 2e-6 : type == at::kHalf ? 2e-3 : 1e-2;
   CHECK((actual.to(at::kDouble) - expected).abs().max().item<double>() < bound);
