@@ -45,8 +45,9 @@ Json to_json(const std::vector<config::Fault>& faults) {
 
 /// The run as far as it is known: sizes, rows, updates, learning rates.
 Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
-  const double share = 100.0 * static_cast<double>(inputs.num_trainable) /
-                       static_cast<double>(std::max<int64_t>(1, inputs.num_parameters));
+  // As PEFT counts: of all parameters, the adapter's included.
+  const int64_t num_all = inputs.num_parameters + inputs.num_adapter;
+  const double share = 100.0 * static_cast<double>(inputs.num_trainable) / static_cast<double>(std::max<int64_t>(1, num_all));
   Json plan = {{"model", inputs.model_directory.string()},
                {"num_params", inputs.num_parameters},
                {"num_trainable", inputs.num_trainable},

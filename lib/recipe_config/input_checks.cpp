@@ -78,8 +78,11 @@ class InputChecker {
     });
     if (!has_targets) return;
     attempt("lora.modules_to_save", [&] {
-      for (const spec::AdapterTensor& tensor : spec::adapter_inventory(spec_, settings))
+      for (const spec::AdapterTensor& tensor : spec::adapter_inventory(spec_, settings)) {
         report_.num_trainable += num_elements(tensor.shape);
+        if (tensor.kind == spec::AdapterTensor::Kind::kLoraA || tensor.kind == spec::AdapterTensor::Kind::kLoraB)
+          report_.num_adapter += num_elements(tensor.shape);
+      }
     });
   }
 

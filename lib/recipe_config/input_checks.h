@@ -25,6 +25,7 @@ struct InputReport {
   std::filesystem::path model_directory;
   int64_t num_parameters = 0;  ///< of the checkpoint
   int64_t num_trainable = 0;   ///< adapter and modules_to_save, or all
+  int64_t num_adapter = 0;     ///< of the adapter's A and B alone
   int64_t num_adapted_modules = 0;
   std::optional<data::PreparedData> data;
 };

@@ -10,13 +10,10 @@ double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
   return (actual - expected).abs().max().item<double>() / std::max(1e-3, expected.abs().max().item<double>());
 }
 
-}  // namespace
-
-TEST_CASE("Logits, loss and every gradient of each family equal transformers'", "[loss]") {
-  const auto name = GENERATE("llama_plain", "llama_tied_bias", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_yarn", "llama_rope_llama3", "qwen2", "qwen3");
-  const bool recompute = GENERATE(false, true);
+void check_family(const std::string& name, bool recompute, at::Device device) {
   INFO(name << (recompute ? " with recompute" : ""));
   auto lm = test::load_tiny_model(name);
+  lm->to(device);
   const auto golden = test::read_tensors(test::model_fixture(name) / "golden.safetensors");
   const at::Tensor bounds = golden.at("boundaries"), ids = golden.at("ids"), labels = golden.at("labels");
   std::vector<Document> documents;
@@ -28,12 +25,12 @@ TEST_CASE("Logits, loss and every gradient of each family equal transformers'", 
     }
     documents.push_back(document);
   }
-  const Batch batch = make_batch(documents, 0);
+  const Batch batch = make_batch(documents, 0).to(device);
   const nn::BlockRunner runner(recompute ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph);
   {
     torch::NoGradGuard no_grad;
     const at::Tensor logits = lm->logits(lm->hidden_states(batch, runner, nullptr), runner);
-    CHECK(relative_error(logits, golden.at("logits")) < 1e-5);
+    CHECK(relative_error(logits.cpu(), golden.at("logits")) < 1e-5);
   }
   for (at::Tensor& parameter : lm->parameters()) parameter.requires_grad_(true);
   const loss::CausalLmLoss causal;
@@ -41,11 +38,24 @@ TEST_CASE("Logits, loss and every gradient of each family equal transformers'", 
   const at::Tensor hidden = lm->hidden_states(batch, runner, nullptr);
   const auto result = causal.compute(*lm, hidden, batch, runner);
   const at::Tensor loss = result.terms[0].value / count;
-  CHECK(relative_error(loss.detach(), golden.at("loss")[0]) < 1e-5);
+  CHECK(relative_error(loss.detach().cpu(), golden.at("loss")[0]) < 1e-5);
   loss.backward();
   for (const auto& [key, parameter] : model::named_parameters_of(*lm)) {
     INFO(key);
     REQUIRE(parameter.grad().defined());
-    CHECK(relative_error(parameter.grad(), golden.at("grad." + key)) < 1e-4);
+    CHECK(relative_error(parameter.grad().cpu(), golden.at("grad." + key)) < 1e-4);
   }
+}
+
+}  // namespace
+
+TEST_CASE("Logits, loss and every gradient of each family equal transformers'", "[loss]") {
+  const auto name = GENERATE("llama_plain", "llama_tied_bias", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_yarn", "llama_rope_llama3", "qwen2", "qwen3");
+  check_family(name, GENERATE(false, true), at::kCPU);
+}
+
+TEST_CASE("On a GPU each family gives the same logits, loss and gradients", "[loss][gpu]") {
+  if (!torch::cuda::is_available()) SKIP("no GPU");
+  const auto name = GENERATE("llama_tied_bias", "llama_rope_dynamic", "llama_rope_llama3", "qwen2", "qwen3");
+  check_family(name, GENERATE(false, true), at::Device(at::kCUDA, 0));
 }

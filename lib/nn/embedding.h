@@ -1,0 +1,21 @@
+#pragma once
+
+#include <torch/torch.h>
+
+namespace dsft::nn {
+
+/// A table of token vectors, "weight" [V, H].
+class Embedding final : public torch::nn::Module {
+ public:
+  Embedding(int64_t vocab_size, int64_t size, at::TensorOptions options) {
+    weight_ = register_parameter("weight", torch::empty({vocab_size, size}, options), /*requires_grad=*/false);
+  }
+  /// ids int64 [T] -> [T, H].
+  at::Tensor forward(const at::Tensor& ids) const { return torch::embedding(weight_, ids); }
+  const at::Tensor& weight() const { return weight_; }
+
+ private:
+  at::Tensor weight_;
+};
+
+}  // namespace dsft::nn
