@@ -48,10 +48,11 @@ foreach(_dir ${_nvidia_libs})
 endforeach()
 target_link_options(LibTorch::torch INTERFACE ${_rpath} -Wl,--allow-shlib-undefined)
 
-# LibTorch::cuda: torch's CUDA half, where LibTorch has it and the CUDA runtime's headers are there (in the wheel's nvidia/ folder or a toolkit).
+# LibTorch::cuda: torch's CUDA half, where LibTorch has it and the CUDA runtime's headers are there: those of a toolkit, or of the wheel's nvidia/ folder
+# with nvidia-cuda-crt beside it (torch's own dependencies lack the crt/ headers that cuda_runtime_api.h includes).
 if(LibTorch_HAS_CUDA)
   file(GLOB _cuda_includes ${_site}/nvidia/*/include)
-  find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ${_cuda_includes} PATHS /usr/local/cuda/include)
+  find_path(LibTorch_CUDA_INCLUDE_DIR crt/host_defines.h HINTS ${_cuda_includes} $ENV{CUDA_HOME}/include PATHS /usr/local/cuda/include)
   if(LibTorch_CUDA_INCLUDE_DIR)
     add_library(LibTorch::cuda INTERFACE IMPORTED)
     target_include_directories(LibTorch::cuda SYSTEM INTERFACE ${LibTorch_CUDA_INCLUDE_DIR} ${LibTorch_DIR_FOUND}/include ${LibTorch_DIR_FOUND}/include/torch/csrc/api/include)

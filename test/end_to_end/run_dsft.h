@@ -44,7 +44,7 @@ inline std::filesystem::path make_tiny_job(const TempDir& folder, const std::str
   const std::filesystem::path fixtures = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures";
   folder.write("config.json", R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 1024, "hidden_size": 64, "intermediate_size": 128,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "hidden_act": "silu",
-    "tie_word_embeddings": true, "initializer_range": 0.05, "rope_theta": 10000.0, "torch_dtype": "float32", "bos_token_id": 1, "eos_token_id": 2})");
+    "tie_word_embeddings": true, "initializer_range": 0.3, "rope_theta": 10000.0, "torch_dtype": "float32", "bos_token_id": 1, "eos_token_id": 2})");
   const ProgramRun made = run_dsft({"init-model", "--config", (folder / "config.json").string(), "--tokenizer", (fixtures / "data/tokenizer").string(), "--output",
                                     (folder / "model").string()},
                                    folder);

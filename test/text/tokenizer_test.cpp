@@ -69,13 +69,13 @@ TEST_CASE("ids, offsets and decoded text of each family equal those of Hugging F
     const Encoding encoding = tokenizer.encode_with_offsets(text, true);
     CHECK(Json(encoding.ids) == expected["ids"]);
     CHECK(Json(tokenizer.encode(text, false)) == expected["ids_without_special"]);
-    CHECK(tokenizer.decode(encoding.ids, false) == expected["decoded"]);
-    CHECK(tokenizer.decode(encoding.ids, true) == expected["decoded_without_special"]);
+    CHECK(tokenizer.decode(encoding.ids, false) == expected["decoded"].get<std::string>());
+    CHECK(tokenizer.decode(encoding.ids, true) == expected["decoded_without_special"].get<std::string>());
     if (expected.contains("offsets")) CHECK(character_offsets(text, encoding) == expected["offsets"]);
   }
   const auto ids = tokenizer.encode(million_letters(), false);
   CHECK(ids.size() == answers["million_letters"]["num_ids"].get<size_t>());
-  CHECK(hash_ids(ids) == answers["million_letters"]["hash"]);
+  CHECK(hash_ids(ids) == answers["million_letters"]["hash"].get<std::string>());
 }
 
 TEST_CASE("each supported component answers as Hugging Face's tokenizers", "[text]") {
@@ -89,7 +89,7 @@ TEST_CASE("each supported component answers as Hugging Face's tokenizers", "[tex
       CAPTURE(expected["override"].dump(), text);
       const auto ids = tokenizer.encode(text, true);
       if (expected.contains("decoded")) {
-        CHECK(tokenizer.decode(ids, true) == expected["decoded"][i]);
+        CHECK(tokenizer.decode(ids, true) == expected["decoded"][i].get<std::string>());
       } else {
         CHECK(Json(ids) == expected["ids"][i]);
       }

@@ -75,7 +75,8 @@ void read_weights(const model::CausalLm& lm, const std::filesystem::path& direct
   for (auto& item : lora::trainable_tensors(lm)) item.tensor.copy_(checkpoint::read_tensor(file, *file.find(item.name)));
 }
 
-Run train_rank(const Setting& setting, comm::Communicator& communicator, const std::filesystem::path& output_dir) {
+// `rows` are made once for all ranks: drawing them uses torch's generator, which threads would share.
+Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore> rows, comm::Communicator& communicator, const std::filesystem::path& output_dir) {
   auto lm = test::load_tiny_model("qwen3");
   if (setting.dtype != at::kFloat)
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
@@ -104,7 +105,7 @@ Run train_rank(const Setting& setting, comm::Communicator& communicator, const s
   plan.packing = setting.packing;
   plan.max_length = 64;
   const StepShape shape{setting.batch_size, setting.accumulation, communicator.rank(), communicator.size(), 1000};
-  job.source = std::make_unique<PackedTextSource>(std::make_shared<MemoryStore>(setting.num_rows, lm->spec().vocab_size), plan, shape);
+  job.source = std::make_unique<PackedTextSource>(std::move(rows), plan, shape);
   job.loss = std::make_unique<loss::CausalLmLoss>();
   std::vector<zero::TrainableParameter> parameters;
   for (const auto& item : lora::trainable_tensors(*lm)) parameters.push_back({item.name, item.tensor, true, item.is_adapter});
@@ -122,9 +123,11 @@ Run train_rank(const Setting& setting, comm::Communicator& communicator, const s
   return run;
 }
 
+constexpr int64_t kVocabSize = 97;  // of the fixture
+
 Run run_training(const Setting& setting, const std::filesystem::path& output_dir) {
   const auto communicator = comm::make_single_process_communicator();
-  return train_rank(setting, *communicator, output_dir);
+  return train_rank(setting, std::make_shared<MemoryStore>(setting.num_rows, kVocabSize), *communicator, output_dir);
 }
 
 Run run_training(const Setting& setting) { return run_training(setting, test::TempDir().path()); }
@@ -189,7 +192,8 @@ TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit f
   const Run expected = run_training(one);
   std::vector<Run> runs(num_ranks);
   test::TempDir output;
-  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) { runs[communicator.rank()] = train_rank(several, communicator, output.path()); });
+  const auto rows = std::make_shared<MemoryStore>(several.num_rows, kVocabSize);
+  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) { runs[communicator.rank()] = train_rank(several, rows, communicator, output.path()); });
   require_same_curve(runs[0], expected, kBound);
   for (int rank = 1; rank < num_ranks; ++rank)
     for (size_t i = 0; i < runs[0].weights.size(); ++i) CHECK(torch::equal(runs[0].weights[i], runs[rank].weights[i]));
