@@ -43,9 +43,7 @@ int print_error(const std::string& message, ErrorKind kind) {
   return static_cast<int>(kind);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run_and_report(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -65,4 +63,15 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     return print_error(concat("internal error: ", error.what(), "\nThis is a bug in dsft; please report it with the output of `dsft env`."), ErrorKind::kInternal);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int code = run_and_report(argc, argv);
+  // Everything of ours is closed by now. The static destructors of LibTorch's CUDA libraries are left out: built by g++ 13 against the PyPI wheel they end
+  // in "free(): invalid pointer" after all work is done, and without them the program ends at once.
+  std::cout.flush();
+  std::fflush(nullptr);
+  std::_Exit(code);
 }
