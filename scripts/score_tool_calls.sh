@@ -19,7 +19,7 @@ limit=()
 score() {
   local result
   result=$($dsft eval --json "$recipe" 'eval.metrics=[tool_call]' "${limit[@]}" "$@") || stop "dsft eval failed (above)"
-  python3 -c 'import json, sys; print(f"{100 * json.load(sys.stdin)["eval_tool_call"]:.1f} %")' <<<"$result"
+  python3 -c 'import json, sys; print(round(100 * json.load(sys.stdin)["eval_tool_call"], 1), "%")' <<<"$result"
 }
 
 # What the best constant answer gets: "no call", or the most frequent call of the rows.
