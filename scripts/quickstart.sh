@@ -70,4 +70,4 @@ step "Score after training: $num_rows held-out rows"
 WHEN=after bash scripts/score_tool_calls.sh $num_rows $recipe
 step "Answers after training"
 show_answers --adapter $run
-echo "The adapter is in $run; PEFT, transformers and vLLM load it. Next: README.md, $dsft recipes, $dsft --help"
+echo "The adapter is in $run; PEFT and transformers load it. Next: README.md, $dsft recipes, $dsft --help"
