@@ -36,6 +36,7 @@ def main():
         for parameter_name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 torch.nn.init.normal_(parameter, std=0.5)
+        model.peft_config["default"].base_model_name_or_path = "test/fixtures/checkpoint/base"  # not this machine's path
         model.save_pretrained(OUT / name)
         (OUT / name / "README.md").unlink()
         for dtype in (torch.float32, torch.bfloat16):
