@@ -36,7 +36,8 @@ void print(const std::map<std::string, double>& metrics, bool is_json) {
 int run_eval(const EvalOptions& options, const Logger& logger) {
   const comm::Placement placement = comm::read_placement();
   std::vector<std::string> warnings;
-  recipe_config::RecipeConfig config = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
+  recipe_config::RecipeConfig config =
+      recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
   if (options.compute.dtype) config.model.dtype = options.compute.dtype;
   if (options.compute.device != device::DeviceChoice::kAuto) config.device = options.compute.device;
@@ -46,8 +47,8 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   train::RunContext context{*communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   // An adapter that is still to be trained is the base model; one to continue from is judged as it stands.
   const std::optional<std::string> adapter = config.lora ? config.lora->adapter : std::nullopt;
-  const recipe::LoadedModel loaded =
-      recipe::load_model(config.model.path, config.model.revision, adapter, recipe::torch_dtype(config.model.dtype, device), device);
+  const recipe::LoadedModel loaded = recipe::load_model(config.model.path, config.model.revision, adapter,
+                                                        recipe::torch_dtype(config.model.dtype, device), device);
   const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.directory, context);
   std::map<std::string, double> metrics;
   for (auto& evaluation : recipe::build_evaluations(config, loaded, data, context)) {

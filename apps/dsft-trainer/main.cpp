@@ -52,16 +52,24 @@ int run_and_report(int argc, char** argv) {
   } catch (const Error& error) {
     return print_error(error.full_message(), error.kind());
   } catch (const c10::OutOfMemoryError& error) {
-    return print_error(concat("out of GPU memory: ", error.what_without_backtrace(), "\nTry a smaller training.per_device_train_batch_size or data.max_length, or training.gradient_checkpointing: true."), ErrorKind::kDevice);
+    return print_error(concat("out of GPU memory: ", error.what_without_backtrace(),
+                              "\nTry a smaller training.per_device_train_batch_size or data.max_length, or "
+                              "training.gradient_checkpointing: true."),
+                       ErrorKind::kDevice);
   } catch (const std::bad_alloc&) {
     return print_error("out of memory", ErrorKind::kDevice);
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
     // LibTorch's CPU allocator reports exhaustion as a plain error.
-    if (message.find("DefaultCPUAllocator") != std::string::npos) return print_error("out of memory: " + message, ErrorKind::kDevice);
-    return print_error(concat("internal error: ", message, "\nThis is a bug in dsft; please report it with the output of `dsft env`."), ErrorKind::kInternal);
+    if (message.find("DefaultCPUAllocator") != std::string::npos)
+      return print_error("out of memory: " + message, ErrorKind::kDevice);
+    return print_error(
+        concat("internal error: ", message, "\nThis is a bug in dsft; please report it with the output of `dsft env`."),
+        ErrorKind::kInternal);
   } catch (const std::exception& error) {
-    return print_error(concat("internal error: ", error.what(), "\nThis is a bug in dsft; please report it with the output of `dsft env`."), ErrorKind::kInternal);
+    return print_error(concat("internal error: ", error.what(),
+                              "\nThis is a bug in dsft; please report it with the output of `dsft env`."),
+                       ErrorKind::kInternal);
   }
 }
 
@@ -69,8 +77,9 @@ int run_and_report(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const int code = run_and_report(argc, argv);
-  // Everything of ours is closed by now. The static destructors of LibTorch's CUDA libraries are left out: built by g++ 13 against the PyPI wheel they end
-  // in "free(): invalid pointer" after all work is done, and without them the program ends at once.
+  // Everything of ours is closed by now. The static destructors of LibTorch's CUDA libraries are left out: built by g++
+  // 13 against the PyPI wheel they end in "free(): invalid pointer" after all work is done, and without them the
+  // program ends at once.
   std::cout.flush();
   std::fflush(nullptr);
   std::_Exit(code);

@@ -21,26 +21,31 @@ std::optional<at::ScalarType> scalar_type_of(const std::optional<spec::ComputeDt
 at::Tensor fixed_logits(model::CausalLm& model) {
   torch::NoGradGuard no_grad;
   Document document;
-  for (int64_t i = 0; i < kPromptTokens; ++i) document.ids.push_back(static_cast<int32_t>((i * 7919 + 13) % model.spec().vocab_size));
+  for (int64_t i = 0; i < kPromptTokens; ++i)
+    document.ids.push_back(static_cast<int32_t>((i * 7919 + 13) % model.spec().vocab_size));
   document.labels.assign(document.ids.size(), -100);
   const nn::BlockRunner runner;
   return model.logits(model.hidden_states(make_batch({document}, 0), runner, nullptr), runner);
 }
 
-// With weights rounded to 16 bits the merged model differs by that rounding; the bound is then that of the type's precision.
+// With weights rounded to 16 bits the merged model differs by that rounding; the bound is then that of the type's
+// precision.
 void compare_logits(const MergeLoraOptions& options, const std::filesystem::path& merged, const Logger& logger) {
-  const at::Tensor separate = fixed_logits(*recipe::load_model(options.base, "", options.adapter, at::kFloat, at::kCPU).model);
-  const at::Tensor together = fixed_logits(*recipe::load_model(merged.string(), "", std::nullopt, at::kFloat, at::kCPU).model);
+  const at::Tensor separate =
+      fixed_logits(*recipe::load_model(options.base, "", options.adapter, at::kFloat, at::kCPU).model);
+  const at::Tensor together =
+      fixed_logits(*recipe::load_model(merged.string(), "", std::nullopt, at::kFloat, at::kCPU).model);
   const double difference = (separate - together).abs().max().item<double>();
   const double scale = std::max(1.0, separate.abs().max().item<double>());
   const io::SafetensorsSet files = io::SafetensorsSet::open(merged);
   bool is_rounded = false;
   for (const std::string& name : files.names()) is_rounded = is_rounded || files.find(name)->dtype != io::DType::kF32;
   const double bound = is_rounded ? 0.05 * scale : kLogitBound * scale;
-  logger.info("verified: logits of base + adapter and of the merged model differ by at most ", difference, " (largest logit ", scale, ", bound ", bound,
-              is_rounded ? ", weights rounded to 16 bits)" : ")");
+  logger.info("verified: logits of base + adapter and of the merged model differ by at most ", difference,
+              " (largest logit ", scale, ", bound ", bound, is_rounded ? ", weights rounded to 16 bits)" : ")");
   if (!(difference <= bound))
-    fail(ErrorKind::kCheckpoint, "The merged model differs from base + adapter: logits by ", difference, ", more than ", bound, ". Nothing was written to ", options.output, ".");
+    fail(ErrorKind::kCheckpoint, "The merged model differs from base + adapter: logits by ", difference, ", more than ",
+         bound, ". Nothing was written to ", options.output, ".");
 }
 
 }  // namespace
@@ -51,7 +56,8 @@ int run_merge_lora(const MergeLoraOptions& options, const Logger& logger) {
                                          .output = options.output,
                                          .dtype = scalar_type_of(options.dtype),
                                          .verify = options.is_verified};
-  checkpoint::merge_lora(request, logger, [&](const std::filesystem::path& merged) { compare_logits(options, merged, logger); });
+  checkpoint::merge_lora(request, logger,
+                         [&](const std::filesystem::path& merged) { compare_logits(options, merged, logger); });
   logger.info("wrote the merged model to ", options.output);
   return 0;
 }

@@ -8,7 +8,8 @@
 #include "options/score_options.h"
 #include "options/train_options.h"
 
-/// What dsft-trainer can do: one function per task, in the file of its name. Each gives the exit code and throws dsft::Error.
+/// What dsft-trainer can do: one function per task, in the file of its name. Each gives the exit code and throws
+/// dsft::Error.
 namespace dsft::apps {
 
 int run_train(const TrainOptions& options, const Logger& logger);

@@ -20,11 +20,13 @@ void write_resolved_recipe(const recipe_config::RecipeConfig& config) {
   io::replace_text_file(std::filesystem::path(config.output_dir) / "resolved.yaml", recipe_config::to_yaml(config));
 }
 
-int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Communicator& communicator, const Logger& logger) {
+int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Communicator& communicator,
+          const Logger& logger) {
   if (communicator.rank() == 0) write_resolved_recipe(config);
   communicator.barrier();
   const train::StopSignal stop_signal;
-  train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger, &stop_signal};
+  train::RunContext context{communicator,      device, static_cast<uint64_t>(config.seed),
+                            config.output_dir, logger, &stop_signal};
   train::Trainer trainer(recipe::build_job(config, context), config.training, context);
   const train::RunEnd end = trainer.run();
   if (end == train::RunEnd::kStoppedBySignal) return static_cast<int>(ErrorKind::kStopped);
@@ -37,7 +39,8 @@ int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Co
 int run_train(const TrainOptions& options, const Logger& logger) {
   const comm::Placement placement = comm::read_placement();
   std::vector<std::string> warnings;
-  recipe_config::RecipeConfig config = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
+  recipe_config::RecipeConfig config =
+      recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
   recipe_config::resolve_defaults(config, device::has_cuda());
   const at::Device device = device::choose_device(config.device, placement.local_rank);

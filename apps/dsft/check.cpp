@@ -47,7 +47,8 @@ Json to_json(const std::vector<config::Fault>& faults) {
 Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
   // As PEFT counts: of all parameters, the adapter's included.
   const int64_t num_all = inputs.num_parameters + inputs.num_adapter;
-  const double share = 100.0 * static_cast<double>(inputs.num_trainable) / static_cast<double>(std::max<int64_t>(1, num_all));
+  const double share =
+      100.0 * static_cast<double>(inputs.num_trainable) / static_cast<double>(std::max<int64_t>(1, num_all));
   Json plan = {{"model", inputs.model_directory.string()},
                {"num_params", inputs.num_parameters},
                {"num_trainable", inputs.num_trainable},

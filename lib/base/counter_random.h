@@ -8,8 +8,9 @@
 
 namespace dsft {
 
-/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a pure function from (key, counter) to 128 random bits.
-/// dsft draws every random number from it, so that a value depends on what it is for and never on who asked before.
+/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a pure function from (key,
+/// counter) to 128 random bits. dsft draws every random number from it, so that a value depends on what it is for and
+/// never on who asked before.
 inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 2> key, std::array<uint32_t, 4> counter) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53} * counter[0];
@@ -32,9 +33,11 @@ constexpr uint64_t hash_name(std::string_view name) {
 /// A stream of random values addressed by index: value(i) is the same whatever was drawn before.
 class CounterStream {
  public:
-  /// `seed` of the run; `purpose` separates streams (hash_name("shuffle"), a parameter's name, ...); `part` such as an epoch.
+  /// `seed` of the run; `purpose` separates streams (hash_name("shuffle"), a parameter's name, ...); `part` such as an
+  /// epoch.
   CounterStream(uint64_t seed, uint64_t purpose, uint64_t part = 0)
-      : key_{static_cast<uint32_t>(seed ^ (purpose >> 32)), static_cast<uint32_t>((seed >> 32) ^ purpose)}, part_(part) {}
+      : key_{static_cast<uint32_t>(seed ^ (purpose >> 32)), static_cast<uint32_t>((seed >> 32) ^ purpose)},
+        part_(part) {}
 
   /// 64 random bits at an index.
   uint64_t bits(uint64_t index) const {
@@ -54,13 +57,15 @@ class CounterStream {
   std::vector<int64_t> permutation(int64_t n) const {
     std::vector<int64_t> order(static_cast<size_t>(n));
     std::iota(order.begin(), order.end(), int64_t{0});
-    for (int64_t i = n - 1; i > 0; --i) std::swap(order[i], order[below(static_cast<uint64_t>(i), static_cast<uint64_t>(i) + 1)]);
+    for (int64_t i = n - 1; i > 0; --i)
+      std::swap(order[i], order[below(static_cast<uint64_t>(i), static_cast<uint64_t>(i) + 1)]);
     return order;
   }
 
  private:
   std::array<uint32_t, 4> block(uint64_t index) const {
-    return philox4x32(key_, {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(part_), static_cast<uint32_t>(part_ >> 32)});
+    return philox4x32(key_, {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
+                             static_cast<uint32_t>(part_), static_cast<uint32_t>(part_ >> 32)});
   }
 
   std::array<uint32_t, 2> key_;

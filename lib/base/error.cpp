@@ -9,8 +9,9 @@ std::string Error::full_message() const {
 }
 
 void fail_check(const char* condition, const char* file, int line, const std::string& message) {
-  throw Error(ErrorKind::kInternal, concat("internal check failed: ", condition, " at ", file, ":", line, message.empty() ? "" : ": ", message,
-                                           ". This is a bug in dsft; please report it with the output of `dsft env`."));
+  throw Error(ErrorKind::kInternal,
+              concat("internal check failed: ", condition, " at ", file, ":", line, message.empty() ? "" : ": ",
+                     message, ". This is a bug in dsft; please report it with the output of `dsft env`."));
 }
 
 }  // namespace dsft

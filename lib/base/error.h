@@ -20,7 +20,8 @@ enum class ErrorKind {
   kInterrupted = 130,  ///< second Ctrl-C
 };
 
-/// The one exception type of dsft: a full sentence for the user, its kind, and context lines added on the way up (file, step, rank).
+/// The one exception type of dsft: a full sentence for the user, its kind, and context lines added on the way up (file,
+/// step, rank).
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, std::string message) : std::runtime_error(message), kind_(kind), message_(std::move(message)) {}
@@ -64,7 +65,7 @@ template <typename... Parts>
 }  // namespace dsft
 
 /// Checks an invariant of dsft itself; a failure is a bug and ends with exit code 1.
-#define DSFT_CHECK(condition, ...)                                                             \
-  do {                                                                                         \
+#define DSFT_CHECK(condition, ...)                                                                     \
+  do {                                                                                                 \
     if (!(condition)) ::dsft::fail_check(#condition, __FILE__, __LINE__, ::dsft::concat(__VA_ARGS__)); \
   } while (false)

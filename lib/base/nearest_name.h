@@ -6,7 +6,8 @@
 
 namespace dsft {
 
-/// The candidate nearest to a misspelt name by edit distance, or "" if none is near (more than a third of its letters differ, at least 2).
+/// The candidate nearest to a misspelt name by edit distance, or "" if none is near (more than a third of its letters
+/// differ, at least 2).
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
 /// "a, b and c".

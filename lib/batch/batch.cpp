@@ -16,8 +16,8 @@ Batch make_batch(const std::vector<Document>& documents, int64_t epoch) {
   batch.epoch = epoch;
   batch.boundaries.push_back(0);
   for (const Document& document : documents) {
-    DSFT_CHECK(!document.ids.empty() && document.ids.size() == document.labels.size(), "a document has ", document.ids.size(), " ids and ",
-               document.labels.size(), " labels");
+    DSFT_CHECK(!document.ids.empty() && document.ids.size() == document.labels.size(), "a document has ",
+               document.ids.size(), " ids and ", document.labels.size(), " labels");
     batch.boundaries.push_back(batch.boundaries.back() + static_cast<int64_t>(document.ids.size()));
   }
   const int64_t num_tokens = batch.boundaries.back();

@@ -8,12 +8,14 @@
 
 namespace dsft {
 
-/// A micro-batch: S documents laid end to end as T tokens, without padding. Made on the host; to() moves what the model reads.
+/// A micro-batch: S documents laid end to end as T tokens, without padding. Made on the host; to() moves what the model
+/// reads.
 struct Batch {
-  at::Tensor ids;                   ///< int64 [T]
-  at::Tensor positions;             ///< int64 [P, T]: position inside the document (P = 1; 3 for multimodal rotary)
-  at::Tensor labels;                ///< int64 [T]: the token itself where it is supervised (predicted from the token before it), else -100; a document's first is -100
-  at::Tensor samples;               ///< int64 [S]: each document's index in the epoch's order, the key of its random numbers
+  at::Tensor ids;        ///< int64 [T]
+  at::Tensor positions;  ///< int64 [P, T]: position inside the document (P = 1; 3 for multimodal rotary)
+  at::Tensor labels;  ///< int64 [T]: the token itself where it is supervised (predicted from the token before it), else
+                      ///< -100; a document's first is -100
+  at::Tensor samples;  ///< int64 [S]: each document's index in the epoch's order, the key of its random numbers
   std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents, then T; stays on the host
   int64_t epoch = 0;
 
@@ -31,7 +33,8 @@ struct SourcePosition {
   bool operator==(const SourcePosition&) const = default;
 };
 
-/// Gives each rank its micro-batches of one optimizer step after another. All ranks get the same number of micro-batches, and the end at the same step.
+/// Gives each rank its micro-batches of one optimizer step after another. All ranks get the same number of
+/// micro-batches, and the end at the same step.
 class StepSource {
  public:
   virtual ~StepSource() = default;

@@ -19,7 +19,9 @@ int64_t peak_resident_bytes() {
 
 }  // namespace
 
-bool has_cuda() { return cuda::device_count() > 0; }
+bool has_cuda() {
+  return cuda::device_count() > 0;
+}
 
 std::vector<std::string> gpu_names() {
   std::vector<std::string> names;
@@ -31,14 +33,20 @@ at::Device choose_device(DeviceChoice choice, int local_rank) {
   const int count = choice == DeviceChoice::kCpu ? 0 : cuda::device_count();
   if (count == 0) {
     if (choice == DeviceChoice::kCuda)
-      fail(ErrorKind::kDevice, "device: cuda, but ", cuda::is_built() ? "no usable GPU is visible (see `dsft env` and CUDA_VISIBLE_DEVICES)"
-                                                                      : "this dsft was built without CUDA (see `dsft env`); build it where LibTorch has CUDA and nvcc is installed, or use device: cpu");
+      fail(ErrorKind::kDevice, "device: cuda, but ",
+           cuda::is_built() ? "no usable GPU is visible (see `dsft env` and CUDA_VISIBLE_DEVICES)"
+                            : "this dsft was built without CUDA (see `dsft env`); build it where LibTorch has CUDA and "
+                              "nvcc is installed, or use device: cpu");
     return at::Device(at::kCPU);
   }
-  if (local_rank >= count) fail(ErrorKind::kDevice, "rank ", local_rank, " of this host has no GPU: ", count, " are visible. Start at most ", count, " ranks per host.");
+  if (local_rank >= count)
+    fail(ErrorKind::kDevice, "rank ", local_rank, " of this host has no GPU: ", count, " are visible. Start at most ",
+         count, " ranks per host.");
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 }
 
-int64_t peak_memory_bytes(at::Device device) { return device.is_cuda() ? cuda::peak_allocated_bytes(device.index()) : peak_resident_bytes(); }
+int64_t peak_memory_bytes(at::Device device) {
+  return device.is_cuda() ? cuda::peak_allocated_bytes(device.index()) : peak_resident_bytes();
+}
 
 }  // namespace dsft::device

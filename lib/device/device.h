@@ -16,7 +16,8 @@ bool has_cuda();
 /// Names of the visible GPUs; empty without CUDA.
 std::vector<std::string> gpu_names();
 
-/// The device of this process: for CUDA the GPU number `local_rank` of those visible. Throws kDevice where CUDA is asked for and there is none.
+/// The device of this process: for CUDA the GPU number `local_rank` of those visible. Throws kDevice where CUDA is
+/// asked for and there is none.
 at::Device choose_device(DeviceChoice choice, int local_rank);
 
 /// Largest memory so far, in bytes: what torch has allocated on a GPU, or this process's resident set on the CPU.

@@ -3,9 +3,17 @@
 
 namespace dsft::device::cuda {
 
-bool is_built() { return false; }
-int device_count() { return 0; }
-std::string device_name(int) { DSFT_CHECK(false, "built without CUDA"); }
-int64_t peak_allocated_bytes(int) { DSFT_CHECK(false, "built without CUDA"); }
+bool is_built() {
+  return false;
+}
+int device_count() {
+  return 0;
+}
+std::string device_name(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
+int64_t peak_allocated_bytes(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
 
 }  // namespace dsft::device::cuda

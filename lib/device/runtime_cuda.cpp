@@ -6,9 +6,15 @@
 
 namespace dsft::device::cuda {
 
-bool is_built() { return true; }
-int device_count() { return c10::cuda::device_count(); }
-std::string device_name(int index) { return at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index))->name; }
+bool is_built() {
+  return true;
+}
+int device_count() {
+  return c10::cuda::device_count();
+}
+std::string device_name(int index) {
+  return at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index))->name;
+}
 
 int64_t peak_allocated_bytes(int index) {
   const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(index));

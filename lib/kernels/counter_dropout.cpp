@@ -26,8 +26,8 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
   visit_float_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, x.size(0), 32, [&](int64_t begin, int64_t end) {
-      cpu::dropout_tokens<T>(x.const_data_ptr<T>(), y.data_ptr<T>(), keys.samples.const_data_ptr<int64_t>(), keys.positions.const_data_ptr<int64_t>(), begin,
-                             end, x.size(1), stream);
+      cpu::dropout_tokens<T>(x.const_data_ptr<T>(), y.data_ptr<T>(), keys.samples.const_data_ptr<int64_t>(),
+                             keys.positions.const_data_ptr<int64_t>(), begin, end, x.size(1), stream);
     });
   });
   return y;
@@ -35,7 +35,8 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
 
 class CounterDropoutCpu : public torch::autograd::Function<CounterDropoutCpu> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double p, int64_t module, const DropoutKeys& keys) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double p, int64_t module,
+                            const DropoutKeys& keys) {
     context->saved_data["p"] = p;
     context->saved_data["module"] = module;
     context->saved_data["seed"] = static_cast<int64_t>(keys.seed);
@@ -46,19 +47,27 @@ class CounterDropoutCpu : public torch::autograd::Function<CounterDropoutCpu> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto& saved = context->saved_data;
-    const DropoutKeys keys{static_cast<uint64_t>(saved["seed"].toInt()), saved["epoch"].toInt(), saved["samples"].toTensor(), saved["positions"].toTensor()};
-    return {apply_cpu(gradients[0].contiguous(), saved["p"].toDouble(), static_cast<uint64_t>(saved["module"].toInt()), keys), {}, {}, {}};
+    const DropoutKeys keys{static_cast<uint64_t>(saved["seed"].toInt()), saved["epoch"].toInt(),
+                           saved["samples"].toTensor(), saved["positions"].toTensor()};
+    return {apply_cpu(gradients[0].contiguous(), saved["p"].toDouble(), static_cast<uint64_t>(saved["module"].toInt()),
+                      keys),
+            {},
+            {},
+            {}};
   }
 };
 
 constexpr int64_t kLow32 = 0xffffffff;
 
 // The upper 32 bits of a product of two 32-bit numbers held in int64; the product may wrap, its bits are right.
-at::Tensor high_word(const at::Tensor& product) { return product.bitwise_right_shift(32).bitwise_and(kLow32); }
+at::Tensor high_word(const at::Tensor& product) {
+  return product.bitwise_right_shift(32).bitwise_and(kLow32);
+}
 
 }  // namespace
 
-at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, const DropoutKeys& keys, at::Device device) {
+at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, const DropoutKeys& keys,
+                                   at::Device device) {
   const cpu::DropoutStream stream = make_stream(p, module, keys);
   const int64_t num_tokens = keys.samples.size(0), num_blocks = (size + 7) / 8;
   const auto options = at::TensorOptions(at::kLong).device(device);
@@ -68,7 +77,8 @@ at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, cons
   at::Tensor word3 = at::arange(num_blocks, options).unsqueeze(0).expand({num_tokens, num_blocks});
   uint32_t key0 = stream.key0, key1 = stream.key1;
   for (int round = 0; round < 10; ++round) {
-    const at::Tensor product0 = word0 * static_cast<int64_t>(0xD2511F53), product1 = word2 * static_cast<int64_t>(0xCD9E8D57);
+    const at::Tensor product0 = word0 * static_cast<int64_t>(0xD2511F53),
+                     product1 = word2 * static_cast<int64_t>(0xCD9E8D57);
     word0 = high_word(product1).bitwise_xor(word1).bitwise_xor(static_cast<int64_t>(key0));
     word2 = high_word(product0).bitwise_xor(word3).bitwise_xor(static_cast<int64_t>(key1));
     word1 = product1.bitwise_and(kLow32);
@@ -86,9 +96,11 @@ at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, cons
 }
 
 at::Tensor counter_dropout(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
-  DSFT_CHECK(x.dim() == 2 && keys.samples.defined() && x.size(0) == keys.samples.size(0), "counter_dropout of ", x.sizes());
+  DSFT_CHECK(x.dim() == 2 && keys.samples.defined() && x.size(0) == keys.samples.size(0), "counter_dropout of ",
+             x.sizes());
   if (p == 0.0) return x;
-  if (x.is_cpu() && x.scalar_type() != at::kDouble) return CounterDropoutCpu::apply(x.contiguous(), p, static_cast<int64_t>(module), keys);
+  if (x.is_cpu() && x.scalar_type() != at::kDouble)
+    return CounterDropoutCpu::apply(x.contiguous(), p, static_cast<int64_t>(module), keys);
   return x * counter_dropout_factors(x.size(1), p, module, keys, x.device()).to(x.scalar_type());
 }
 

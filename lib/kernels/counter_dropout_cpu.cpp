@@ -7,12 +7,13 @@
 namespace dsft::kernels::cpu {
 namespace {
 
-constexpr int kLanes = 16;               // Philox blocks drawn together, one per vector lane
-constexpr int kDrawsPerBlock = 8;        // 128 bits in 16-bit draws
+constexpr int kLanes = 16;         // Philox blocks drawn together, one per vector lane
+constexpr int kDrawsPerBlock = 8;  // 128 bits in 16-bit draws
 constexpr int kChunk = kLanes * kDrawsPerBlock;
 
 // Philox4x32-10 for kLanes consecutive blocks; words[w][lane].
-[[gnu::always_inline]] inline void draw(DropoutStream stream, uint32_t sample, uint32_t position, uint32_t first_block, uint32_t (&words)[4][kLanes]) {
+[[gnu::always_inline]] inline void draw(DropoutStream stream, uint32_t sample, uint32_t position, uint32_t first_block,
+                                        uint32_t (&words)[4][kLanes]) {
   for (int lane = 0; lane < kLanes; ++lane) {
     words[0][lane] = sample;
     words[1][lane] = position;
@@ -35,15 +36,16 @@ constexpr int kChunk = kLanes * kDrawsPerBlock;
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void dropout(const T* x, T* y, const int64_t* samples, const int64_t* positions, int64_t begin, int64_t end, int64_t size,
-                                           DropoutStream stream) {
+[[gnu::always_inline]] inline void dropout(const T* x, T* y, const int64_t* samples, const int64_t* positions,
+                                           int64_t begin, int64_t end, int64_t size, DropoutStream stream) {
   uint32_t words[4][kLanes];
   uint16_t draws[kChunk];
   for (int64_t token = begin; token < end; ++token) {
     const T* in = x + token * size;
     T* out = y + token * size;
     for (int64_t first = 0; first < size; first += kChunk) {
-      draw(stream, static_cast<uint32_t>(samples[token]), static_cast<uint32_t>(positions[token]), static_cast<uint32_t>(first / kDrawsPerBlock), words);
+      draw(stream, static_cast<uint32_t>(samples[token]), static_cast<uint32_t>(positions[token]),
+           static_cast<uint32_t>(first / kDrawsPerBlock), words);
       for (int lane = 0; lane < kLanes; ++lane)
         for (int word = 0; word < 4; ++word) {
           draws[lane * kDrawsPerBlock + 2 * word] = static_cast<uint16_t>(words[word][lane]);
@@ -60,11 +62,11 @@ template <typename T>
 
 }  // namespace
 
-#define DSFT_DROPOUT_OF(T)                                                                                                                            \
-  template <>                                                                                                                                         \
-  DSFT_VECTOR_CLONES void dropout_tokens<T>(const T* x, T* y, const int64_t* samples, const int64_t* positions, int64_t begin, int64_t end,           \
-                                            int64_t size, DropoutStream stream) {                                                                    \
-    dropout(x, y, samples, positions, begin, end, size, stream);                                                                                      \
+#define DSFT_DROPOUT_OF(T)                                                                                      \
+  template <>                                                                                                   \
+  DSFT_VECTOR_CLONES void dropout_tokens<T>(const T* x, T* y, const int64_t* samples, const int64_t* positions, \
+                                            int64_t begin, int64_t end, int64_t size, DropoutStream stream) {   \
+    dropout(x, y, samples, positions, begin, end, size, stream);                                                \
   }
 DSFT_DROPOUT_OF(float)
 DSFT_DROPOUT_OF(c10::BFloat16)

@@ -12,6 +12,7 @@ struct DropoutStream {
 
 /// Tokens [begin, end) of y = x * factor; x and y [T, size].
 template <typename T>
-void dropout_tokens(const T* x, T* y, const int64_t* samples, const int64_t* positions, int64_t begin, int64_t end, int64_t size, DropoutStream stream);
+void dropout_tokens(const T* x, T* y, const int64_t* samples, const int64_t* positions, int64_t begin, int64_t end,
+                    int64_t size, DropoutStream stream);
 
 }  // namespace dsft::kernels::cpu

@@ -5,8 +5,9 @@
 
 namespace dsft::kernels {
 
-/// e^x in fp32 within 2 units in the last place for x in [-87.3, 88.7], clamped outside: range reduction by ln 2 in two parts and a polynomial of degree 6
-/// (minimax coefficients as in Cephes expf), free of branches so that loops over it vectorise.
+/// e^x in fp32 within 2 units in the last place for x in [-87.3, 88.7], clamped outside: range reduction by ln 2 in two
+/// parts and a polynomial of degree 6 (minimax coefficients as in Cephes expf), free of branches so that loops over it
+/// vectorise.
 [[gnu::always_inline]] inline float fast_exp(float x) {
   x = x < -87.33654f ? -87.33654f : x;
   x = x > 88.72283f ? 88.72283f : x;

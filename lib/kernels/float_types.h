@@ -10,10 +10,14 @@ namespace dsft::kernels {
 template <typename Body>
 void visit_float_type(at::ScalarType type, Body body) {
   switch (type) {
-    case at::kFloat: return body(float{});
-    case at::kBFloat16: return body(c10::BFloat16{});
-    case at::kHalf: return body(c10::Half{});
-    default: DSFT_CHECK(false, "no kernel for ", c10::toString(type));
+    case at::kFloat:
+      return body(float{});
+    case at::kBFloat16:
+      return body(c10::BFloat16{});
+    case at::kHalf:
+      return body(c10::Half{});
+    default:
+      DSFT_CHECK(false, "no kernel for ", c10::toString(type));
   }
 }
 

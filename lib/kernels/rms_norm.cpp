@@ -13,7 +13,9 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kGrainElements = 16384;  // work of one task that is worth a thread
 
-bool has_cpu_kernel(const at::Tensor& x) { return x.is_cpu() && x.scalar_type() != at::kDouble; }
+bool has_cpu_kernel(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() != at::kDouble;
+}
 
 std::pair<at::Tensor, at::Tensor> forward_cpu(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const int64_t size = x.size(-1), rows = x.numel() / std::max<int64_t>(size, 1);
@@ -21,14 +23,15 @@ std::pair<at::Tensor, at::Tensor> forward_cpu(const at::Tensor& x, const at::Ten
   visit_float_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, rows, std::max<int64_t>(1, kGrainElements / size), [&](int64_t begin, int64_t end) {
-      cpu::rms_norm_rows<T>(x.const_data_ptr<T>(), weight.const_data_ptr<T>(), y.data_ptr<T>(), inverse_rms.data_ptr<float>(), begin, end, size,
-                            static_cast<float>(eps));
+      cpu::rms_norm_rows<T>(x.const_data_ptr<T>(), weight.const_data_ptr<T>(), y.data_ptr<T>(),
+                            inverse_rms.data_ptr<float>(), begin, end, size, static_cast<float>(eps));
     });
   });
   return {y, inverse_rms};
 }
 
-std::pair<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& inverse_rms,
+std::pair<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& gradient, const at::Tensor& x,
+                                               const at::Tensor& weight, const at::Tensor& inverse_rms,
                                                bool needs_weight) {
   const int64_t size = x.size(-1), rows = inverse_rms.numel();
   at::Tensor x_gradient = at::empty_like(x);
@@ -39,9 +42,10 @@ std::pair<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& gradient, const
     using T = decltype(type);
     at::parallel_for(0, num_slices, 1, [&](int64_t begin, int64_t end) {
       for (int64_t slice = begin; slice < end; ++slice)
-        cpu::rms_norm_backward_rows<T>(gradient.const_data_ptr<T>(), x.const_data_ptr<T>(), weight.const_data_ptr<T>(), inverse_rms.const_data_ptr<float>(),
-                                       x_gradient.data_ptr<T>(), needs_weight ? parts.data_ptr<float>() + slice * size : nullptr, slice * slice_rows,
-                                       std::min(rows, (slice + 1) * slice_rows), size);
+        cpu::rms_norm_backward_rows<T>(gradient.const_data_ptr<T>(), x.const_data_ptr<T>(), weight.const_data_ptr<T>(),
+                                       inverse_rms.const_data_ptr<float>(), x_gradient.data_ptr<T>(),
+                                       needs_weight ? parts.data_ptr<float>() + slice * size : nullptr,
+                                       slice * slice_rows, std::min(rows, (slice + 1) * slice_rows), size);
     });
   });
   return {x_gradient, needs_weight ? parts.sum(0).to(weight.scalar_type()) : at::Tensor()};
@@ -61,7 +65,8 @@ class RmsNormCpu : public torch::autograd::Function<RmsNormCpu> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    auto [x_gradient, weight_gradient] = backward_cpu(gradients[0].contiguous(), saved[0], saved[1], saved[2], context->needs_input_grad(1));
+    auto [x_gradient, weight_gradient] =
+        backward_cpu(gradients[0].contiguous(), saved[0], saved[1], saved[2], context->needs_input_grad(1));
     return {x_gradient, weight_gradient, at::Tensor()};
   }
 };
@@ -69,7 +74,8 @@ class RmsNormCpu : public torch::autograd::Function<RmsNormCpu> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  DSFT_CHECK(weight.dim() == 1 && x.size(-1) == weight.size(0) && x.scalar_type() == weight.scalar_type(), "rms_norm of ", x.sizes(), " by ", weight.sizes());
+  DSFT_CHECK(weight.dim() == 1 && x.size(-1) == weight.size(0) && x.scalar_type() == weight.scalar_type(),
+             "rms_norm of ", x.sizes(), " by ", weight.sizes());
   if (has_cpu_kernel(x)) return RmsNormCpu::apply(x.contiguous(), weight, eps);
   return normalize(x, eps) * weight;
 }

@@ -4,9 +4,10 @@
 
 namespace dsft::kernels {
 
-/// Root-mean-square normalisation of the last dimension: y = weight * round(x / sqrt(mean(x^2) + eps)), statistics in fp32, `round` to x's type before the
-/// product, as transformers' LlamaRMSNorm does it. x [..., D] of any float type, weight [D] of the same type. Differentiable in x and weight.
-/// Source: Zhang and Sennrich, "Root mean square layer normalization", 2019.
+/// Root-mean-square normalisation of the last dimension: y = weight * round(x / sqrt(mean(x^2) + eps)), statistics in
+/// fp32, `round` to x's type before the product, as transformers' LlamaRMSNorm does it. x [..., D] of any float type,
+/// weight [D] of the same type. Differentiable in x and weight. Source: Zhang and Sennrich, "Root mean square layer
+/// normalization", 2019.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 }  // namespace dsft::kernels

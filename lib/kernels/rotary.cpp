@@ -19,8 +19,8 @@ at::Tensor rotate_cpu(const at::Tensor& x, const at::Tensor& cos, const at::Tens
   visit_float_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, tokens, 64, [&](int64_t begin, int64_t end) {
-      cpu::rotate_tokens<T>(in.const_data_ptr<T>(), in.stride(0), cos.const_data_ptr<float>(), sin.const_data_ptr<float>(), sign, y.data_ptr<T>(), begin, end,
-                            heads, half);
+      cpu::rotate_tokens<T>(in.const_data_ptr<T>(), in.stride(0), cos.const_data_ptr<float>(),
+                            sin.const_data_ptr<float>(), sign, y.data_ptr<T>(), begin, end, heads, half);
     });
   });
   return y;
@@ -28,13 +28,15 @@ at::Tensor rotate_cpu(const at::Tensor& x, const at::Tensor& cos, const at::Tens
 
 class RotateCpu : public torch::autograd::Function<RotateCpu> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cos,
+                            const at::Tensor& sin) {
     context->saved_data["cos"] = cos;
     context->saved_data["sin"] = sin;
     return rotate_cpu(x, cos, sin, 1.0f);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const at::Tensor x_gradient = rotate_cpu(gradients[0].contiguous(), context->saved_data["cos"].toTensor(), context->saved_data["sin"].toTensor(), -1.0f);
+    const at::Tensor x_gradient = rotate_cpu(gradients[0].contiguous(), context->saved_data["cos"].toTensor(),
+                                             context->saved_data["sin"].toTensor(), -1.0f);
     return {x_gradient, at::Tensor(), at::Tensor()};
   }
 };
@@ -42,7 +44,8 @@ class RotateCpu : public torch::autograd::Function<RotateCpu> {
 }  // namespace
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  DSFT_CHECK(x.dim() == 3 && x.size(0) == cos.size(0) && x.size(2) == 2 * cos.size(1), "rotate ", x.sizes(), " by ", cos.sizes());
+  DSFT_CHECK(x.dim() == 3 && x.size(0) == cos.size(0) && x.size(2) == 2 * cos.size(1), "rotate ", x.sizes(), " by ",
+             cos.sizes());
   if (x.is_cpu() && x.scalar_type() != at::kDouble) return RotateCpu::apply(x, cos.contiguous(), sin.contiguous());
   const auto halves = x.to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).chunk(2, -1);
   const at::Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1);

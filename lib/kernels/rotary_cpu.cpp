@@ -6,8 +6,8 @@ namespace dsft::kernels::cpu {
 namespace {
 
 template <typename T>
-[[gnu::always_inline]] inline void rotate(const T* x, int64_t token_stride, const float* cos, const float* sin, float sign, T* y, int64_t begin, int64_t end,
-                                          int64_t heads, int64_t half) {
+[[gnu::always_inline]] inline void rotate(const T* x, int64_t token_stride, const float* cos, const float* sin,
+                                          float sign, T* y, int64_t begin, int64_t end, int64_t heads, int64_t half) {
   for (int64_t token = begin; token < end; ++token) {
     const float* c = cos + token * half;
     const float* s = sin + token * half;
@@ -25,11 +25,12 @@ template <typename T>
 
 }  // namespace
 
-#define DSFT_ROTATE_OF(T)                                                                                                                              \
-  template <>                                                                                                                                          \
-  DSFT_VECTOR_CLONES void rotate_tokens<T>(const T* x, int64_t token_stride, const float* cos, const float* sin, float sign, T* y, int64_t begin,      \
-                                           int64_t end, int64_t heads, int64_t half) {                                                                 \
-    rotate(x, token_stride, cos, sin, sign, y, begin, end, heads, half);                                                                               \
+#define DSFT_ROTATE_OF(T)                                                                                        \
+  template <>                                                                                                    \
+  DSFT_VECTOR_CLONES void rotate_tokens<T>(const T* x, int64_t token_stride, const float* cos, const float* sin, \
+                                           float sign, T* y, int64_t begin, int64_t end, int64_t heads,          \
+                                           int64_t half) {                                                       \
+    rotate(x, token_stride, cos, sin, sign, y, begin, end, heads, half);                                         \
   }
 DSFT_ROTATE_OF(float)
 DSFT_ROTATE_OF(c10::BFloat16)

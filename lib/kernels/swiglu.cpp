@@ -33,7 +33,8 @@ class SwigluCpu : public torch::autograd::Function<SwigluCpu> {
     visit_float_type(gradient.scalar_type(), [&](auto type) {
       using T = decltype(type);
       at::parallel_for(0, gradient.numel(), kGrain, [&](int64_t begin, int64_t end) {
-        cpu::swiglu_backward_elements<T>(gradient.const_data_ptr<T>(), saved[0].const_data_ptr<T>(), saved[1].const_data_ptr<T>(), gate_gradient.data_ptr<T>(),
+        cpu::swiglu_backward_elements<T>(gradient.const_data_ptr<T>(), saved[0].const_data_ptr<T>(),
+                                         saved[1].const_data_ptr<T>(), gate_gradient.data_ptr<T>(),
                                          up_gradient.data_ptr<T>(), begin, end);
       });
     });
@@ -44,7 +45,8 @@ class SwigluCpu : public torch::autograd::Function<SwigluCpu> {
 }  // namespace
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
-  DSFT_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(), "swiglu of ", gate.sizes(), " and ", up.sizes());
+  DSFT_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(), "swiglu of ", gate.sizes(), " and ",
+             up.sizes());
   if (gate.is_cpu() && gate.scalar_type() != at::kDouble) return SwigluCpu::apply(gate.contiguous(), up.contiguous());
   return at::silu(gate) * up;
 }

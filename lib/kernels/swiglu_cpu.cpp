@@ -16,7 +16,8 @@ template <typename T>
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void backward(const T* gradient, const T* gate, const T* up, T* gate_gradient, T* up_gradient, int64_t begin, int64_t end) {
+[[gnu::always_inline]] inline void backward(const T* gradient, const T* gate, const T* up, T* gate_gradient,
+                                            T* up_gradient, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     const float g = static_cast<float>(gate[i]), dy = static_cast<float>(gradient[i]);
     const float sigmoid = 1.0f / (1.0f + fast_exp(-g));
@@ -27,15 +28,15 @@ template <typename T>
 
 }  // namespace
 
-#define DSFT_SWIGLU_OF(T)                                                                                                                             \
-  template <>                                                                                                                                         \
-  DSFT_VECTOR_CLONES void swiglu_elements<T>(const T* gate, const T* up, T* y, int64_t begin, int64_t end) {                                          \
-    forward(gate, up, y, begin, end);                                                                                                                 \
-  }                                                                                                                                                   \
-  template <>                                                                                                                                         \
-  DSFT_VECTOR_CLONES void swiglu_backward_elements<T>(const T* gradient, const T* gate, const T* up, T* gate_gradient, T* up_gradient, int64_t begin, \
-                                                      int64_t end) {                                                                                  \
-    backward(gradient, gate, up, gate_gradient, up_gradient, begin, end);                                                                             \
+#define DSFT_SWIGLU_OF(T)                                                                                              \
+  template <>                                                                                                          \
+  DSFT_VECTOR_CLONES void swiglu_elements<T>(const T* gate, const T* up, T* y, int64_t begin, int64_t end) {           \
+    forward(gate, up, y, begin, end);                                                                                  \
+  }                                                                                                                    \
+  template <>                                                                                                          \
+  DSFT_VECTOR_CLONES void swiglu_backward_elements<T>(const T* gradient, const T* gate, const T* up, T* gate_gradient, \
+                                                      T* up_gradient, int64_t begin, int64_t end) {                    \
+    backward(gradient, gate, up, gate_gradient, up_gradient, begin, end);                                              \
   }
 DSFT_SWIGLU_OF(float)
 DSFT_SWIGLU_OF(c10::BFloat16)

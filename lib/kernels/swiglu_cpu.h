@@ -10,6 +10,7 @@ void swiglu_elements(const T* gate, const T* up, T* y, int64_t begin, int64_t en
 
 /// Elements [begin, end) of both gradients.
 template <typename T>
-void swiglu_backward_elements(const T* gradient, const T* gate, const T* up, T* gate_gradient, T* up_gradient, int64_t begin, int64_t end);
+void swiglu_backward_elements(const T* gradient, const T* gate, const T* up, T* gate_gradient, T* up_gradient,
+                              int64_t begin, int64_t end);
 
 }  // namespace dsft::kernels::cpu

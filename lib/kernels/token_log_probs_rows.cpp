@@ -8,14 +8,16 @@
 namespace dsft::kernels {
 
 TokenStatistics token_log_probs_rows(at::Tensor& logits, const at::Tensor& targets, bool makes_gradient) {
-  DSFT_CHECK(logits.dim() == 2 && logits.is_contiguous() && targets.numel() == logits.size(0), "log-probabilities of ", logits.sizes());
+  DSFT_CHECK(logits.dim() == 2 && logits.is_contiguous() && targets.numel() == logits.size(0), "log-probabilities of ",
+             logits.sizes());
   if (logits.is_cpu() && logits.scalar_type() != at::kDouble) {
     TokenStatistics statistics{at::empty({logits.size(0)}, at::kFloat), at::empty({logits.size(0)}, at::kBool)};
     visit_float_type(logits.scalar_type(), [&](auto type) {
       using T = decltype(type);
       at::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t end) {
-        cpu::token_log_probs_rows<T>(logits.data_ptr<T>(), targets.const_data_ptr<int64_t>(), statistics.log_probs.data_ptr<float>(),
-                                     statistics.is_argmax.data_ptr<bool>(), makes_gradient, begin, end, logits.size(1));
+        cpu::token_log_probs_rows<T>(logits.data_ptr<T>(), targets.const_data_ptr<int64_t>(),
+                                     statistics.log_probs.data_ptr<float>(), statistics.is_argmax.data_ptr<bool>(),
+                                     makes_gradient, begin, end, logits.size(1));
       });
     });
     return statistics;

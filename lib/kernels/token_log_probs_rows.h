@@ -6,12 +6,13 @@ namespace dsft::kernels {
 
 /// What one pass over rows of logits gives.
 struct TokenStatistics {
-  at::Tensor log_probs;   ///< fp32 [R]: logit of the target minus log-sum-exp
-  at::Tensor is_argmax;   ///< bool [R]: the target has the largest logit (the first of equal ones counts)
+  at::Tensor log_probs;  ///< fp32 [R]: logit of the target minus log-sum-exp
+  at::Tensor is_argmax;  ///< bool [R]: the target has the largest logit (the first of equal ones counts)
 };
 
-/// For rows of logits [R, V] (any float type) and targets int64 [R]: ln softmax(row)[target] with fp32 sums. With `makes_gradient` the logits are
-/// overwritten, in place, by d log_prob / d logits = onehot(target) - softmax, in their own type.
+/// For rows of logits [R, V] (any float type) and targets int64 [R]: ln softmax(row)[target] with fp32 sums. With
+/// `makes_gradient` the logits are overwritten, in place, by d log_prob / d logits = onehot(target) - softmax, in their
+/// own type.
 TokenStatistics token_log_probs_rows(at::Tensor& logits, const at::Tensor& targets, bool makes_gradient);
 
 }  // namespace dsft::kernels

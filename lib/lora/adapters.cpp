@@ -23,32 +23,41 @@ at::Tensor normal_matrix(int64_t rows, int64_t columns, double deviation, const 
   at::Tensor matrix = torch::empty({rows, columns}, at::kFloat);
   float* values = matrix.data_ptr<float>();
   for (int64_t i = 0; i < matrix.numel(); ++i)
-    values[i] = static_cast<float>(deviation * std::sqrt(-2 * std::log(1 - stream.uniform(2 * i))) * std::cos(2 * std::numbers::pi * stream.uniform(2 * i + 1)));
+    values[i] = static_cast<float>(deviation * std::sqrt(-2 * std::log(1 - stream.uniform(2 * i))) *
+                                   std::cos(2 * std::numbers::pi * stream.uniform(2 * i + 1)));
   return matrix;
 }
 
-nn::LoraAdapter make_adapter(const spec::LoraTarget& target, const LoraConfig& config, uint64_t seed, at::Device device) {
+nn::LoraAdapter make_adapter(const spec::LoraTarget& target, const LoraConfig& config, uint64_t seed,
+                             at::Device device) {
   const CounterStream stream(seed, hash_name(target.module + ".lora_A.weight"));
   nn::LoraAdapter adapter;
-  adapter.a = config.init_lora_weights == InitLoraWeights::kGaussian ? normal_matrix(target.r, target.in_features, 1.0 / target.r, stream)
-                                                                     : uniform_matrix(target.r, target.in_features, 1.0 / std::sqrt(target.in_features), stream);
+  adapter.a = config.init_lora_weights == InitLoraWeights::kGaussian
+                  ? normal_matrix(target.r, target.in_features, 1.0 / target.r, stream)
+                  : uniform_matrix(target.r, target.in_features, 1.0 / std::sqrt(target.in_features), stream);
   adapter.a = adapter.a.to(device).requires_grad_(true);
-  adapter.b = torch::zeros({target.out_features, target.r}, at::TensorOptions(at::kFloat).device(device).requires_grad(true));
+  adapter.b =
+      torch::zeros({target.out_features, target.r}, at::TensorOptions(at::kFloat).device(device).requires_grad(true));
   adapter.scale = target.scale;
   adapter.dropout = config.lora_dropout;
   adapter.dropout_key = hash_name(target.module);
   return adapter;
 }
 
-bool is_inside(const std::string& parameter, const std::string& module) { return parameter.compare(0, module.size() + 1, module + ".") == 0; }
+bool is_inside(const std::string& parameter, const std::string& module) {
+  return parameter.compare(0, module.size() + 1, module + ".") == 0;
+}
 
-bool is_bias(const std::string& parameter) { return parameter.ends_with(".bias"); }
+bool is_bias(const std::string& parameter) {
+  return parameter.ends_with(".bias");
+}
 
 void free_biases(torch::nn::Module& root, const std::vector<spec::LoraTarget>& targets, Bias bias) {
   if (bias == Bias::kNone) return;
   for (auto& item : root.named_parameters()) {
     if (!is_bias(item.key())) continue;
-    const bool is_targeted = std::any_of(targets.begin(), targets.end(), [&](const auto& target) { return is_inside(item.key(), target.module); });
+    const bool is_targeted = std::any_of(targets.begin(), targets.end(),
+                                         [&](const auto& target) { return is_inside(item.key(), target.module); });
     if (bias == Bias::kAll || is_targeted) item.value().requires_grad_(true);
   }
 }
@@ -68,8 +77,8 @@ std::vector<NamedLinear> adapted_modules(const torch::nn::Module& root) {
   return list;
 }
 
-void attach(torch::nn::Module& root, const std::vector<spec::LoraTarget>& targets, const std::vector<std::string>& modules_to_save, const LoraConfig& config,
-            uint64_t seed) {
+void attach(torch::nn::Module& root, const std::vector<spec::LoraTarget>& targets,
+            const std::vector<std::string>& modules_to_save, const LoraConfig& config, uint64_t seed) {
   for (at::Tensor& parameter : root.parameters()) parameter.requires_grad_(false);
   std::unordered_map<std::string, std::shared_ptr<nn::Linear>> linears;
   for (const NamedLinear& item : linear_modules(root)) linears[item.name] = item.linear;

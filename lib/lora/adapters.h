@@ -23,11 +23,12 @@ std::vector<NamedLinear> linear_modules(const torch::nn::Module& root);
 /// Those whose adapter slot is filled.
 std::vector<NamedLinear> adapted_modules(const torch::nn::Module& root);
 
-/// Fills the slots of the targets, freezes everything else and makes A, B trainable (fp32, on the module's device). A starts as `init_lora_weights`
-/// says (U(-1/sqrt(in), 1/sqrt(in)), PEFT's kaiming_uniform(a = sqrt 5); or N(0, 1/r^2)) from (seed, module path), B at zero.
-/// `modules_to_save` and `bias` make full weights trainable too. Throws kInternal if a target is no Linear of the model (spec::match_lora_targets made them).
-void attach(torch::nn::Module& root, const std::vector<spec::LoraTarget>& targets, const std::vector<std::string>& modules_to_save, const LoraConfig& config,
-            uint64_t seed);
+/// Fills the slots of the targets, freezes everything else and makes A, B trainable (fp32, on the module's device). A
+/// starts as `init_lora_weights` says (U(-1/sqrt(in), 1/sqrt(in)), PEFT's kaiming_uniform(a = sqrt 5); or N(0, 1/r^2))
+/// from (seed, module path), B at zero. `modules_to_save` and `bias` make full weights trainable too. Throws kInternal
+/// if a target is no Linear of the model (spec::match_lora_targets made them).
+void attach(torch::nn::Module& root, const std::vector<spec::LoraTarget>& targets,
+            const std::vector<std::string>& modules_to_save, const LoraConfig& config, uint64_t seed);
 
 /// The base model while it lives: adapters are switched off, and back on at the end of the scope.
 class AdaptersDisabled {
@@ -44,7 +45,8 @@ class AdaptersDisabled {
 /// Adds every adapter to its weight, W + scale * B A in fp32 rounded once, and empties the slots.
 void merge(torch::nn::Module& root);
 
-/// A trainable tensor with the name under which PEFT and transformers know it ("model.layers.0.self_attn.q_proj.lora_A.weight").
+/// A trainable tensor with the name under which PEFT and transformers know it
+/// ("model.layers.0.self_attn.q_proj.lora_A.weight").
 struct TrainableTensor {
   std::string name;
   at::Tensor tensor;

@@ -10,11 +10,12 @@
 
 namespace dsft::loss {
 
-/// A number summed over tokens (or rows) of a micro-batch, to be divided by the update's total of the denominator it names (numerics.md).
+/// A number summed over tokens (or rows) of a micro-batch, to be divided by the update's total of the denominator it
+/// names (numerics.md).
 struct Sum {
   std::string name;
-  at::Tensor value;          ///< 0-d; differentiable for terms of the loss
-  size_t denominator = 0;    ///< index into Loss::counts
+  at::Tensor value;        ///< 0-d; differentiable for terms of the loss
+  size_t denominator = 0;  ///< index into Loss::counts
 };
 
 struct LossResult {
@@ -22,23 +23,27 @@ struct LossResult {
   std::vector<Sum> metrics;  ///< reported, not trained
 };
 
-/// What is minimised. Gives sums and never means, so that rows, packing, micro-batches and ranks cannot change the result.
+/// What is minimised. Gives sums and never means, so that rows, packing, micro-batches and ranks cannot change the
+/// result.
 class Loss {
  public:
   virtual ~Loss() = default;
 
-  /// This rank's part of each denominator of the update, from the host's labels alone (no synchronisation); the trainer sums them over ranks.
+  /// This rank's part of each denominator of the update, from the host's labels alone (no synchronisation); the trainer
+  /// sums them over ranks.
   virtual std::vector<double> counts(const std::vector<Batch>& micro_batches) const = 0;
 
   /// hidden [T, H] before the final norm, of `batch` on the model's device.
-  virtual LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch, const nn::BlockRunner& runner) const = 0;
+  virtual LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
+                             const nn::BlockRunner& runner) const = 0;
 };
 
 /// Cross-entropy of supervised tokens; denominator 0 counts them. Metric: mean_token_accuracy.
 class CausalLmLoss final : public Loss {
  public:
   std::vector<double> counts(const std::vector<Batch>& micro_batches) const override;
-  LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch, const nn::BlockRunner& runner) const override;
+  LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
+                     const nn::BlockRunner& runner) const override;
 };
 
 /// Rows whose next token is supervised, and those tokens: rows[i] + 1 is the position of targets[i].

@@ -13,14 +13,17 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kChunkElements = int64_t{1} << 26;
 
-int64_t rows_of_chunk(int64_t wanted, int64_t vocab_size) { return wanted > 0 ? wanted : std::max<int64_t>(16, kChunkElements / vocab_size); }
+int64_t rows_of_chunk(int64_t wanted, int64_t vocab_size) {
+  return wanted > 0 ? wanted : std::max<int64_t>(16, kChunkElements / vocab_size);
+}
 
-// log p is a function of one hidden state alone, so its gradient there, W[target] - softmax W, can be made in the forward pass while the chunk's logits exist; any
-// downstream gradient then only scales its row. A trained head needs the downstream gradient first: its chunks are computed again in the backward pass.
+// log p is a function of one hidden state alone, so its gradient there, W[target] - softmax W, can be made in the
+// forward pass while the chunk's logits exist; any downstream gradient then only scales its row. A trained head needs
+// the downstream gradient first: its chunks are computed again in the backward pass.
 class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
  public:
-  static variable_list forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, int64_t chunk_rows,
-                               bool makes_gradient) {
+  static variable_list forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight,
+                               const at::Tensor& targets, int64_t chunk_rows, bool makes_gradient) {
     const bool trains_head = weight.requires_grad();
     const bool keeps_row_gradients = makes_gradient && !trains_head;
     at::Tensor log_probs = torch::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
@@ -29,7 +32,8 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
     for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
       const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
       at::Tensor logits = torch::linear(hidden.narrow(0, begin, count), weight);
-      const auto statistics = kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), keeps_row_gradients);
+      const auto statistics =
+          kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), keeps_row_gradients);
       log_probs.narrow(0, begin, count).copy_(statistics.log_probs);
       is_argmax.narrow(0, begin, count).copy_(statistics.is_argmax);
       if (keeps_row_gradients) {
@@ -50,7 +54,8 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor scale = gradients[0].unsqueeze(1);  // [N, 1] fp32
-    if (!context->saved_data["trains_head"].toBool()) return {saved[0] * scale.to(saved[0].scalar_type()), {}, {}, {}, {}};
+    if (!context->saved_data["trains_head"].toBool())
+      return {saved[0] * scale.to(saved[0].scalar_type()), {}, {}, {}, {}};
     const at::Tensor &hidden = saved[0], &weight = saved[1], &targets = saved[2];
     const int64_t chunk_rows = context->saved_data["chunk_rows"].toInt();
     at::Tensor hidden_gradient = torch::empty_like(hidden);
@@ -64,7 +69,8 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
       at::Tensor out = hidden_gradient.narrow(0, begin, count);
       torch::mm_out(out, logits, weight);
       const at::Tensor part = torch::mm(logits.t(), rows);
-      weight_gradient = weight_gradient.defined() ? weight_gradient.add_(part) : part.to(at::promote_types(part.scalar_type(), at::kFloat));
+      weight_gradient = weight_gradient.defined() ? weight_gradient.add_(part)
+                                                  : part.to(at::promote_types(part.scalar_type(), at::kFloat));
     }
     return {hidden_gradient, weight_gradient.to(weight.scalar_type()), {}, {}, {}};
   }
@@ -78,14 +84,15 @@ TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head
   for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
     const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
     const at::Tensor chunk_targets = targets.narrow(0, begin, count);
-    const auto results = chunks.run(
-        0,
-        [&head, chunk_targets](const auto& in) {
-          const at::Tensor logits = head.forward(in[0], nn::ForwardContext{});
-          const at::Tensor wide = torch::log_softmax(logits, -1, at::kFloat);
-          return std::vector<at::Tensor>{wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1), logits.argmax(-1).eq(chunk_targets)};
-        },
-        {hidden.narrow(0, begin, count)});
+    const auto results =
+        chunks.run(0,
+                   [&head, chunk_targets](const auto& in) {
+                     const at::Tensor logits = head.forward(in[0], nn::ForwardContext{});
+                     const at::Tensor wide = torch::log_softmax(logits, -1, at::kFloat);
+                     return std::vector<at::Tensor>{wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1),
+                                                    logits.argmax(-1).eq(chunk_targets)};
+                   },
+                   {hidden.narrow(0, begin, count)});
     log_probs.push_back(results[0]);
     is_argmax.push_back(results[1]);
   }
@@ -94,20 +101,25 @@ TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head
 
 }  // namespace
 
-TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, int64_t chunk_rows) {
-  DSFT_CHECK(hidden.dim() == 2 && targets.dim() == 1 && hidden.size(0) == targets.size(0), "log-probabilities of ", hidden.sizes(), " and ", targets.sizes());
+TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                               int64_t chunk_rows) {
+  DSFT_CHECK(hidden.dim() == 2 && targets.dim() == 1 && hidden.size(0) == targets.size(0), "log-probabilities of ",
+             hidden.sizes(), " and ", targets.sizes());
   const bool makes_gradient = at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
-  const variable_list results = LinearLogProbs::apply(hidden.contiguous(), weight, targets, rows_of_chunk(chunk_rows, weight.size(0)), makes_gradient);
+  const variable_list results = LinearLogProbs::apply(hidden.contiguous(), weight, targets,
+                                                      rows_of_chunk(chunk_rows, weight.size(0)), makes_gradient);
   return {results[0], results[1]};
 }
 
-TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
-                              const nn::BlockRunner& runner) {
-  const auto results = model.run_head(hidden.index_select(0, rows), runner, [targets](const at::Tensor& normalised, const nn::Linear& head) {
-    const TokenLogProbs result =
-        head.adapter() && head.adapter()->is_enabled ? adapted_log_probs(normalised, head, targets) : linear_log_probs(normalised, head.weight(), targets);
-    return std::vector<at::Tensor>{result.log_probs, result.is_argmax};
-  });
+TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows,
+                              const at::Tensor& targets, const nn::BlockRunner& runner) {
+  const auto results = model.run_head(
+      hidden.index_select(0, rows), runner, [targets](const at::Tensor& normalised, const nn::Linear& head) {
+        const TokenLogProbs result = head.adapter() && head.adapter()->is_enabled
+                                         ? adapted_log_probs(normalised, head, targets)
+                                         : linear_log_probs(normalised, head.weight(), targets);
+        return std::vector<at::Tensor>{result.log_probs, result.is_argmax};
+      });
   return {results[0], results[1]};
 }
 

@@ -8,18 +8,22 @@ namespace dsft::loss {
 
 /// Log-probabilities of chosen tokens.
 struct TokenLogProbs {
-  at::Tensor log_probs;  ///< fp32 [N]: ln p(target), differentiable in the hidden states and, where it is trained, the head
+  at::Tensor
+      log_probs;  ///< fp32 [N]: ln p(target), differentiable in the hidden states and, where it is trained, the head
   at::Tensor is_argmax;  ///< bool [N]: the target was the likeliest token
 };
 
-/// ln p(targets[i]) after hidden[rows[i]]: the one function behind the loss, `dsft score`, evaluation and reference policies. Runs the final norm and the head as the
-/// model's last block, over chunks of rows, and never holds the logits of all of them: what the backward pass needs, the gradient of each log-probability in its
-/// own hidden state, is made in the same chunk ([N, H] is kept, not [N, V]).
-/// hidden [T, H] before the final norm, rows and targets int64 [N].
-TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets,
-                              const nn::BlockRunner& runner);
+/// ln p(targets[i]) after hidden[rows[i]]: the one function behind the loss, `dsft score`, evaluation and reference
+/// policies. Runs the final norm and the head as the model's last block, over chunks of rows, and never holds the
+/// logits of all of them: what the backward pass needs, the gradient of each log-probability in its own hidden state,
+/// is made in the same chunk ([N, H] is kept, not [N, V]). hidden [T, H] before the final norm, rows and targets int64
+/// [N].
+TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows,
+                              const at::Tensor& targets, const nn::BlockRunner& runner);
 
-/// The same for normalised hidden states [N, H] and a head weight [V, H]. `chunk_rows` <= 0: chosen so that a chunk of logits has 2^26 elements.
-TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, int64_t chunk_rows = 0);
+/// The same for normalised hidden states [N, H] and a head weight [V, H]. `chunk_rows` <= 0: chosen so that a chunk of
+/// logits has 2^26 elements.
+TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                               int64_t chunk_rows = 0);
 
 }  // namespace dsft::loss

@@ -21,8 +21,9 @@ struct TrainingMode {
   uint64_t seed = 0;
 };
 
-/// A decoder language model whose modules carry Hugging Face's names, so that named_parameters() are the checkpoint's tensors. Its blocks, in order of the
-/// runner's indices: 0 the embedding, 1..L the layers, L + 1 the final norm and the head.
+/// A decoder language model whose modules carry Hugging Face's names, so that named_parameters() are the checkpoint's
+/// tensors. Its blocks, in order of the runner's indices: 0 the embedding, 1..L the layers, L + 1 the final norm and
+/// the head.
 class CausalLm : public torch::nn::Module {
  public:
   explicit CausalLm(spec::ModelSpec spec) : spec_(std::move(spec)) {}
@@ -34,12 +35,14 @@ class CausalLm : public torch::nn::Module {
   virtual std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const = 0;
 
   /// Hidden states [T, H] before the final norm. `training`: null turns dropout off. `cache`: null in training.
-  virtual at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training, nn::KvCache* cache = nullptr) = 0;
+  virtual at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
+                                   nn::KvCache* cache = nullptr) = 0;
 
-  /// Runs a function of the final norm's output and the head as the last block. `rows`: the hidden states to use (already selected).
-  /// `head` gets the normalised hidden states [R, H] and gives the block's outputs.
-  virtual std::vector<at::Tensor> run_head(const at::Tensor& rows, const nn::BlockRunner& runner,
-                                           const std::function<std::vector<at::Tensor>(const at::Tensor& normalised, const nn::Linear& head)>& head) = 0;
+  /// Runs a function of the final norm's output and the head as the last block. `rows`: the hidden states to use
+  /// (already selected). `head` gets the normalised hidden states [R, H] and gives the block's outputs.
+  virtual std::vector<at::Tensor> run_head(
+      const at::Tensor& rows, const nn::BlockRunner& runner,
+      const std::function<std::vector<at::Tensor>(const at::Tensor& normalised, const nn::Linear& head)>& head) = 0;
 
   /// Logits [R, V] of rows of hidden states.
   at::Tensor logits(const at::Tensor& rows, const nn::BlockRunner& runner);

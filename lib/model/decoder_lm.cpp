@@ -7,7 +7,8 @@ namespace dsft::model {
 
 struct DecoderLm::Body final : torch::nn::Module {
   Body(const spec::ModelSpec& spec, at::TensorOptions options) {
-    embed_tokens = register_module("embed_tokens", std::make_shared<nn::Embedding>(spec.vocab_size, spec.hidden_size, options));
+    embed_tokens =
+        register_module("embed_tokens", std::make_shared<nn::Embedding>(spec.vocab_size, spec.hidden_size, options));
     auto list = std::make_shared<torch::nn::ModuleListImpl>();
     for (int64_t layer = 0; layer < spec.num_hidden_layers; ++layer) {
       layers.push_back(std::make_shared<nn::DecoderLayer>(spec, layer, options));
@@ -38,7 +39,8 @@ std::vector<std::pair<std::string, at::Tensor>> DecoderLm::block_parameters(int6
     return list;
   };
   if (block == 0) return with_prefix(*body_->embed_tokens, "model.embed_tokens.");
-  if (block <= spec().num_hidden_layers) return with_prefix(*body_->layers[block - 1], "model.layers." + std::to_string(block - 1) + ".");
+  if (block <= spec().num_hidden_layers)
+    return with_prefix(*body_->layers[block - 1], "model.layers." + std::to_string(block - 1) + ".");
   DSFT_CHECK(block == num_blocks() - 1, "block ", block, " of ", num_blocks());
   auto list = with_prefix(*body_->norm, "model.norm.");
   if (!spec().tie_word_embeddings)
@@ -46,38 +48,49 @@ std::vector<std::pair<std::string, at::Tensor>> DecoderLm::block_parameters(int6
   return list;
 }
 
-nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training, nn::KvCache* cache) const {
+nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training,
+                                              nn::KvCache* cache) const {
   auto context = std::make_shared<nn::ForwardContext>();
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
   context->boundaries = batch.boundaries;
   context->cache = cache;
   if (training) {
     std::vector<int64_t> lengths;
-    for (int64_t d = 0; d < batch.num_documents(); ++d) lengths.push_back(batch.boundaries[d + 1] - batch.boundaries[d]);
+    for (int64_t d = 0; d < batch.num_documents(); ++d)
+      lengths.push_back(batch.boundaries[d + 1] - batch.boundaries[d]);
     const at::Tensor counts = torch::tensor(lengths, at::kLong).to(batch.samples.device());
-    context->dropout = {training->seed, batch.epoch, batch.samples.repeat_interleave(counts, 0, batch.num_tokens()), batch.positions[0].contiguous()};
+    context->dropout = {training->seed, batch.epoch, batch.samples.repeat_interleave(counts, 0, batch.num_tokens()),
+                        batch.positions[0].contiguous()};
   }
   return context;
 }
 
-at::Tensor DecoderLm::hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training, nn::KvCache* cache) {
+at::Tensor DecoderLm::hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
+                                    nn::KvCache* cache) {
   const nn::ForwardContextPtr context = make_context(batch, training, cache);
   at::Tensor hidden;
   {
     // A frozen embedding needs no node of its own.
     at::AutoGradMode grad_mode(at::GradMode::is_enabled() && body_->embed_tokens->weight().requires_grad());
-    hidden = runner.run(0, [body = body_](const auto& in) { return std::vector<at::Tensor>{body->embed_tokens->forward(in[0])}; }, {batch.ids})[0];
+    hidden = runner.run(
+        0, [body = body_](const auto& in) { return std::vector<at::Tensor>{body->embed_tokens->forward(in[0])}; },
+        {batch.ids})[0];
   }
   for (int64_t layer = 0; layer < spec().num_hidden_layers; ++layer) {
-    const auto block = [module = body_->layers[layer], context](const auto& in) { return std::vector<at::Tensor>{module->forward(in[0], *context)}; };
+    const auto block = [module = body_->layers[layer], context](const auto& in) {
+      return std::vector<at::Tensor>{module->forward(in[0], *context)};
+    };
     hidden = runner.run(layer + 1, block, {hidden})[0];
   }
   return hidden;
 }
 
-std::vector<at::Tensor> DecoderLm::run_head(const at::Tensor& rows, const nn::BlockRunner& runner,
-                                            const std::function<std::vector<at::Tensor>(const at::Tensor&, const nn::Linear&)>& head) {
-  const auto block = [body = body_, lm_head = lm_head_, head](const auto& in) { return head(body->norm->forward(in[0]), *lm_head); };
+std::vector<at::Tensor> DecoderLm::run_head(
+    const at::Tensor& rows, const nn::BlockRunner& runner,
+    const std::function<std::vector<at::Tensor>(const at::Tensor&, const nn::Linear&)>& head) {
+  const auto block = [body = body_, lm_head = lm_head_, head](const auto& in) {
+    return head(body->norm->forward(in[0]), *lm_head);
+  };
   return runner.run(num_blocks() - 1, block, {rows});
 }
 

@@ -4,16 +4,19 @@
 
 namespace dsft::model {
 
-/// The plain decoder of the llama and qwen families: embedding, layers, final norm, head; what differs between them stands in the spec.
+/// The plain decoder of the llama and qwen families: embedding, layers, final norm, head; what differs between them
+/// stands in the spec.
 class DecoderLm final : public CausalLm {
  public:
   DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options);
 
   int64_t num_blocks() const override { return spec().num_hidden_layers + 2; }
   std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const override;
-  at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training, nn::KvCache* cache) override;
-  std::vector<at::Tensor> run_head(const at::Tensor& rows, const nn::BlockRunner& runner,
-                                   const std::function<std::vector<at::Tensor>(const at::Tensor&, const nn::Linear&)>& head) override;
+  at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
+                           nn::KvCache* cache) override;
+  std::vector<at::Tensor> run_head(
+      const at::Tensor& rows, const nn::BlockRunner& runner,
+      const std::function<std::vector<at::Tensor>(const at::Tensor&, const nn::Linear&)>& head) override;
 
  private:
   /// "model" of the Hugging Face classes: embed_tokens, layers, norm.

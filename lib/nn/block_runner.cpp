@@ -27,7 +27,8 @@ struct BlockRun : torch::CustomClassHolder {
 // First input: the anchor, an empty tensor that requires a gradient. Others: the block's inputs.
 class BlockFunction : public torch::autograd::Function<BlockFunction> {
  public:
-  static variable_list forward(AutogradContext* context, at::TensorList anchored_inputs, const c10::intrusive_ptr<BlockRun>& run) {
+  static variable_list forward(AutogradContext* context, at::TensorList anchored_inputs,
+                               const c10::intrusive_ptr<BlockRun>& run) {
     for (const at::Tensor& input : anchored_inputs.slice(1)) {
       at::Tensor leaf = input.detach();
       if (leaf.is_floating_point()) leaf.requires_grad_(input.requires_grad());
@@ -68,7 +69,8 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
     }
     if (!roots.empty()) torch::autograd::backward(roots, root_gradients);
     variable_list input_gradients = {at::Tensor()};
-    for (const at::Tensor& input : run->inputs) input_gradients.push_back(input.requires_grad() ? input.grad() : at::Tensor());
+    for (const at::Tensor& input : run->inputs)
+      input_gradients.push_back(input.requires_grad() ? input.grad() : at::Tensor());
     input_gradients.emplace_back();  // the run itself
     run->inputs.clear();
     run->outputs.clear();
@@ -80,7 +82,8 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
 
 }  // namespace
 
-std::vector<at::Tensor> BlockRunner::run(int64_t index, const Block& block, const std::vector<at::Tensor>& inputs) const {
+std::vector<at::Tensor> BlockRunner::run(int64_t index, const Block& block,
+                                         const std::vector<at::Tensor>& inputs) const {
   if (!at::GradMode::is_enabled()) {
     if (hooks_) hooks_->before_forward(index);
     std::vector<at::Tensor> outputs = block(inputs);

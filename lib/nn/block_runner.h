@@ -8,11 +8,13 @@
 
 namespace dsft::nn {
 
-/// A part of the model that is gathered, recomputed and reduced as one: inputs -> outputs, a pure function of its inputs and its parameters.
+/// A part of the model that is gathered, recomputed and reduced as one: inputs -> outputs, a pure function of its
+/// inputs and its parameters.
 using Block = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>&)>;
 
-/// What happens around a block; sharding implements it. Blocks report backward strictly last to first. After after_backward(i) the gradients of block
-/// i's own parameters are final for this micro-batch (a tied embedding's only after the whole backward pass).
+/// What happens around a block; sharding implements it. Blocks report backward strictly last to first. After
+/// after_backward(i) the gradients of block i's own parameters are final for this micro-batch (a tied embedding's only
+/// after the whole backward pass).
 class BlockHooks {
  public:
   virtual ~BlockHooks() = default;
@@ -22,16 +24,17 @@ class BlockHooks {
   virtual void after_backward(int64_t /*block*/) {}
 };
 
-/// Runs every block of a model, so that recomputation and parameter sharding have one seam. Where gradients are off the block is called directly, between
-/// its forward hooks. Otherwise one autograd node stands for the block: it keeps either the block's input alone (recompute) or its inner graph.
+/// Runs every block of a model, so that recomputation and parameter sharding have one seam. Where gradients are off the
+/// block is called directly, between its forward hooks. Otherwise one autograd node stands for the block: it keeps
+/// either the block's input alone (recompute) or its inner graph.
 class BlockRunner {
  public:
   enum class Keep { kGraph, kInput };
 
   explicit BlockRunner(Keep keep = Keep::kGraph, BlockHooks* hooks = nullptr) : keep_(keep), hooks_(hooks) {}
 
-  /// Outputs of `block`; tensors that are not of a floating type pass without gradient. The outputs always require a gradient where gradients are on,
-  /// so that a frozen embedding cannot cut the parameters behind it from the graph.
+  /// Outputs of `block`; tensors that are not of a floating type pass without gradient. The outputs always require a
+  /// gradient where gradients are on, so that a frozen embedding cannot cut the parameters behind it from the graph.
   std::vector<at::Tensor> run(int64_t index, const Block& block, const std::vector<at::Tensor>& inputs) const;
 
   BlockHooks* hooks() const { return hooks_; }

@@ -5,8 +5,10 @@ namespace dsft::nn {
 DecoderLayer::DecoderLayer(const spec::ModelSpec& spec, int64_t layer, at::TensorOptions options) {
   self_attn_ = register_module("self_attn", std::make_shared<Attention>(spec, layer, options));
   mlp_ = register_module("mlp", std::make_shared<Mlp>(spec, options));
-  input_layernorm_ = register_module("input_layernorm", std::make_shared<RmsNorm>(spec.hidden_size, spec.rms_norm_eps, options));
-  post_attention_layernorm_ = register_module("post_attention_layernorm", std::make_shared<RmsNorm>(spec.hidden_size, spec.rms_norm_eps, options));
+  input_layernorm_ =
+      register_module("input_layernorm", std::make_shared<RmsNorm>(spec.hidden_size, spec.rms_norm_eps, options));
+  post_attention_layernorm_ = register_module("post_attention_layernorm",
+                                              std::make_shared<RmsNorm>(spec.hidden_size, spec.rms_norm_eps, options));
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x, const ForwardContext& context) const {

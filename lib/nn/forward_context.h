@@ -15,16 +15,19 @@ class KvCache {
  public:
   virtual ~KvCache() = default;
 
-  /// Appends the new keys and values of a layer and attends. q [T, N, D], k and v [T, K, D] of the sequences that the step was begun with; gives [T, N, D].
-  virtual at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) = 0;
+  /// Appends the new keys and values of a layer and attends. q [T, N, D], k and v [T, K, D] of the sequences that the
+  /// step was begun with; gives [T, N, D].
+  virtual at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            double scale) = 0;
 };
 
-/// What every layer of one forward pass reads; shared by the blocks, so that a recomputation in the backward pass sees the same.
+/// What every layer of one forward pass reads; shared by the blocks, so that a recomputation in the backward pass sees
+/// the same.
 struct ForwardContext {
-  at::Tensor cos, sin;               ///< rotary tables of the tokens, fp32 [T, D/2]
-  std::vector<int64_t> boundaries;   ///< [S + 1] starts of the documents on the host
-  kernels::DropoutKeys dropout;      ///< samples undefined: dropout is off (evaluation, generation)
-  KvCache* cache = nullptr;          ///< where generation keeps keys and values; null in training
+  at::Tensor cos, sin;              ///< rotary tables of the tokens, fp32 [T, D/2]
+  std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents on the host
+  kernels::DropoutKeys dropout;     ///< samples undefined: dropout is off (evaluation, generation)
+  KvCache* cache = nullptr;         ///< where generation keeps keys and values; null in training
 
   bool is_training() const { return dropout.samples.defined(); }
 };

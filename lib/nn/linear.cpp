@@ -2,16 +2,22 @@
 
 namespace dsft::nn {
 
-at::Tensor DenseWeight::multiply(const at::Tensor& x, const at::Tensor& bias) const { return torch::linear(x, weight_, bias); }
+at::Tensor DenseWeight::multiply(const at::Tensor& x, const at::Tensor& bias) const {
+  return torch::linear(x, weight_, bias);
+}
 
-Linear::Linear(int64_t in_features, int64_t out_features, at::TensorOptions options) : in_features_(in_features), out_features_(out_features) {
-  storage_ = std::make_unique<DenseWeight>(register_parameter("weight", torch::empty({out_features, in_features}, options), /*requires_grad=*/false));
+Linear::Linear(int64_t in_features, int64_t out_features, at::TensorOptions options)
+    : in_features_(in_features), out_features_(out_features) {
+  storage_ = std::make_unique<DenseWeight>(
+      register_parameter("weight", torch::empty({out_features, in_features}, options), /*requires_grad=*/false));
 }
 
 Linear::Linear(const at::Tensor& weight)
     : in_features_(weight.size(1)), out_features_(weight.size(0)), storage_(std::make_unique<DenseWeight>(weight)) {}
 
-std::shared_ptr<Linear> Linear::tied_to(const at::Tensor& weight) { return std::shared_ptr<Linear>(new Linear(weight)); }
+std::shared_ptr<Linear> Linear::tied_to(const at::Tensor& weight) {
+  return std::shared_ptr<Linear>(new Linear(weight));
+}
 
 std::shared_ptr<Linear> Linear::with_bias(int64_t in_features, int64_t out_features, at::TensorOptions options) {
   auto linear = std::make_shared<Linear>(in_features, out_features, options);
@@ -23,7 +29,9 @@ at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context) c
   at::Tensor y = storage_->multiply(x, bias_);
   if (!adapter_ || !adapter_->is_enabled) return y;
   const at::Tensor dropped =
-      context.is_training() && adapter_->dropout > 0 ? kernels::counter_dropout(x, adapter_->dropout, adapter_->dropout_key, context.dropout) : x;
+      context.is_training() && adapter_->dropout > 0
+          ? kernels::counter_dropout(x, adapter_->dropout, adapter_->dropout_key, context.dropout)
+          : x;
   const at::Tensor low_rank = torch::linear(dropped, adapter_->a.to(x.scalar_type()));
   // One pass over y: the low-rank product is added by the GEMM itself.
   return torch::addmm(y, low_rank, adapter_->b.to(x.scalar_type()).t(), 1.0, adapter_->scale);

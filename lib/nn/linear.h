@@ -13,16 +13,17 @@ namespace dsft::nn {
 
 /// The low-rank update of a Linear (Hu et al., "LoRA", 2021): scale * B(A(dropout(x))).
 struct LoraAdapter {
-  at::Tensor a;               ///< [r, in], fp32
-  at::Tensor b;               ///< [out, r], fp32
-  double scale = 1.0;         ///< alpha / r, or alpha / sqrt(r)
+  at::Tensor a;        ///< [r, in], fp32
+  at::Tensor b;        ///< [out, r], fp32
+  double scale = 1.0;  ///< alpha / r, or alpha / sqrt(r)
   double dropout = 0.0;
-  uint64_t dropout_key = 0;   ///< hash_name of the module's path
+  uint64_t dropout_key = 0;  ///< hash_name of the module's path
   bool is_enabled = true;
 };
 
-/// y = x W^T + bias, plus the adapter's part where the slot is filled and enabled. Registers "weight" and "bias" as Hugging Face names them; the adapter's tensors are
-/// not part of the module's parameters, so that these stay the checkpoint's.
+/// y = x W^T + bias, plus the adapter's part where the slot is filled and enabled. Registers "weight" and "bias" as
+/// Hugging Face names them; the adapter's tensors are not part of the module's parameters, so that these stay the
+/// checkpoint's.
 class Linear final : public torch::nn::Module {
  public:
   Linear(int64_t in_features, int64_t out_features, at::TensorOptions options);

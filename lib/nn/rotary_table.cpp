@@ -14,7 +14,9 @@ at::Tensor default_frequencies(double theta, int64_t dim) {
   return 1.0 / torch::pow(theta, torch::arange(0, dim, 2, at::kLong).to(at::kFloat) / static_cast<double>(dim));
 }
 
-double yarn_magnitude(double factor, double mscale = 1.0) { return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
+double yarn_magnitude(double factor, double mscale = 1.0) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
 
 double yarn_attention_scaling(const RopeSpec& rope) {
   if (rope.attention_factor) return *rope.attention_factor;
@@ -46,7 +48,8 @@ at::Tensor llama3_frequencies(const RopeSpec& rope, int64_t dim, int64_t origina
   const at::Tensor wavelength = 2 * std::numbers::pi / plain;
   const double low = original_length / rope.low_freq_factor, high = original_length / rope.high_freq_factor;
   const at::Tensor scaled = torch::where(wavelength > low, plain / rope.factor, plain);
-  const at::Tensor smooth = (original_length / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  const at::Tensor smooth =
+      (original_length / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
   const at::Tensor between = (1.0 - smooth) * scaled / rope.factor + smooth * scaled;
   return torch::where((wavelength >= high).logical_and(wavelength <= low), between, scaled);
 }
@@ -60,13 +63,19 @@ RotaryTable::RotaryTable(const RopeSpec& rope, int64_t head_dim, int64_t max_pos
 
 // [D/2], the same for every token.
 at::Tensor RotaryTable::inverse_frequencies() const {
-  const int64_t original = rope_.original_max_position_embeddings > 0 ? rope_.original_max_position_embeddings : max_position_embeddings_;
+  const int64_t original =
+      rope_.original_max_position_embeddings > 0 ? rope_.original_max_position_embeddings : max_position_embeddings_;
   switch (rope_.type) {
-    case RopeSpec::Type::kDefault: return default_frequencies(rope_.theta, head_dim_);
-    case RopeSpec::Type::kLinear: return default_frequencies(rope_.theta, head_dim_) / rope_.factor;
-    case RopeSpec::Type::kYarn: return yarn_frequencies(rope_, head_dim_, original);
-    case RopeSpec::Type::kLlama3: return llama3_frequencies(rope_, head_dim_, original);
-    case RopeSpec::Type::kDynamic: break;  // depends on the document
+    case RopeSpec::Type::kDefault:
+      return default_frequencies(rope_.theta, head_dim_);
+    case RopeSpec::Type::kLinear:
+      return default_frequencies(rope_.theta, head_dim_) / rope_.factor;
+    case RopeSpec::Type::kYarn:
+      return yarn_frequencies(rope_, head_dim_, original);
+    case RopeSpec::Type::kLlama3:
+      return llama3_frequencies(rope_, head_dim_, original);
+    case RopeSpec::Type::kDynamic:
+      break;  // depends on the document
   }
   DSFT_CHECK(false, "rope type ", static_cast<int>(rope_.type));
   return {};
@@ -78,16 +87,22 @@ at::Tensor RotaryTable::dynamic_frequencies(const at::Tensor& positions, const s
   const at::Tensor bounds = torch::tensor(boundaries, at::kLong).to(positions.device());
   const at::Tensor ends = bounds.narrow(0, 1, num_documents), counts = ends - bounds.narrow(0, 0, num_documents);
   const double trained = static_cast<double>(max_position_embeddings_);
-  const at::Tensor lengths = (positions[0].index_select(0, ends - 1) + 1).clamp_min(max_position_embeddings_).to(at::kDouble);
-  const at::Tensor bases = rope_.theta * torch::pow(rope_.factor * lengths / trained - (rope_.factor - 1), head_dim_ / (head_dim_ - 2.0));
-  const at::Tensor exponents = torch::arange(0, head_dim_, 2, at::TensorOptions(at::kLong).device(positions.device())).to(at::kFloat) / head_dim_;
+  const at::Tensor lengths =
+      (positions[0].index_select(0, ends - 1) + 1).clamp_min(max_position_embeddings_).to(at::kDouble);
+  const at::Tensor bases =
+      rope_.theta * torch::pow(rope_.factor * lengths / trained - (rope_.factor - 1), head_dim_ / (head_dim_ - 2.0));
+  const at::Tensor exponents =
+      torch::arange(0, head_dim_, 2, at::TensorOptions(at::kLong).device(positions.device())).to(at::kFloat) /
+      head_dim_;
   const at::Tensor frequencies = 1.0 / torch::pow(bases.to(at::kFloat).unsqueeze(1), exponents.unsqueeze(0));
   return frequencies.repeat_interleave(counts, 0, boundaries.back());
 }
 
-std::pair<at::Tensor, at::Tensor> RotaryTable::angles(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const {
-  const at::Tensor frequencies = rope_.type == RopeSpec::Type::kDynamic ? dynamic_frequencies(positions, boundaries)
-                                                                        : inverse_frequencies().to(positions.device()).unsqueeze(0);
+std::pair<at::Tensor, at::Tensor> RotaryTable::angles(const at::Tensor& positions,
+                                                      const std::vector<int64_t>& boundaries) const {
+  const at::Tensor frequencies = rope_.type == RopeSpec::Type::kDynamic
+                                     ? dynamic_frequencies(positions, boundaries)
+                                     : inverse_frequencies().to(positions.device()).unsqueeze(0);
   const at::Tensor angle = positions[0].to(at::kFloat).unsqueeze(1) * frequencies;
   return {angle.cos() * attention_scaling_, angle.sin() * attention_scaling_};
 }

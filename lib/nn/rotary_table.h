@@ -9,14 +9,16 @@
 
 namespace dsft::nn {
 
-/// Angles of rotary embeddings: inverse frequencies with the checkpoint's scaling (formulas of transformers' modeling_rope_utils).
+/// Angles of rotary embeddings: inverse frequencies with the checkpoint's scaling (formulas of transformers'
+/// modeling_rope_utils).
 class RotaryTable {
  public:
   RotaryTable(const spec::RopeSpec& rope, int64_t head_dim, int64_t max_position_embeddings);
 
-  /// cos and sin [T, D/2] fp32 for positions [P, T] (the first row; more rows belong to multimodal rotary) of the documents that `boundaries` [S + 1]
-  /// delimit. Dynamic scaling depends on each document's own length (its last position + 1), so that packing cannot change it; transformers takes the
-  /// longest sequence that the model has seen so far.
+  /// cos and sin [T, D/2] fp32 for positions [P, T] (the first row; more rows belong to multimodal rotary) of the
+  /// documents that `boundaries` [S + 1] delimit. Dynamic scaling depends on each document's own length (its last
+  /// position + 1), so that packing cannot change it; transformers takes the longest sequence that the model has seen
+  /// so far.
   std::pair<at::Tensor, at::Tensor> angles(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const;
 
  private:

@@ -9,7 +9,8 @@ class WeightStorage {
  public:
   virtual ~WeightStorage() = default;
 
-  /// x W^T + bias for x [T, in]; bias may be undefined. Differentiable in x, and in the weight where the storage can be trained.
+  /// x W^T + bias for x [T, in]; bias may be undefined. Differentiable in x, and in the weight where the storage can be
+  /// trained.
   virtual at::Tensor multiply(const at::Tensor& x, const at::Tensor& bias) const = 0;
 
   /// The weight [out, in] as a dense tensor, for merging and checks.

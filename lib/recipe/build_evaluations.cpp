@@ -5,10 +5,13 @@
 
 namespace dsft::recipe {
 
-std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config, const LoadedModel& loaded,
-                                                                  const data::PreparedData& data, const train::RunContext& context) {
+std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config,
+                                                                  const LoadedModel& loaded,
+                                                                  const data::PreparedData& data,
+                                                                  const train::RunContext& context) {
   if (!data.eval || data.eval->size() == 0)
-    fail(ErrorKind::kUsage, "there are no rows to evaluate on: write data.eval (files) or data.eval_fraction (a share of data.train)");
+    fail(ErrorKind::kUsage,
+         "there are no rows to evaluate on: write data.eval (files) or data.eval_fraction (a share of data.train)");
   evaluate::EvaluationParts parts;
   parts.rows = data.eval;
   parts.data = config.data;

@@ -11,9 +11,11 @@
 
 namespace dsft::recipe {
 
-/// The evaluations of eval.metrics on the recipe's evaluation data; the trainer and `dsft eval` run the same list. Throws kUsage where the recipe has no
-/// evaluation rows.
-std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config, const LoadedModel& loaded,
-                                                                  const data::PreparedData& data, const train::RunContext& context);
+/// The evaluations of eval.metrics on the recipe's evaluation data; the trainer and `dsft eval` run the same list.
+/// Throws kUsage where the recipe has no evaluation rows.
+std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config,
+                                                                  const LoadedModel& loaded,
+                                                                  const data::PreparedData& data,
+                                                                  const train::RunContext& context);
 
 }  // namespace dsft::recipe

@@ -9,20 +9,26 @@
 namespace dsft::recipe {
 namespace {
 
-nn::LoraAdapter adapter_of(const lora::NamedLinear& item) { return *item.linear->adapter(); }
+nn::LoraAdapter adapter_of(const lora::NamedLinear& item) {
+  return *item.linear->adapter();
+}
 
 }  // namespace
 
 at::ScalarType torch_dtype(std::optional<spec::ComputeDtype> dtype, at::Device device) {
   switch (dtype.value_or(device.is_cpu() ? spec::ComputeDtype::kFp32 : spec::ComputeDtype::kBf16)) {
-    case spec::ComputeDtype::kBf16: return at::kBFloat16;
-    case spec::ComputeDtype::kFp16: return at::kHalf;
-    case spec::ComputeDtype::kFp32: return at::kFloat;
+    case spec::ComputeDtype::kBf16:
+      return at::kBFloat16;
+    case spec::ComputeDtype::kFp16:
+      return at::kHalf;
+    case spec::ComputeDtype::kFp32:
+      return at::kFloat;
   }
   DSFT_CHECK(false, "dtype");
 }
 
-LoadedModel load_base_model(const std::string& path, const std::string& revision, at::ScalarType dtype, at::Device device) {
+LoadedModel load_base_model(const std::string& path, const std::string& revision, at::ScalarType dtype,
+                            at::Device device) {
   const std::filesystem::path directory = spec::find_model(path, revision);
   const spec::ModelSpec model_spec = spec::read_model_spec(directory);
   text::Tokenizer tokenizer = text::Tokenizer::load(directory);
@@ -33,8 +39,8 @@ LoadedModel load_base_model(const std::string& path, const std::string& revision
   return {std::move(model), std::move(tokenizer), directory};
 }
 
-LoadedModel load_model(const std::string& path, const std::string& revision, const std::optional<std::string>& adapter, at::ScalarType dtype,
-                       at::Device device) {
+LoadedModel load_model(const std::string& path, const std::string& revision, const std::optional<std::string>& adapter,
+                       at::ScalarType dtype, at::Device device) {
   LoadedModel loaded = load_base_model(path, revision, dtype, device);
   if (adapter && !adapter->empty()) {
     lora::LoraConfig config;
@@ -45,7 +51,8 @@ LoadedModel load_model(const std::string& path, const std::string& revision, con
   return loaded;
 }
 
-spec::AdapterSettings attach_lora(model::CausalLm& model, const lora::LoraConfig& config, const std::string& base_model, uint64_t seed) {
+spec::AdapterSettings attach_lora(model::CausalLm& model, const lora::LoraConfig& config, const std::string& base_model,
+                                  uint64_t seed) {
   std::optional<checkpoint::Adapter> continued;
   spec::AdapterSettings settings;
   if (config.adapter) {

@@ -21,14 +21,17 @@ namespace {
 constexpr uint64_t kMaxTemplateBytes = 1 << 20;
 
 // transformers' get_decay_parameter_names: no decay on biases and weights of norms.
-bool has_weight_decay(const std::string& name) { return !name.ends_with(".bias") && name.find("norm") == std::string::npos; }
+bool has_weight_decay(const std::string& name) {
+  return !name.ends_with(".bias") && name.find("norm") == std::string::npos;
+}
 
 std::optional<std::string> own_template(const RecipeConfig& config) {
   if (!config.data.chat_template) return std::nullopt;
   return io::read_text_file(*config.data.chat_template, kMaxTemplateBytes);
 }
 
-// Blocks own gradients; a tied embedding (block 0) gets its last part with the head's and is left to the end of the pass.
+// Blocks own gradients; a tied embedding (block 0) gets its last part with the head's and is left to the end of the
+// pass.
 class ReductionHooks final : public nn::BlockHooks {
  public:
   ReductionHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer) : optimizer_(optimizer) {
@@ -50,7 +53,8 @@ class ReductionHooks final : public nn::BlockHooks {
 
 }  // namespace
 
-std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config, const LoadedModel& loaded, const train::RunContext& context) {
+std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config, const LoadedModel& loaded,
+                                                      const train::RunContext& context) {
   std::optional<spec::AdapterSettings> adapter;
   if (config.lora) {
     adapter = attach_lora(*loaded.model, *config.lora, config.model.path, context.seed);
@@ -65,18 +69,23 @@ std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config
   }
   for (const at::Tensor& parameter : loaded.model->parameters()) num_total += parameter.numel();
   std::ostringstream share;
-  share << std::fixed << std::setprecision(2) << 100.0 * static_cast<double>(num_trainable) / static_cast<double>(num_total);
-  context.logger.info("trainable parameters: ", num_trainable, " of ", num_total, " (", share.str(), " %)", config.lora ? concat(", LoRA on ", lora::adapted_modules(*loaded.model).size(), " modules") : std::string(", all weights"));
+  share << std::fixed << std::setprecision(2)
+        << 100.0 * static_cast<double>(num_trainable) / static_cast<double>(num_total);
+  context.logger.info("trainable parameters: ", num_trainable, " of ", num_total, " (", share.str(), " %)",
+                      config.lora ? concat(", LoRA on ", lora::adapted_modules(*loaded.model).size(), " modules")
+                                  : std::string(", all weights"));
   return adapter;
 }
 
-std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& config, const model::CausalLm& model, train::RunContext& context) {
+std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& config, const model::CausalLm& model,
+                                                        train::RunContext& context) {
   std::vector<zero::TrainableParameter> parameters;
   for (const auto& trainable : lora::trainable_tensors(model))
     parameters.push_back({trainable.name, trainable.tensor, has_weight_decay(trainable.name), trainable.is_adapter});
   zero::OptimizerOptions options;
   options.stage = config.zero.stage;
-  options.adamw = {config.training.adam_beta1, config.training.adam_beta2, config.training.adam_epsilon, config.training.weight_decay};
+  options.adamw = {config.training.adam_beta1, config.training.adam_beta2, config.training.adam_epsilon,
+                   config.training.weight_decay};
   options.max_grad_norm = config.training.max_grad_norm;
   if (model.dtype() == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
   return std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.communicator);
@@ -88,11 +97,15 @@ std::unique_ptr<nn::BlockHooks> build_reduction_hooks(const model::CausalLm& mod
 
 optim::Schedule build_schedule(const RecipeConfig& config, int64_t max_steps, const Logger& logger) {
   const train::TrainingConfig& training = config.training;
-  optim::Schedule schedule{training.lr_scheduler_type, training.lr_scheduler_kwargs, *training.learning_rate, training.warmup_steps.value_or(0), max_steps};
-  if (!training.warmup_steps) schedule.warmup_steps = optim::warmup_steps_of(training.warmup_ratio.value_or(0), max_steps);
+  optim::Schedule schedule{training.lr_scheduler_type, training.lr_scheduler_kwargs, *training.learning_rate,
+                           training.warmup_steps.value_or(0), max_steps};
+  if (!training.warmup_steps)
+    schedule.warmup_steps = optim::warmup_steps_of(training.warmup_ratio.value_or(0), max_steps);
   optim::check_schedule(schedule);
   std::ostringstream line;
-  const auto put = [&](const char* name, int64_t step) { line << "  " << name << " (" << step + 1 << ") " << optim::learning_rate(schedule, step); };
+  const auto put = [&](const char* name, int64_t step) {
+    line << "  " << name << " (" << step + 1 << ") " << optim::learning_rate(schedule, step);
+  };
   put("first", 0);
   if (schedule.warmup_steps > 0 && schedule.warmup_steps < max_steps) put("after warm-up", schedule.warmup_steps);
   if (max_steps > 2) put("middle", max_steps / 2);
@@ -101,17 +114,20 @@ optim::Schedule build_schedule(const RecipeConfig& config, int64_t max_steps, co
   return schedule;
 }
 
-std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig& config, const train::RunContext& context) {
+std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig& config,
+                                                              const train::RunContext& context) {
   std::vector<std::unique_ptr<train::Observer>> observers;
   if (context.communicator.rank() != 0) return observers;
   observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir));
   observers.push_back(std::make_unique<train::ProgressDisplay>(report::standard_error_terminal()));
   for (const train::ReportTo report_to : config.training.report_to)
-    if (report_to == train::ReportTo::kTensorboard) observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir));
+    if (report_to == train::ReportTo::kTensorboard)
+      observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir));
   return observers;
 }
 
-void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedModel& loaded, const std::optional<spec::AdapterSettings>& adapter) {
+void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedModel& loaded,
+                      const std::optional<spec::AdapterSettings>& adapter) {
   const auto model = loaded.model;
   const fs::path source = loaded.directory;
   const auto chat_template = own_template(config);
@@ -120,10 +136,13 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
       checkpoint::save_adapter(directory, model->spec(), *adapter, collect_adapter(*model, *adapter));
       checkpoint::copy_model_files(source, directory, {.chat_template = chat_template});
     };
-    job.load_weights = [=](const fs::path& directory) { fill_adapter(*model, checkpoint::load_adapter(directory, model->spec()).weights); };
+    job.load_weights = [=](const fs::path& directory) {
+      fill_adapter(*model, checkpoint::load_adapter(directory, model->spec()).weights);
+    };
   } else {
     job.save_weights = [=](const fs::path& directory) {
-      checkpoint::save_model(directory, model::named_parameters_of(*model), {.source = source, .dtype = model->dtype(), .chat_template = chat_template});
+      checkpoint::save_model(directory, model::named_parameters_of(*model),
+                             {.source = source, .dtype = model->dtype(), .chat_template = chat_template});
     };
     job.load_weights = [=](const fs::path& directory) {
       checkpoint::load_weights(model->spec(), io::SafetensorsSet::open(directory), model::named_parameters_of(*model));
@@ -131,7 +150,8 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
   }
 }
 
-data::PreparedData prepare_recipe_data(const RecipeConfig& config, const fs::path& model_directory, train::RunContext& context) {
+data::PreparedData prepare_recipe_data(const RecipeConfig& config, const fs::path& model_directory,
+                                       train::RunContext& context) {
   const data::PrepareOptions options{.model_directory = model_directory, .cache_directory = {}, .seed = context.seed};
   std::optional<data::PreparedData> prepared;
   // A fault on rank 0 ends the job there; the others leave the barrier by its abort.

@@ -15,9 +15,11 @@
 namespace dsft::recipe {
 
 /// Makes A and B (or all weights) trainable and says how many. Gives the adapter's settings with LoRA.
-std::optional<spec::AdapterSettings> choose_trainable(const recipe_config::RecipeConfig& config, const LoadedModel& loaded, const train::RunContext& context);
+std::optional<spec::AdapterSettings> choose_trainable(const recipe_config::RecipeConfig& config,
+                                                      const LoadedModel& loaded, const train::RunContext& context);
 
-std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const recipe_config::RecipeConfig& config, const model::CausalLm& model, train::RunContext& context);
+std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const recipe_config::RecipeConfig& config,
+                                                        const model::CausalLm& model, train::RunContext& context);
 
 /// Starts the reduction of a block's gradients while the blocks before it still run backward.
 std::unique_ptr<nn::BlockHooks> build_reduction_hooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer);
@@ -26,13 +28,15 @@ std::unique_ptr<nn::BlockHooks> build_reduction_hooks(const model::CausalLm& mod
 optim::Schedule build_schedule(const recipe_config::RecipeConfig& config, int64_t max_steps, const Logger& logger);
 
 /// metrics.jsonl, progress, TensorBoard; empty but on rank 0.
-std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_config::RecipeConfig& config, const train::RunContext& context);
+std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_config::RecipeConfig& config,
+                                                              const train::RunContext& context);
 
 /// How trained weights are written and read back: an adapter, or a whole model.
 void set_weight_files(train::Job& job, const recipe_config::RecipeConfig& config, const LoadedModel& loaded,
                       const std::optional<spec::AdapterSettings>& adapter);
 
 /// Prepares the recipe's data: rank 0 tokenises, the others open the cache. Collective.
-data::PreparedData prepare_recipe_data(const recipe_config::RecipeConfig& config, const std::filesystem::path& model_directory, train::RunContext& context);
+data::PreparedData prepare_recipe_data(const recipe_config::RecipeConfig& config,
+                                       const std::filesystem::path& model_directory, train::RunContext& context);
 
 }  // namespace dsft::recipe

@@ -17,7 +17,8 @@ int64_t num_epochs(const train::TrainingConfig& training) {
 
 int64_t num_steps(const train::TrainingConfig& training, int64_t steps_per_epoch) {
   if (training.max_steps > 0) return training.max_steps;
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(training.num_train_epochs * static_cast<double>(steps_per_epoch))));
+  return std::max<int64_t>(
+      1, static_cast<int64_t>(std::ceil(training.num_train_epochs * static_cast<double>(steps_per_epoch))));
 }
 
 }  // namespace
@@ -27,14 +28,17 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   const data::PreparedData data = prepare_recipe_data(config, directory, context);
 
   train::Job job;
-  const StepShape shape{config.training.per_device_train_batch_size, config.training.gradient_accumulation_steps, context.communicator.rank(),
-                        context.communicator.size(), num_epochs(config.training)};
-  job.source = std::make_unique<PackedTextSource>(data.train, data::make_plan_options(config.data, *data.train, context.seed), shape);
+  const StepShape shape{config.training.per_device_train_batch_size, config.training.gradient_accumulation_steps,
+                        context.communicator.rank(), context.communicator.size(), num_epochs(config.training)};
+  job.source = std::make_unique<PackedTextSource>(
+      data.train, data::make_plan_options(config.data, *data.train, context.seed), shape);
   job.max_steps = num_steps(config.training, job.source->steps_per_epoch());
-  context.logger.info("plan: ", job.max_steps, " updates, ", job.source->steps_per_epoch(), " per epoch, ", shape.items_per_micro_batch, " x ", shape.micro_batches, " x ",
-                      shape.num_ranks, config.data.packing ? " bins" : " rows", " (micro-batch x accumulation x ranks) each");
+  context.logger.info("plan: ", job.max_steps, " updates, ", job.source->steps_per_epoch(), " per epoch, ",
+                      shape.items_per_micro_batch, " x ", shape.micro_batches, " x ", shape.num_ranks,
+                      config.data.packing ? " bins" : " rows", " (micro-batch x accumulation x ranks) each");
 
-  LoadedModel loaded = load_base_model(config.model.path, config.model.revision, torch_dtype(config.model.dtype, context.device), context.device);
+  LoadedModel loaded = load_base_model(config.model.path, config.model.revision,
+                                       torch_dtype(config.model.dtype, context.device), context.device);
   const auto adapter = choose_trainable(config, loaded, context);
   job.model = loaded.model;
   job.loss = std::make_unique<loss::CausalLmLoss>();

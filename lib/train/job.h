@@ -23,7 +23,7 @@ struct Job {
   std::shared_ptr<model::CausalLm> model;
   std::unique_ptr<StepSource> source;
   std::unique_ptr<loss::Loss> loss;
-  std::unique_ptr<nn::BlockHooks> hooks;            ///< may be null
+  std::unique_ptr<nn::BlockHooks> hooks;  ///< may be null
   std::unique_ptr<zero::ShardedOptimizer> optimizer;
   optim::Schedule schedule;
   int64_t max_steps = 0;

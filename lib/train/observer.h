@@ -8,15 +8,15 @@ namespace dsft::train {
 
 /// What one update was, as numbers on the host.
 struct StepReport {
-  int64_t step = 0;           ///< updates done, this one included
+  int64_t step = 0;  ///< updates done, this one included
   double epoch = 0;
-  double loss = 0;            ///< mean over all supervised tokens of the update, all ranks
-  double grad_norm = 0;       ///< before clipping
-  double learning_rate = 0;   ///< the one the update used
-  bool is_applied = true;     ///< false: skipped, the gradients were not finite
+  double loss = 0;           ///< mean over all supervised tokens of the update, all ranks
+  double grad_norm = 0;      ///< before clipping
+  double learning_rate = 0;  ///< the one the update used
+  bool is_applied = true;    ///< false: skipped, the gradients were not finite
   double loss_scale = 1;
-  int64_t num_tokens = 0;     ///< seen so far, all ranks
-  int64_t step_tokens = 0;    ///< of this update
+  int64_t num_tokens = 0;   ///< seen so far, all ranks
+  int64_t step_tokens = 0;  ///< of this update
   double step_seconds = 0;
   double peak_memory_gib = 0;
   std::map<std::string, double> metrics;  ///< mean_token_accuracy and whatever else the loss reports
@@ -25,7 +25,7 @@ struct StepReport {
 /// The course of a run, known before its first step.
 struct RunPlan {
   int64_t max_steps = 0;
-  int64_t first_step = 0;     ///< updates done before (resume)
+  int64_t first_step = 0;  ///< updates done before (resume)
   int64_t steps_per_epoch = 0;
   int64_t logging_steps = 1;
 };

@@ -38,6 +38,8 @@ StopSignal::~StopSignal() {
   is_installed = false;
 }
 
-int StopSignal::caught() const { return caught_signal; }
+int StopSignal::caught() const {
+  return caught_signal;
+}
 
 }  // namespace dsft::train

@@ -19,7 +19,9 @@ constexpr int64_t kMaxBadSteps = 5;
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
 // An epoch ends with the update after which no item of it is left.
-bool is_whole(double epoch) { return std::abs(epoch - std::round(epoch)) < 1e-9; }
+bool is_whole(double epoch) {
+  return std::abs(epoch - std::round(epoch)) < 1e-9;
+}
 
 }  // namespace
 
@@ -27,7 +29,9 @@ Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
     : job_(std::move(job)),
       config_(config),
       context_(context),
-      runner_(config.gradient_checkpointing == GradientCheckpointing::kTrue ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph, job_.hooks.get()) {}
+      runner_(config.gradient_checkpointing == GradientCheckpointing::kTrue ? nn::BlockRunner::Keep::kInput
+                                                                            : nn::BlockRunner::Keep::kGraph,
+              job_.hooks.get()) {}
 
 RunEnd Trainer::run() {
   resume();
@@ -49,7 +53,8 @@ RunEnd Trainer::run() {
       break;
     }
     if (is_out_of_patience()) {
-      message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ", *config_.metric_for_best_model));
+      message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
+                     *config_.metric_for_best_model));
       break;
     }
   }
@@ -70,7 +75,9 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
   context_.communicator.all_reduce(totals);
   const auto total = [&](size_t index) { return totals[index].item<double>(); };
   for (size_t i = 0; i < num_denominators; ++i)
-    if (total(i) == 0) fail(ErrorKind::kData, "step ", state_.step + 1, " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
+    if (total(i) == 0)
+      fail(ErrorKind::kData, "step ", state_.step + 1,
+           " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
 
   const model::TrainingMode mode{context_.seed};
   at::Tensor loss_sum = torch::zeros({}, at::kDouble);
@@ -92,8 +99,8 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
     loss_sum = loss_sum + objective.detach().to(at::kCPU, at::kDouble);
     job_.optimizer->backward(objective, i + 1 == micro_batches.size());
   }
-  const zero::StepResult result =
-      job_.optimizer->clip_and_step([&](int64_t num_applied) { return optim::learning_rate(job_.schedule, num_applied); });
+  const zero::StepResult result = job_.optimizer->clip_and_step(
+      [&](int64_t num_applied) { return optim::learning_rate(job_.schedule, num_applied); });
 
   std::vector<at::Tensor> sums = {loss_sum};
   for (const auto& [name, sum] : metric_sums) sums.push_back(sum.to(at::kCPU));
@@ -118,7 +125,8 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
 }
 
 void Trainer::notify(const StepReport& report) {
-  if (report.step % config_.logging_steps == 0 || report.step == job_.max_steps) state_.log_history.push_back(format_metrics(report));
+  if (report.step % config_.logging_steps == 0 || report.step == job_.max_steps)
+    state_.log_history.push_back(format_metrics(report));
   for (auto& observer : job_.observers) observer->on_step(report);
 }
 
@@ -126,19 +134,26 @@ void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& m
   const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
   const bool is_bad = !std::isfinite(report.loss) || (!report.is_applied && (!scaler || scaler->is_at_minimum()));
   state_.bad_steps = is_bad ? state_.bad_steps + 1 : 0;
-  if (is_bad) context_.logger.warn("step ", report.step, ": loss ", report.loss, ", gradient norm ", report.grad_norm, "; the update was ", report.is_applied ? "applied" : "skipped");
+  if (is_bad)
+    context_.logger.warn("step ", report.step, ": loss ", report.loss, ", gradient norm ", report.grad_norm,
+                         "; the update was ", report.is_applied ? "applied" : "skipped");
   if (state_.bad_steps < kMaxBadSteps) return;
-  nlohmann::ordered_json diagnostics = {{"step", report.step}, {"epoch", report.epoch}, {"rank", context_.communicator.rank()}, {"loss_scale", report.loss_scale}};
+  nlohmann::ordered_json diagnostics = {{"step", report.step},
+                                        {"epoch", report.epoch},
+                                        {"rank", context_.communicator.rank()},
+                                        {"loss_scale", report.loss_scale}};
   diagnostics["samples"] = nlohmann::json::array();
   for (const Batch& batch : micro_batches)
-    for (int64_t d = 0; d < batch.num_documents(); ++d) diagnostics["samples"].push_back(batch.samples[d].item<int64_t>());
+    for (int64_t d = 0; d < batch.num_documents(); ++d)
+      diagnostics["samples"].push_back(batch.samples[d].item<int64_t>());
   diagnostics["parameters_not_finite"] = nlohmann::json::array();
   for (const auto& [name, parameter] : model::named_parameters_of(*job_.model))
     if (!parameter.isfinite().all().item<bool>()) diagnostics["parameters_not_finite"].push_back(name);
   const fs::path path = context_.output_dir / concat("diagnostics-", context_.communicator.rank(), ".json");
   io::replace_text_file(path, diagnostics.dump(2) + "\n");
-  fail(ErrorKind::kData, "Loss or gradients were not finite in ", kMaxBadSteps, " updates in a row, up to step ", report.step, " (loss ", report.loss, ", gradient norm ",
-       report.grad_norm, "). The samples and weights in question are in ", path.string(),
+  fail(ErrorKind::kData, "Loss or gradients were not finite in ", kMaxBadSteps, " updates in a row, up to step ",
+       report.step, " (loss ", report.loss, ", gradient norm ", report.grad_norm,
+       "). The samples and weights in question are in ", path.string(),
        ". Lower training.learning_rate, use model.dtype bf16 instead of fp16, or look at those rows.");
 }
 
@@ -146,7 +161,8 @@ bool Trainer::stop_agreed() {
   at::Tensor caught = torch::full({1}, context_.stop_signal ? context_.stop_signal->caught() : 0, at::kInt);
   context_.communicator.all_reduce(caught, comm::ReduceOp::kMax);
   if (caught.item<int>() == 0) return false;
-  message(concat("Signal ", caught.item<int>(), ": saving after step ", state_.step, " and ending with 75. Press Ctrl-C once more to end at once."));
+  message(concat("Signal ", caught.item<int>(), ": saving after step ", state_.step,
+                 " and ending with 75. Press Ctrl-C once more to end at once."));
   return true;
 }
 

@@ -19,22 +19,23 @@ class Trainer final {
  public:
   Trainer(Job job, const TrainingConfig& config, RunContext& context);
 
-  /// Trains to the last step (or to a signal, or early stopping), and leaves the trained weights at the top of output_dir. Throws kData where loss or
-  /// gradients stay non-finite, kCheckpoint where nothing could ever be saved. Collective.
+  /// Trains to the last step (or to a signal, or early stopping), and leaves the trained weights at the top of
+  /// output_dir. Throws kData where loss or gradients stay non-finite, kCheckpoint where nothing could ever be saved.
+  /// Collective.
   RunEnd run();
 
  private:
   struct State {
     int64_t step = 0;
     int64_t num_tokens = 0;
-    int64_t bad_steps = 0;                        ///< non-finite updates in a row
+    int64_t bad_steps = 0;  ///< non-finite updates in a row
     int64_t evaluations_without_progress = 0;
     std::optional<double> best_metric;
     std::optional<int64_t> best_step;
-    std::vector<std::string> log_history;         ///< JSON objects
+    std::vector<std::string> log_history;  ///< JSON objects
     int64_t last_saved_step = -1;
     bool is_best_unsaved = false;
-    std::optional<std::string> save_fault;        ///< why the last attempt to save failed
+    std::optional<std::string> save_fault;  ///< why the last attempt to save failed
   };
 
   StepReport train_step(const std::vector<Batch>& micro_batches);

@@ -26,7 +26,8 @@ void Trainer::evaluate() {
   auto found = metrics.find(name.starts_with("eval_") ? name : "eval_" + name);
   if (found == metrics.end()) return;
   const double value = found->second;
-  const bool is_better = !state_.best_metric || (*config_.greater_is_better ? value > *state_.best_metric : value < *state_.best_metric);
+  const bool is_better =
+      !state_.best_metric || (*config_.greater_is_better ? value > *state_.best_metric : value < *state_.best_metric);
   state_.evaluations_without_progress = is_better ? 0 : state_.evaluations_without_progress + 1;
   if (!is_better) return;
   state_.best_metric = value;
@@ -41,10 +42,17 @@ bool Trainer::is_out_of_patience() const {
 void Trainer::maybe_save(bool is_epoch_end) {
   bool is_due = false;
   switch (config_.save_strategy) {
-    case SaveStrategy::kNo: break;
-    case SaveStrategy::kSteps: is_due = state_.step % config_.save_steps == 0; break;
-    case SaveStrategy::kEpoch: is_due = is_epoch_end; break;
-    case SaveStrategy::kBest: is_due = state_.is_best_unsaved; break;
+    case SaveStrategy::kNo:
+      break;
+    case SaveStrategy::kSteps:
+      is_due = state_.step % config_.save_steps == 0;
+      break;
+    case SaveStrategy::kEpoch:
+      is_due = is_epoch_end;
+      break;
+    case SaveStrategy::kBest:
+      is_due = state_.is_best_unsaved;
+      break;
   }
   if (is_due) save_checkpoint();
 }
@@ -66,7 +74,8 @@ checkpoint::TrainerState Trainer::trainer_state() const {
     state.best_model_checkpoint = (context_.output_dir / concat("checkpoint-", *state_.best_step)).string();
   }
   state.log_history = "[";
-  for (const std::string& entry : state_.log_history) state.log_history += (state.log_history.size() > 1 ? "," : "") + entry;
+  for (const std::string& entry : state_.log_history)
+    state.log_history += (state.log_history.size() > 1 ? "," : "") + entry;
   state.log_history += "]";
   return state;
 }
@@ -77,15 +86,20 @@ void Trainer::save_checkpoint() {
   run_state.trainer = trainer_state();
   const SourcePosition position = job_.source->position();
   run_state.position = nlohmann::json({{"epoch", position.epoch}, {"item", position.item}}).dump();
-  run_state.random = nlohmann::json({{"seed", context_.seed}, {"evaluations_without_progress", state_.evaluations_without_progress}}).dump();
+  run_state.random =
+      nlohmann::json({{"seed", context_.seed}, {"evaluations_without_progress", state_.evaluations_without_progress}})
+          .dump();
   if (!config_.save_only_model)
-    for (const zero::NamedState& item : job_.optimizer->state()) run_state.optimizer.emplace_back(item.name, item.tensor);
+    for (const zero::NamedState& item : job_.optimizer->state())
+      run_state.optimizer.emplace_back(item.name, item.tensor);
   try {
     checkpoint::save_run_state(context_.output_dir, run_state, job_.save_weights, context_.communicator);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kCheckpoint) throw;
     state_.save_fault = error.full_message();
-    context_.logger.warn("checkpoint-", state_.step, " could not be saved; training goes on and tries again at the next interval. ", error.full_message());
+    context_.logger.warn("checkpoint-", state_.step,
+                         " could not be saved; training goes on and tries again at the next interval. ",
+                         error.full_message());
     return;
   }
   state_.save_fault.reset();
@@ -104,7 +118,8 @@ void Trainer::resume() {
     const checkpoint::FoundCheckpoint found = checkpoint::find_newest_checkpoint(context_.output_dir);
     for (const std::string& ignored : found.ignored) context_.logger.warn(ignored);
     if (!found.path) {
-      context_.logger.warn("resume_from_checkpoint: true, but ", context_.output_dir.string(), " holds no whole checkpoint; the run starts from the beginning");
+      context_.logger.warn("resume_from_checkpoint: true, but ", context_.output_dir.string(),
+                           " holds no whole checkpoint; the run starts from the beginning");
       return;
     }
     path = *found.path;
@@ -113,11 +128,14 @@ void Trainer::resume() {
   }
   const int saved_ranks = checkpoint::num_saved_ranks(path);
   if (saved_ranks != context_.communicator.size())
-    fail(ErrorKind::kCheckpoint, path.string(), " was saved by ", saved_ranks, " ranks and this run has ", context_.communicator.size(),
-         ". Start it with as many ranks; another number comes with ZeRO sharding.");
-  checkpoint::RunState saved = checkpoint::load_run_state(path, context_.communicator.rank(), context_.communicator.size());
+    fail(ErrorKind::kCheckpoint, path.string(), " was saved by ", saved_ranks, " ranks and this run has ",
+         context_.communicator.size(), ". Start it with as many ranks; another number comes with ZeRO sharding.");
+  checkpoint::RunState saved =
+      checkpoint::load_run_state(path, context_.communicator.rank(), context_.communicator.size());
   if (saved.optimizer.empty())
-    fail(ErrorKind::kCheckpoint, path.string(), " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or lora.adapter.");
+    fail(ErrorKind::kCheckpoint, path.string(),
+         " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or "
+         "lora.adapter.");
   job_.load_weights(path);
   std::vector<zero::NamedState> optimizer;
   for (auto& [name, tensor] : saved.optimizer) optimizer.push_back({name, tensor});
@@ -125,8 +143,8 @@ void Trainer::resume() {
   const auto position = nlohmann::json::parse(saved.position);
   const auto random = nlohmann::json::parse(saved.random);
   if (random.at("seed").get<uint64_t>() != context_.seed)
-    fail(ErrorKind::kCheckpoint, path.string(), " was made with seed ", random.at("seed").get<uint64_t>(), " and the recipe says ", context_.seed,
-         "; the order of rows would change. Write the same seed.");
+    fail(ErrorKind::kCheckpoint, path.string(), " was made with seed ", random.at("seed").get<uint64_t>(),
+         " and the recipe says ", context_.seed, "; the order of rows would change. Write the same seed.");
   job_.source->restore({position.at("epoch").get<int64_t>(), position.at("item").get<int64_t>()});
   state_.step = saved.trainer.global_step;
   state_.last_saved_step = state_.step;
@@ -134,7 +152,8 @@ void Trainer::resume() {
   state_.best_metric = saved.trainer.best_metric;
   state_.best_step = saved.trainer.best_global_step;
   state_.evaluations_without_progress = random.at("evaluations_without_progress").get<int64_t>();
-  for (const auto& entry : nlohmann::ordered_json::parse(saved.trainer.log_history)) state_.log_history.push_back(entry.dump());
+  for (const auto& entry : nlohmann::ordered_json::parse(saved.trainer.log_history))
+    state_.log_history.push_back(entry.dump());
   message(concat("Continuing from ", path.string(), " at step ", state_.step));
 }
 
@@ -169,8 +188,10 @@ void Trainer::save_final_weights() {
   }
   context_.communicator.all_reduce(failed, comm::ReduceOp::kMax);
   if (failed.item<int>() == 0) return;
-  fail(ErrorKind::kCheckpoint, "The trained weights could not be written to ", context_.output_dir.string(), ": ", fault,
-       state_.last_saved_step >= 0 ? concat(" The last whole checkpoint is checkpoint-", state_.last_saved_step, ".") : std::string(" No checkpoint could be saved either."));
+  fail(ErrorKind::kCheckpoint, "The trained weights could not be written to ", context_.output_dir.string(), ": ",
+       fault,
+       state_.last_saved_step >= 0 ? concat(" The last whole checkpoint is checkpoint-", state_.last_saved_step, ".")
+                                   : std::string(" No checkpoint could be saved either."));
 }
 
 }  // namespace dsft::train

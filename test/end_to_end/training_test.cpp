@@ -10,7 +10,8 @@ namespace {
 
 constexpr const char* kLora = "lora: {r: 16, lora_alpha: 32}\n";
 constexpr const char* kTraining =
-    "training: {max_steps: 100, per_device_train_batch_size: 8, learning_rate: 1.0e-2, lr_scheduler_type: constant, save_steps: 30, report_to: [none]}\n";
+    "training: {max_steps: 100, per_device_train_batch_size: 8, learning_rate: 1.0e-2, lr_scheduler_type: constant, "
+    "save_steps: 30, report_to: [none]}\n";
 
 std::string value_of(const std::filesystem::path& path) {
   std::ifstream file(path);
@@ -19,7 +20,8 @@ std::string value_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and leaves files that load", "[end_to_end]") {
+TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and leaves files that load",
+          "[end_to_end]") {
   const bool with_lora = GENERATE(true, false);
   test::TempDir folder;
   const auto recipe = test::make_tiny_job(folder, (with_lora ? kLora : std::string()) + kTraining);
@@ -31,9 +33,11 @@ TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and
   CHECK(metrics.front()["loss"].get<double>() > 4.0);
   CHECK(metrics.back()["loss"].get<double>() < 0.2);
   CHECK(metrics.back()["mean_token_accuracy"].get<double>() > 0.9);
-  for (const char* key : {"epoch", "grad_norm", "learning_rate", "num_tokens", "tokens_per_second", "peak_memory_gib"}) CHECK(metrics.back().contains(key));
+  for (const char* key : {"epoch", "grad_norm", "learning_rate", "num_tokens", "tokens_per_second", "peak_memory_gib"})
+    CHECK(metrics.back().contains(key));
   const std::filesystem::path output = folder / "run";
-  for (const char* name : {"config.json", "tokenizer.json", "resolved.yaml", "checkpoint-60/trainer_state.json", "checkpoint-90/dsft_state/manifest.json"})
+  for (const char* name : {"config.json", "tokenizer.json", "resolved.yaml", "checkpoint-60/trainer_state.json",
+                           "checkpoint-90/dsft_state/manifest.json"})
     CHECK(std::filesystem::exists(output / name));
   CHECK(std::filesystem::exists(output / (with_lora ? "adapter_model.safetensors" : "model.safetensors")));
 
@@ -46,8 +50,12 @@ TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and
   CHECK(nlohmann::json::parse(judged.out)["eval_loss"].get<double>() < 0.2);
 
   // And it says what it learned.
-  std::vector<std::string> generate = {"generate", "--json", "--model", with_lora ? (folder / "model").string() : output.string(), "--prompt",
-                                       "<|im_start|>user\nWhat is number 3?<|im_end|>\n<|im_start|>assistant\n", "--temperature", "0", "--max-new-tokens", "16"};
+  std::vector<std::string> generate = {
+      "generate",         "--json",
+      "--model",          with_lora ? (folder / "model").string() : output.string(),
+      "--prompt",         "<|im_start|>user\nWhat is number 3?<|im_end|>\n<|im_start|>assistant\n",
+      "--temperature",    "0",
+      "--max-new-tokens", "16"};
   if (with_lora) generate.insert(generate.end(), {"--adapter", output.string()});
   const auto said = test::run_dsft(generate, folder);
   INFO(said.err);
@@ -57,14 +65,18 @@ TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and
 
 TEST_CASE("Two ranks train as one process does", "[end_to_end][slow]") {
   test::TempDir folder;
-  const auto recipe = test::make_tiny_job(folder, "lora: {r: 16, lora_alpha: 32, lora_dropout: 0.05}\n" + std::string(kTraining));
-  const auto one = test::run_dsft({"launch", "--num-procs", "1", recipe.string(), "training.max_steps=20", "training.per_device_train_batch_size=8"}, folder);
+  const auto recipe =
+      test::make_tiny_job(folder, "lora: {r: 16, lora_alpha: 32, lora_dropout: 0.05}\n" + std::string(kTraining));
+  const auto one = test::run_dsft({"launch", "--num-procs", "1", recipe.string(), "training.max_steps=20",
+                                   "training.per_device_train_batch_size=8"},
+                                  folder);
   INFO(one.err);
   REQUIRE(one.exit_code == 0);
   const auto expected = test::read_lines(folder / "run/metrics.jsonl");
-  const auto two = test::run_dsft({"launch", "--num-procs", "2", recipe.string(), "training.max_steps=20", "training.per_device_train_batch_size=4",
-                                   "output_dir=" + (folder / "run2").string()},
-                                  folder);
+  const auto two =
+      test::run_dsft({"launch", "--num-procs", "2", recipe.string(), "training.max_steps=20",
+                      "training.per_device_train_batch_size=4", "output_dir=" + (folder / "run2").string()},
+                     folder);
   INFO(two.err);
   REQUIRE(two.exit_code == 0);
   const auto actual = test::read_lines(folder / "run2/metrics.jsonl");
@@ -86,7 +98,8 @@ TEST_CASE("A run that is stopped saves, ends with 75, and continues as if it had
   std::string errors;
   bool has_started = false;
   options.argv = {std::string(DSFT_BIN_DIR) + "/dsft", "train", recipe.string()};
-  options.environment = {{"DSFT_CACHE", (folder / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", ""}};
+  options.environment = {
+      {"DSFT_CACHE", (folder / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", ""}};
   options.on_line = [&](process::Stream, std::string_view line) {
     errors += std::string(line) + "\n";
     has_started = has_started || line.find("step 1/") != std::string_view::npos;
@@ -103,7 +116,8 @@ TEST_CASE("A run that is stopped saves, ends with 75, and continues as if it had
   const auto continued = test::run_dsft({"train", recipe.string(), "training.resume_from_checkpoint=true"}, folder);
   INFO(continued.err);
   REQUIRE(continued.exit_code == 0);
-  const auto expected = test::read_lines(folder / "whole/metrics.jsonl"), actual = test::read_lines(folder / "run/metrics.jsonl");
+  const auto expected = test::read_lines(folder / "whole/metrics.jsonl"),
+             actual = test::read_lines(folder / "run/metrics.jsonl");
   REQUIRE(actual.size() == expected.size());
   for (size_t i = 0; i < expected.size(); ++i) CHECK(actual[i]["loss"] == expected[i]["loss"]);
   CHECK(value_of(folder / "run/adapter_model.safetensors") == value_of(folder / "whole/adapter_model.safetensors"));
@@ -117,7 +131,9 @@ TEST_CASE("What a user gets wrong ends with its exit code and one message", "[en
     int exit_code;
     const char* message;
   };
-  folder.write("cut.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n{\"messages\": [{\"ro");
+  folder.write("cut.jsonl",
+               "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": "
+               "\"b\"}]}\n{\"messages\": [{\"ro");
   folder.write("notemplate.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
   folder.write("loop.jinja", "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}");
   const std::vector<Case> cases = {

@@ -1,7 +1,7 @@
 #include <torch/torch.h>
 
-#include "catch_amalgamated.hpp"
 #include "base/counter_random.h"
+#include "catch_amalgamated.hpp"
 #include "kernels/counter_dropout.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
@@ -13,7 +13,9 @@ using namespace dsft::kernels;
 
 namespace {
 
-double max_difference(const at::Tensor& a, const at::Tensor& b) { return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(); }
+double max_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
 
 // Gradients of sum(f(inputs) * direction) for each input.
 template <typename Function>
@@ -38,9 +40,12 @@ TEST_CASE("CPU kernels agree with LibTorch's own operations in float64, values a
   const at::Tensor angle = torch::randn({37, 8});
   const at::Tensor cos = angle.cos(), sin = angle.sin();
   std::vector<Case> cases;
-  cases.push_back({"rms_norm", [](auto& in) { return rms_norm(in[0], in[1], 1e-5); }, {torch::randn({37, 24}) * 3, torch::randn({24})}});
+  cases.push_back({"rms_norm",
+                   [](auto& in) { return rms_norm(in[0], in[1], 1e-5); },
+                   {torch::randn({37, 24}) * 3, torch::randn({24})}});
   cases.push_back({"rotate", [&](auto& in) { return rotate(in[0], cos, sin); }, {torch::randn({37, 3, 16})}});
-  cases.push_back({"swiglu", [](auto& in) { return swiglu(in[0], in[1]); }, {torch::randn({37, 50}) * 8, torch::randn({37, 50})}});
+  cases.push_back(
+      {"swiglu", [](auto& in) { return swiglu(in[0], in[1]); }, {torch::randn({37, 50}) * 8, torch::randn({37, 50})}});
   for (Case& c : cases) {
     INFO(c.name);
     std::vector<at::Tensor> wide;
@@ -49,7 +54,8 @@ TEST_CASE("CPU kernels agree with LibTorch's own operations in float64, values a
     REQUIRE(actual.scalar_type() == at::kFloat);
     CHECK(max_difference(actual, expected) < 5e-6);
     const at::Tensor direction = torch::randn(expected.sizes());
-    const auto expected_gradients = gradients_of(c.apply, wide, direction), actual_gradients = gradients_of(c.apply, c.inputs, direction);
+    const auto expected_gradients = gradients_of(c.apply, wide, direction),
+               actual_gradients = gradients_of(c.apply, c.inputs, direction);
     for (size_t i = 0; i < wide.size(); ++i) CHECK(max_difference(actual_gradients[i], expected_gradients[i]) < 3e-5);
     // bf16: no further from float64 than LibTorch's unfused operations in bf16 are, but for one rounding.
     std::vector<at::Tensor> narrow, rounded;

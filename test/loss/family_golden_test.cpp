@@ -50,7 +50,8 @@ void check_family(const std::string& name, bool recompute, at::Device device) {
 }  // namespace
 
 TEST_CASE("Logits, loss and every gradient of each family equal transformers'", "[loss]") {
-  const auto name = GENERATE("llama_plain", "llama_tied_bias", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_yarn", "llama_rope_llama3", "qwen2", "qwen3");
+  const auto name = GENERATE("llama_plain", "llama_tied_bias", "llama_rope_linear", "llama_rope_dynamic",
+                             "llama_rope_yarn", "llama_rope_llama3", "qwen2", "qwen3");
   check_family(name, GENERATE(false, true), at::kCPU);
 }
 

@@ -13,7 +13,9 @@
 
 namespace dsft::test {
 
-inline std::filesystem::path model_fixture(const std::string& name) { return std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/model" / name; }
+inline std::filesystem::path model_fixture(const std::string& name) {
+  return std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/model" / name;
+}
 
 /// All tensors of a safetensors file (fp32 and int64).
 inline std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& path) {

@@ -1,4 +1,5 @@
-// The block runner on whole models: recomputation and a fake stage 3 must not change a single bit of plain autograd's gradients.
+// The block runner on whole models: recomputation and a fake stage 3 must not change a single bit of plain autograd's
+// gradients.
 #include <map>
 #include <set>
 
@@ -11,14 +12,17 @@ using namespace dsft;
 
 namespace {
 
-// What stage 3 will do, on one process: parameters of a block exist only between its hooks; its gradients leave as soon as they are final.
+// What stage 3 will do, on one process: parameters of a block exist only between its hooks; its gradients leave as soon
+// as they are final.
 class FakeStage3 final : public nn::BlockHooks {
  public:
   explicit FakeStage3(const model::CausalLm& model) {
     for (int64_t block = 0; block < model.num_blocks(); ++block) {
       blocks_.emplace_back();
-      for (const auto& [name, parameter] : model.block_parameters(block)) blocks_.back().push_back({name, parameter, parameter.detach().clone()});
-      if (block == model.num_blocks() - 1 && model.spec().tie_word_embeddings) blocks_.back().insert(blocks_.back().end(), blocks_[0].begin(), blocks_[0].end());
+      for (const auto& [name, parameter] : model.block_parameters(block))
+        blocks_.back().push_back({name, parameter, parameter.detach().clone()});
+      if (block == model.num_blocks() - 1 && model.spec().tie_word_embeddings)
+        blocks_.back().insert(blocks_.back().end(), blocks_[0].begin(), blocks_[0].end());
     }
     is_tied_ = model.spec().tie_word_embeddings;
     for (auto& block : blocks_)
@@ -106,7 +110,8 @@ std::shared_ptr<model::CausalLm> make_model(const std::string& name, bool with_l
     lora::attach(*lm, spec::match_lora_targets(lm->spec(), config), {}, config, 7);
     torch::NoGradGuard no_grad;
     torch::manual_seed(11);
-    for (auto& item : lora::adapted_modules(*lm)) item.linear->adapter()->b.copy_(torch::randn_like(item.linear->adapter()->b) * 0.05);
+    for (auto& item : lora::adapted_modules(*lm))
+      item.linear->adapter()->b.copy_(torch::randn_like(item.linear->adapter()->b) * 0.05);
   } else {
     for (at::Tensor& parameter : lm->parameters()) parameter.requires_grad_(true);
   }
@@ -130,7 +135,6 @@ std::map<std::string, at::Tensor> gradients_of(model::CausalLm& lm) {
     if (item.tensor.grad().defined()) gradients[item.name] = item.tensor.grad();
   return gradients;
 }
-
 
 }  // namespace
 
@@ -162,11 +166,13 @@ TEST_CASE("A fake stage 3 that gathers, releases and reduces through the hooks c
   const loss::CausalLmLoss causal;
   const Batch batch = make_batch(test::random_documents({13, 7, 19}, plain->spec().vocab_size, 3), 1);
   const nn::BlockRunner plain_runner(keep);
-  (causal.compute(*plain, plain->hidden_states(batch, plain_runner, &mode), batch, plain_runner).terms[0].value / 30).backward();
+  (causal.compute(*plain, plain->hidden_states(batch, plain_runner, &mode), batch, plain_runner).terms[0].value / 30)
+      .backward();
 
   FakeStage3 hooks(*sharded);
   const nn::BlockRunner runner(keep, &hooks);
-  (causal.compute(*sharded, sharded->hidden_states(batch, runner, &mode), batch, runner).terms[0].value / 30).backward();
+  (causal.compute(*sharded, sharded->hidden_states(batch, runner, &mode), batch, runner).terms[0].value / 30)
+      .backward();
   hooks.finish();
   CHECK(std::is_sorted(hooks.order.rbegin(), hooks.order.rend()));  // strictly last to first
   CHECK(hooks.order.size() >= static_cast<size_t>(plain->spec().num_hidden_layers + 1));

@@ -4,9 +4,9 @@
 
 #include "batch/packed_text_source.h"
 #include "catch_amalgamated.hpp"
+#include "checkpoint/tensor_file.h"
 #include "comm/single_process_communicator.h"
 #include "comm/thread_ranks.h"
-#include "checkpoint/tensor_file.h"
 #include "lora/adapters.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
@@ -22,7 +22,8 @@ class MemoryStore final : public data::ExampleStore {
   MemoryStore(int64_t rows, int64_t vocab_size) {
     std::vector<int64_t> lengths;
     for (int64_t i = 0; i < rows; ++i) lengths.push_back(5 + (i * 7) % 23);
-    for (Document& document : test::random_documents(lengths, vocab_size, 5)) examples_.push_back({document.ids, document.labels});
+    for (Document& document : test::random_documents(lengths, vocab_size, 5))
+      examples_.push_back({document.ids, document.labels});
     for (data::Example& example : examples_) example.labels[0] = data::kIgnored;
   }
   int64_t size() const override { return static_cast<int64_t>(examples_.size()); }
@@ -72,11 +73,13 @@ void write_weights(const model::CausalLm& lm, const std::filesystem::path& direc
 void read_weights(const model::CausalLm& lm, const std::filesystem::path& directory) {
   torch::NoGradGuard no_grad;
   const auto file = io::SafetensorsFile::open(directory / "weights.safetensors");
-  for (auto& item : lora::trainable_tensors(lm)) item.tensor.copy_(checkpoint::read_tensor(file, *file.find(item.name)));
+  for (auto& item : lora::trainable_tensors(lm))
+    item.tensor.copy_(checkpoint::read_tensor(file, *file.find(item.name)));
 }
 
 // `rows` are made once for all ranks: drawing them uses torch's generator, which threads would share.
-Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore> rows, comm::Communicator& communicator, const std::filesystem::path& output_dir) {
+Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore> rows, comm::Communicator& communicator,
+               const std::filesystem::path& output_dir) {
   auto lm = test::load_tiny_model("qwen3");
   if (setting.dtype != at::kFloat)
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
@@ -90,7 +93,8 @@ Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore>
     for (at::Tensor& parameter : lm->parameters()) parameter.requires_grad_(true);
   }
   train::TrainingConfig config;
-  config.gradient_checkpointing = setting.recompute ? train::GradientCheckpointing::kTrue : train::GradientCheckpointing::kFalse;
+  config.gradient_checkpointing =
+      setting.recompute ? train::GradientCheckpointing::kTrue : train::GradientCheckpointing::kFalse;
   config.save_steps = setting.save_steps;
   config.greater_is_better = false;
   config.metric_for_best_model = "loss";
@@ -108,7 +112,8 @@ Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore>
   job.source = std::make_unique<PackedTextSource>(std::move(rows), plan, shape);
   job.loss = std::make_unique<loss::CausalLmLoss>();
   std::vector<zero::TrainableParameter> parameters;
-  for (const auto& item : lora::trainable_tensors(*lm)) parameters.push_back({item.name, item.tensor, true, item.is_adapter});
+  for (const auto& item : lora::trainable_tensors(*lm))
+    parameters.push_back({item.name, item.tensor, true, item.is_adapter});
   zero::OptimizerOptions options;
   if (setting.dtype == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
   job.optimizer = std::make_unique<zero::ShardedOptimizer>(parameters, options, communicator);
@@ -130,7 +135,9 @@ Run run_training(const Setting& setting, const std::filesystem::path& output_dir
   return train_rank(setting, std::make_shared<MemoryStore>(setting.num_rows, kVocabSize), *communicator, output_dir);
 }
 
-Run run_training(const Setting& setting) { return run_training(setting, test::TempDir().path()); }
+Run run_training(const Setting& setting) {
+  return run_training(setting, test::TempDir().path());
+}
 
 void require_same_curve(const Run& actual, const Run& expected, double bound) {
   REQUIRE(actual.reports.size() == expected.reports.size());
@@ -193,7 +200,9 @@ TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit f
   std::vector<Run> runs(num_ranks);
   test::TempDir output;
   const auto rows = std::make_shared<MemoryStore>(several.num_rows, kVocabSize);
-  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) { runs[communicator.rank()] = train_rank(several, rows, communicator, output.path()); });
+  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) {
+    runs[communicator.rank()] = train_rank(several, rows, communicator, output.path());
+  });
   require_same_curve(runs[0], expected, kBound);
   for (int rank = 1; rank < num_ranks; ++rank)
     for (size_t i = 0; i < runs[0].weights.size(); ++i) CHECK(torch::equal(runs[0].weights[i], runs[rank].weights[i]));
