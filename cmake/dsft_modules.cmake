@@ -16,7 +16,7 @@ set(_pch_source ${CMAKE_BINARY_DIR}/torch_pch.cpp)
 file(WRITE ${_pch_source}.new "// Carries the precompiled header of the torch modules.\n")
 configure_file(${_pch_source}.new ${_pch_source} COPYONLY)
 add_library(dsft_torch_pch OBJECT ${_pch_source})
-target_precompile_headers(dsft_torch_pch PRIVATE <torch/torch.h>)
+target_precompile_headers(dsft_torch_pch PRIVATE <torch/autograd.h> <torch/nn/module.h> <torch/types.h>)
 
 add_library(dsft_torch_flags INTERFACE)
 target_include_directories(dsft_torch_flags INTERFACE ${CMAKE_SOURCE_DIR}/lib)

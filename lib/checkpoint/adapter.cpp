@@ -1,6 +1,6 @@
 #include "checkpoint/adapter.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "base/error.h"
 #include "io/file.h"

@@ -1,6 +1,7 @@
 #include "checkpoint/init_model.h"
 
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>

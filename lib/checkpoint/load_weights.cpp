@@ -1,7 +1,8 @@
 #include "checkpoint/load_weights.h"
 
+#include <ATen/Parallel.h>
 #include <omp.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <atomic>

@@ -1,6 +1,6 @@
 #include "checkpoint/merge_lora.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

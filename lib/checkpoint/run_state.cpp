@@ -1,6 +1,6 @@
 #include "checkpoint/run_state.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>

@@ -16,6 +16,12 @@ class Work {
   virtual void wait() = 0;
 };
 
+/// The Work of a call that was done when it returned.
+class FinishedWork final : public Work {
+ public:
+  void wait() override {}
+};
+
 /// Collectives over the ranks of a job. Collective: all ranks call the same functions in the same order with equal
 /// shapes and types. Tensors are contiguous and on the device that the communicator serves (CPU: fp32, fp64, bf16,
 /// fp16, int32, int64, uint8). Sums are taken in the order of ranks, 16-bit floats in fp32 and rounded once, so that

@@ -8,11 +8,6 @@
 namespace dsft::comm {
 namespace {
 
-class FinishedWork final : public Work {
- public:
-  void wait() override {}
-};
-
 class SingleProcessCommunicator final : public Communicator {
  public:
   int rank() const override { return 0; }

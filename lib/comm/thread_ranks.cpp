@@ -94,11 +94,6 @@ class Group {
   std::map<std::pair<int, int>, std::shared_ptr<Group>> children_;  ///< by split and color
 };
 
-class FinishedWork final : public Work {
- public:
-  void wait() override {}
-};
-
 std::string call_name(const char* function, const at::Tensor& tensor, int argument = 0) {
   return concat(function, "(", argument, ") of ", at::toString(tensor.scalar_type()), " x ", tensor.numel());
 }

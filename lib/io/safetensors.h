@@ -36,6 +36,8 @@ int64_t dtype_size(DType dtype);           ///< bytes of one element
 std::string_view dtype_name(DType dtype);  ///< "BF16"
 DType parse_dtype(std::string_view name);  ///< throws kCheckpoint for a name that the format does not have
 
+std::string shape_text(const std::vector<int64_t>& shape);  ///< "[2, 3]"
+
 /// Where a tensor lies in a file.
 struct TensorInfo {
   std::string name;

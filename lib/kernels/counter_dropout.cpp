@@ -1,6 +1,8 @@
 #include "kernels/counter_dropout.h"
 
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 #include <cmath>
 

@@ -1,6 +1,8 @@
 #include "kernels/swiglu.h"
 
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 #include "kernels/float_types.h"
 #include "kernels/swiglu_cpu.h"

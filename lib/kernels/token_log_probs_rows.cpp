@@ -1,6 +1,7 @@
 #include "kernels/token_log_probs_rows.h"
 
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/types.h>
 
 #include "kernels/float_types.h"
 #include "kernels/token_log_probs_rows_cpu.h"

@@ -1,5 +1,7 @@
 #include "model/decoder_lm.h"
 
+#include <torch/nn/modules/container/modulelist.h>
+
 #include "base/error.h"
 #include "nn/embedding.h"
 

@@ -1,6 +1,7 @@
 #include "nn/block_runner.h"
 
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 #include "base/error.h"
 

@@ -25,12 +25,6 @@ std::vector<TensorSpec> tensors_with_head(const ModelSpec& spec) {
   return tensors;
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 }  // namespace
 
 std::vector<AdapterTensor> adapter_inventory(const ModelSpec& spec, const lora::LoraConfig& config) {
@@ -67,10 +61,10 @@ std::vector<std::string> check_adapter(const std::vector<AdapterTensor>& invento
     expected.insert(tensor.file_name);
     const io::TensorInfo* info = weights.find(tensor.file_name);
     if (info == nullptr) {
-      faults.push_back(concat("missing: ", tensor.file_name, " ", shape_text(tensor.shape)));
+      faults.push_back(concat("missing: ", tensor.file_name, " ", io::shape_text(tensor.shape)));
     } else if (info->shape != tensor.shape) {
-      faults.push_back(concat("wrong shape: ", tensor.file_name, " is ", shape_text(info->shape),
-                              ", but adapter_config.json and the model ask for ", shape_text(tensor.shape)));
+      faults.push_back(concat("wrong shape: ", tensor.file_name, " is ", io::shape_text(info->shape),
+                              ", but adapter_config.json and the model ask for ", io::shape_text(tensor.shape)));
     } else if (info->dtype != io::DType::kF32 && info->dtype != io::DType::kBF16 && info->dtype != io::DType::kF16) {
       faults.push_back(concat("unreadable type: ", tensor.file_name, " is ", io::dtype_name(info->dtype),
                               "; dsft reads F32, BF16 and F16"));
@@ -78,7 +72,7 @@ std::vector<std::string> check_adapter(const std::vector<AdapterTensor>& invento
   }
   for (const std::string& name : weights.names()) {
     if (!expected.contains(name))
-      faults.push_back(concat("unexpected: ", name, " ", shape_text(weights.find(name)->shape)));
+      faults.push_back(concat("unexpected: ", name, " ", io::shape_text(weights.find(name)->shape)));
   }
   return faults;
 }

@@ -9,12 +9,6 @@ namespace dsft::spec {
 
 namespace {
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 bool is_readable(io::DType dtype) {
   return dtype == io::DType::kF32 || dtype == io::DType::kBF16 || dtype == io::DType::kF16;
 }
@@ -33,11 +27,11 @@ std::vector<std::string> check_weights(const ModelSpec& spec, const io::Safetens
     expected.insert(tensor.name);
     const io::TensorInfo* info = weights.find(tensor.name);
     if (info == nullptr) {
-      faults.push_back(concat("missing: ", tensor.name, " ", shape_text(tensor.shape),
+      faults.push_back(concat("missing: ", tensor.name, " ", io::shape_text(tensor.shape),
                               tensor.name == "lm_head.weight" ? " (config.json says tie_word_embeddings: false)" : ""));
     } else if (info->shape != tensor.shape) {
-      faults.push_back(concat("wrong shape: ", tensor.name, " is ", shape_text(info->shape),
-                              ", but config.json asks for ", shape_text(tensor.shape)));
+      faults.push_back(concat("wrong shape: ", tensor.name, " is ", io::shape_text(info->shape),
+                              ", but config.json asks for ", io::shape_text(tensor.shape)));
     } else if (!is_readable(info->dtype)) {
       faults.push_back(concat("unreadable type: ", tensor.name, " is ", io::dtype_name(info->dtype),
                               "; dsft reads F32, BF16 and F16"));
@@ -45,7 +39,7 @@ std::vector<std::string> check_weights(const ModelSpec& spec, const io::Safetens
   }
   for (const std::string& name : weights.names()) {
     if (!expected.contains(name) && !is_ignored_tensor(spec, name))
-      faults.push_back(concat("unexpected: ", name, " ", shape_text(weights.find(name)->shape)));
+      faults.push_back(concat("unexpected: ", name, " ", io::shape_text(weights.find(name)->shape)));
   }
   if (num_token_ids && *num_token_ids > spec.vocab_size) {
     faults.push_back(concat(

@@ -125,7 +125,7 @@ Decoder build_metaspace(const JsonFields& fields) {
   };
 }
 
-Decoder build_at_depth(const nlohmann::json& description, const std::string& where, int depth) {
+Decoder build_decoder_step(const nlohmann::json& description, const std::string& where, int depth) {
   const JsonFields fields(description, where);
   if (depth > 8) fields.fail_here("sequences are nested too deeply");
   const std::string type = fields.string("type");
@@ -141,7 +141,7 @@ Decoder build_at_depth(const nlohmann::json& description, const std::string& whe
         "\" is not supported; known are ByteLevel, ByteFallback, Fuse, Strip, Replace, Metaspace and Sequence");
   }
   std::vector<Decoder> steps;
-  for (const auto& step : fields.array("decoders")) steps.push_back(build_at_depth(step, where, depth + 1));
+  for (const auto& step : fields.array("decoders")) steps.push_back(build_decoder_step(step, where, depth + 1));
   return [steps](Tokens& tokens) {
     for (const auto& step : steps) step(tokens);
   };
@@ -150,7 +150,7 @@ Decoder build_at_depth(const nlohmann::json& description, const std::string& whe
 }  // namespace
 
 Decoder build_decoder(const nlohmann::json& description, const std::string& where) {
-  if (!description.is_null()) return build_at_depth(description, where, 0);
+  if (!description.is_null()) return build_decoder_step(description, where, 0);
   return [](Tokens& tokens) {
     for (size_t i = 0; i + 1 < tokens.size(); ++i) tokens[i] += ' ';
   };

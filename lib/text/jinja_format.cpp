@@ -27,13 +27,9 @@ struct Specification {
   char type = '\0';
 };
 
-bool is_digit_char(char c) {
-  return c >= '0' && c <= '9';
-}
-
 int64_t read_count(const std::string& text, size_t& at) {
   int64_t value = 0;
-  while (at < text.size() && is_digit_char(text[at])) {
+  while (at < text.size() && is_ascii_digit(text[at])) {
     value = value * 10 + (text[at++] - '0');
     if (value > kMaxWidth) fail_render("a format width or precision is larger than ", kMaxWidth);
   }
@@ -286,7 +282,7 @@ Value field_value(Interpreter& interpreter, const std::string& name, const Argum
   const size_t first_end = std::min(name.find_first_of(".["), name.size());
   const std::string first = name.substr(0, first_end);
   Value value;
-  if (first.empty() || std::all_of(first.begin(), first.end(), is_digit_char)) {
+  if (first.empty() || std::all_of(first.begin(), first.end(), is_ascii_digit)) {
     size_t at = 0;
     const size_t index = first.empty() ? next++ : static_cast<size_t>(read_count(first, at));
     if (index >= arguments.positional.size())
@@ -303,7 +299,7 @@ Value field_value(Interpreter& interpreter, const std::string& name, const Argum
     const size_t end = is_item ? name.find(']', at) : std::min(name.find_first_of(".[", at + 1), name.size());
     if (end == std::string::npos || (!is_item && name[at] != '.')) fail_render("malformed format field '", name, "'");
     const std::string part = name.substr(at + 1, end - at - 1);
-    if (is_item && !part.empty() && std::all_of(part.begin(), part.end(), is_digit_char)) {
+    if (is_item && !part.empty() && std::all_of(part.begin(), part.end(), is_ascii_digit)) {
       size_t digits = 0;
       value = interpreter.item_of(value, Value(read_count(part, digits)));
     } else {

@@ -9,14 +9,11 @@ namespace dsft::text::jinja {
 
 namespace {
 
-bool is_digit_char(char c) {
-  return c >= '0' && c <= '9';
-}
 bool is_name_start(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80);
 }
 bool is_name_part(char c) {
-  return is_name_start(c) || is_digit_char(c);
+  return is_name_start(c) || is_ascii_digit(c);
 }
 
 std::string with_unix_newlines(std::string_view source) {
@@ -207,7 +204,7 @@ class Lexer {
 
   size_t read_token(size_t at) {
     const char c = source_[at];
-    if (is_digit_char(c)) return read_number(at);
+    if (is_ascii_digit(c)) return read_number(at);
     if (is_name_start(c)) return read_name(at);
     if (c == '\'' || c == '"') return read_string(at);
     return read_operator(at);
@@ -228,7 +225,7 @@ class Lexer {
   }
 
   size_t read_number(size_t at) {
-    const auto is_hex = [](char c) { return is_digit_char(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); };
+    const auto is_hex = [](char c) { return is_ascii_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); };
     size_t end = at;
     bool is_float = false;
     const char prefix =
@@ -236,18 +233,18 @@ class Lexer {
     if ((prefix == 'x' || prefix == 'o' || prefix == 'b') && at + 2 < source_.size() && is_hex(source_[at + 2])) {
       end = digits(at + 2, is_hex);
     } else {
-      end = digits(at, is_digit_char);
+      end = digits(at, is_ascii_digit);
       const bool follows_dot = at > 0 && source_[at - 1] == '.';
-      if (!follows_dot && end + 1 < source_.size() && source_[end] == '.' && is_digit_char(source_[end + 1])) {
+      if (!follows_dot && end + 1 < source_.size() && source_[end] == '.' && is_ascii_digit(source_[end + 1])) {
         is_float = true;
-        end = digits(end + 1, is_digit_char);
+        end = digits(end + 1, is_ascii_digit);
       }
       if (!follows_dot && end < source_.size() && (source_[end] == 'e' || source_[end] == 'E')) {
         size_t power = end + 1;
         if (power < source_.size() && (source_[power] == '+' || source_[power] == '-')) ++power;
-        if (power < source_.size() && is_digit_char(source_[power])) {
+        if (power < source_.size() && is_ascii_digit(source_[power])) {
           is_float = true;
-          end = digits(power, is_digit_char);
+          end = digits(power, is_ascii_digit);
         }
       }
     }
@@ -278,9 +275,9 @@ class Lexer {
     for (size_t i = 0; i < count; ++i) {
       const char c = at + i < source_.size() ? source_[at + i] : '\0';
       const char lower = static_cast<char>(c | 0x20);
-      if (!is_digit_char(c) && !(lower >= 'a' && lower <= 'f'))
+      if (!is_ascii_digit(c) && !(lower >= 'a' && lower <= 'f'))
         fail("a \\x, \\u or \\U escape needs hexadecimal digits", at);
-      code = code * 16 + (is_digit_char(c) ? c - '0' : lower - 'a' + 10);
+      code = code * 16 + (is_ascii_digit(c) ? c - '0' : lower - 'a' + 10);
       if (code > 0x10FFFF) fail("an escape names a character past U+10FFFF", at);
     }
     return code;

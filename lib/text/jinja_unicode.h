@@ -23,6 +23,9 @@ size_t byte_of_character(std::string_view text, size_t index);
 void append_code_point(std::string& out, int32_t code);
 
 /// Python's str predicates and case mappings of one code point.
+constexpr bool is_ascii_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 bool is_space(int32_t code);
 bool is_line_break(int32_t code);
 bool is_printable(int32_t code);

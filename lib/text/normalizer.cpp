@@ -14,7 +14,7 @@
 namespace dsft::text {
 namespace {
 
-Normalizer build_at_depth(const nlohmann::json& description, const std::string& where, int depth);
+Normalizer build_normalizer_step(const nlohmann::json& description, const std::string& where, int depth);
 
 void prepend(AlignedText& text, const std::string& prefix) {
   if (text.text().empty()) return;
@@ -85,7 +85,8 @@ void strip(AlignedText& text, bool left, bool right) {
 
 Normalizer build_sequence(const JsonFields& fields, int depth) {
   std::vector<Normalizer> steps;
-  for (const auto& step : fields.array("normalizers")) steps.push_back(build_at_depth(step, fields.where(), depth + 1));
+  for (const auto& step : fields.array("normalizers"))
+    steps.push_back(build_normalizer_step(step, fields.where(), depth + 1));
   return [steps](AlignedText& text) {
     for (const auto& step : steps) step(text);
   };
@@ -99,7 +100,7 @@ Normalizer build_replace(const JsonFields& fields) {
   return [regex, content = fields.string("content")](AlignedText& text) { replace(text, *regex, content); };
 }
 
-Normalizer build_at_depth(const nlohmann::json& description, const std::string& where, int depth) {
+Normalizer build_normalizer_step(const nlohmann::json& description, const std::string& where, int depth) {
   const JsonFields fields(description, where);
   if (depth > 8) fields.fail_here("sequences are nested too deeply");
   const std::string type = fields.string("type");
@@ -131,7 +132,7 @@ Normalizer build_at_depth(const nlohmann::json& description, const std::string& 
 
 Normalizer build_normalizer(const nlohmann::json& description, const std::string& where) {
   if (description.is_null()) return [](AlignedText&) {};
-  return build_at_depth(description, where, 0);
+  return build_normalizer_step(description, where, 0);
 }
 
 }  // namespace dsft::text

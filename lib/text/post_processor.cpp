@@ -39,7 +39,7 @@ int32_t read_token_pair(const JsonFields& fields, const char* name) {
   return read_id(pair[1], fields);
 }
 
-PostProcessor build_at_depth(const nlohmann::json& description, const std::string& where, int depth) {
+PostProcessor build_post_processor_step(const nlohmann::json& description, const std::string& where, int depth) {
   const JsonFields fields(description, where);
   if (depth > 8) fields.fail_here("sequences are nested too deeply");
   const std::string type = fields.string("type");
@@ -54,7 +54,7 @@ PostProcessor build_at_depth(const nlohmann::json& description, const std::strin
   }
   PostProcessor result;
   for (const auto& step : fields.array("processors")) {
-    const PostProcessor outer = build_at_depth(step, where, depth + 1);
+    const PostProcessor outer = build_post_processor_step(step, where, depth + 1);
     result.prefix.insert(result.prefix.begin(), outer.prefix.begin(), outer.prefix.end());
     result.suffix.insert(result.suffix.end(), outer.suffix.begin(), outer.suffix.end());
   }
@@ -65,7 +65,7 @@ PostProcessor build_at_depth(const nlohmann::json& description, const std::strin
 
 PostProcessor build_post_processor(const nlohmann::json& description, const std::string& where) {
   if (description.is_null()) return {};
-  return build_at_depth(description, where, 0);
+  return build_post_processor_step(description, where, 0);
 }
 
 }  // namespace dsft::text

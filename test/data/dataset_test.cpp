@@ -5,14 +5,13 @@
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
+#include "support/fixtures.h"
 #include "support/temp_dir.h"
 
 using namespace dsft;
 using namespace dsft::data;
 
 namespace {
-
-const std::filesystem::path kFixtures = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/data";
 
 void write_file(const std::filesystem::path& path, const std::string& content) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
@@ -25,7 +24,7 @@ struct Fixture {
 
   Fixture() {
     config.train = {{(folder.path() / "rows.jsonl").string(), 1.0}};
-    config.chat_template = (kFixtures / "templates/chatml.jinja").string();
+    config.chat_template = (test::fixture_path("data/templates/chatml.jinja")).string();
     config.num_workers = 2;
     config.max_length = 24;
   }
@@ -33,7 +32,7 @@ struct Fixture {
   void write_rows(const std::string& rows) const { write_file(config.train[0].path, rows); }
   std::filesystem::path cache() const { return folder.path() / "cache"; }
   PreparedData prepare(uint64_t seed = 42) const {
-    return prepare_data(config, {kFixtures / "tokenizer", cache(), seed}, Logger(0, true));
+    return prepare_data(config, {test::fixture_path("data/tokenizer"), cache(), seed}, Logger(0, true));
   }
   std::string fault() const {
     try {
@@ -85,7 +84,7 @@ TEST_CASE("rows are tokenised once and then come from the cache", "[data]") {
     fixture.config.max_length = 25;
     fixture.prepare();
     CHECK(fixture.num_cache_files() == 2);
-    fixture.config.chat_template = (kFixtures / "templates/thinking.jinja").string();
+    fixture.config.chat_template = (test::fixture_path("data/templates/thinking.jinja")).string();
     fixture.prepare();
     CHECK(fixture.num_cache_files() == 3);
     fixture.write_rows(many_rows(301));

@@ -5,6 +5,7 @@
 #include "catch_amalgamated.hpp"
 #include "data/example_builder.h"
 #include "io/json.h"
+#include "support/fixtures.h"
 
 using namespace dsft;
 using namespace dsft::data;
@@ -12,11 +13,10 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-const std::filesystem::path kFixtures = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/data";
-
 TextAssets assets(const std::string& name) {
-  return TextAssets::load(kFixtures / "tokenizer",
-                          name.empty() ? std::filesystem::path() : kFixtures / "templates" / (name + ".jinja"));
+  return TextAssets::load(
+      test::fixture_path("data/tokenizer"),
+      name.empty() ? std::filesystem::path() : test::fixture_path("data/templates/" + name + ".jinja"));
 }
 
 LossOn loss_on(const std::string& word) {
@@ -47,7 +47,7 @@ std::string marked(const TextAssets& text, const std::vector<int32_t>& ids, cons
 
 TEST_CASE("ids and supervised tokens equal the reference's", "[data]") {
   // made by scripts/goldens/data_labels.py with transformers
-  for (const Json& expected : io::read_ordered_json_file(kFixtures / "labels.json", ErrorKind::kData)) {
+  for (const Json& expected : io::read_ordered_json_file(test::fixture_path("data/labels.json"), ErrorKind::kData)) {
     const TextAssets text = assets(expected["template"].is_null() ? "" : expected["template"].get<std::string>());
     ExampleBuilder builder(text, loss_on(expected["loss_on"]), expected["kwargs"]);
     const Example example = builder.build(expected["row"]);

@@ -1,3 +1,5 @@
+#include <ATen/Parallel.h>
+
 #include <mutex>
 #include <nlohmann/json.hpp>
 

@@ -1,6 +1,6 @@
 #include "kernels/decode_attention.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "catch_amalgamated.hpp"
 

@@ -1,4 +1,4 @@
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "base/counter_random.h"
 #include "catch_amalgamated.hpp"

@@ -1,4 +1,5 @@
 #include "catch_amalgamated.hpp"
+#include "device/device.h"
 #include "loss/loss.h"
 #include "support/tiny_model.h"
 
@@ -56,7 +57,7 @@ TEST_CASE("Logits, loss and every gradient of each family equal transformers'", 
 }
 
 TEST_CASE("On a GPU each family gives the same logits, loss and gradients", "[loss][gpu]") {
-  if (!torch::cuda::is_available()) SKIP("no GPU");
+  if (!device::has_cuda()) SKIP("no GPU");
   const auto name = GENERATE("llama_tied_bias", "llama_rope_dynamic", "llama_rope_llama3", "qwen2", "qwen3");
   check_family(name, GENERATE(false, true), at::Device(at::kCUDA, 0));
 }

@@ -2,32 +2,28 @@
 #include "text/chat_template.h"
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
+#include "support/fixtures.h"
 
 namespace {
 
+using dsft::test::fixture_path;
+using dsft::test::read_fixture;
 using dsft::text::ChatInput;
 using dsft::text::ChatTemplate;
 using dsft::text::Json;
 using dsft::text::RenderedChat;
 using dsft::text::SpecialTokenMap;
 
-const std::filesystem::path kFixtures = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/text/chat_template";
 const SpecialTokenMap kTokens = {
     {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "<pad>"}, {"unk_token", "<unk>"}};
 
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
 ChatTemplate fixture(const std::string& name) {
-  return ChatTemplate::parse(read_file(kFixtures / name), name);
+  return ChatTemplate::parse(read_fixture("text/chat_template/" + name), name);
 }
 
 ChatInput input_of(const std::string& messages) {
@@ -72,7 +68,7 @@ void require_cover(const RenderedChat& chat) {
 }  // namespace
 
 TEST_CASE("The repository's templates give transformers' text for every conversation", "[text]") {
-  const Json golden = Json::parse(read_file(kFixtures / "rendered.json"));
+  const Json golden = Json::parse(read_fixture("text/chat_template/rendered.json"));
   for (const Json& wanted : golden["rendered"]) {
     const Json& row = golden["rows"][wanted["row"].get<std::string>()];
     INFO(wanted["template"] << " " << wanted["row"] << " " << wanted["add_generation_prompt"]);
@@ -232,8 +228,9 @@ TEST_CASE("A checkpoint's template is found in its files, the named one for tool
 TEST_CASE("Mutated templates end in a text or an error, never in a crash", "[text]") {
   std::mt19937 random(20240601);
   std::vector<std::string> sources;
-  for (const auto& entry : std::filesystem::directory_iterator(kFixtures)) {
-    if (entry.path().extension() == ".jinja") sources.push_back(read_file(entry.path()));
+  for (const auto& entry : std::filesystem::directory_iterator(fixture_path("text/chat_template"))) {
+    if (entry.path().extension() == ".jinja")
+      sources.push_back(read_fixture("text/chat_template/" + entry.path().filename().string()));
   }
   std::sort(sources.begin(), sources.end());
   const std::string_view inserts[] = {"{{",

@@ -1,9 +1,9 @@
 // Goldens: scripts/goldens/chat_template.py (jinja2 as transformers sets it up).
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
+#include "support/fixtures.h"
 #include "text/chat_template.h"
 
 namespace {
@@ -12,11 +12,8 @@ using dsft::text::ChatInput;
 using dsft::text::ChatTemplate;
 using dsft::text::Json;
 
-const std::string kFixtures = std::string(DSFT_SOURCE_DIR) + "/test/fixtures/text/chat_template/";
-
 Json read_json(const std::string& name) {
-  std::ifstream file(kFixtures + name);
-  return Json::parse(file);
+  return Json::parse(dsft::test::read_fixture("text/chat_template/" + name));
 }
 
 std::string render(const std::string& source, const Json& kwargs = Json::object()) {

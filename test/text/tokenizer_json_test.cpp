@@ -9,19 +9,13 @@
 #include "base/error.h"
 #include "text/tokenizer.h"
 
-using dsft::text::Tokenizer;
-using Json = nlohmann::json;
 using Catch::Matchers::ContainsSubstring;
+using dsft::text::Tokenizer;
 
 namespace {
 
-std::string read_fixture(const std::string& name) {
-  std::ifstream in(std::string(DSFT_SOURCE_DIR) + "/test/fixtures/text/tokenizer/" + name, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-Json small_description() {
-  return Json::parse(R"({"added_tokens": [{"id": 5, "content": "<s>", "special": true}], "normalizer": null,
+nlohmann::json small_description() {
+  return nlohmann::json::parse(R"({"added_tokens": [{"id": 5, "content": "<s>", "special": true}], "normalizer": null,
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}, "post_processor": null, "decoder": {"type": "ByteLevel"},
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4}, "merges": ["a b", ["ab", "c"]]}})");
 }
@@ -37,9 +31,9 @@ std::string fault_of(const std::string& json) {
   return "no fault";
 }
 
-std::string fault_with(const std::string& pointer, const Json& value) {
-  Json description = small_description();
-  description[Json::json_pointer(pointer)] = value;
+std::string fault_with(const std::string& pointer, const nlohmann::json& value) {
+  nlohmann::json description = small_description();
+  description[nlohmann::json::json_pointer(pointer)] = value;
   return fault_of(description.dump());
 }
 
@@ -75,7 +69,7 @@ TEST_CASE("a broken tokenizer.json is a checkpoint fault that says what is wrong
   CHECK_THAT(fault_with("/model/vocab/a", -1), ContainsSubstring("id -1"));
   CHECK_THAT(fault_with("/model/vocab/a", 4000000000), ContainsSubstring("id 4000000000"));
   CHECK_THAT(fault_with("/model/vocab/a", 1), ContainsSubstring("same id 1"));
-  CHECK_THAT(fault_with("/model/vocab", Json::object()), ContainsSubstring("vocabulary is empty"));
+  CHECK_THAT(fault_with("/model/vocab", nlohmann::json::object()), ContainsSubstring("vocabulary is empty"));
   CHECK_THAT(fault_with("/model/merges/0", "a x"), ContainsSubstring("\"x\", which is not in the vocabulary"));
   CHECK_THAT(fault_with("/model/merges/0", "b a"), ContainsSubstring("needs the token \"ba\""));
   CHECK_THAT(fault_with("/model/merges/0", "a b c"), ContainsSubstring("two tokens"));
@@ -84,7 +78,8 @@ TEST_CASE("a broken tokenizer.json is a checkpoint fault that says what is wrong
   CHECK_THAT(fault_with("/added_tokens/0/id", -7), ContainsSubstring("id -7"));
   CHECK_THAT(fault_with("/added_tokens/0/id", 9), ContainsSubstring("numbers it 5"));
   CHECK_THAT(fault_with("/added_tokens/0/content", "ab"), ContainsSubstring("numbers it 3"));
-  CHECK_THAT(fault_with("/added_tokens/0/content", Json()), ContainsSubstring("\"content\" must be a string"));
+  CHECK_THAT(fault_with("/added_tokens/0/content", nlohmann::json()),
+             ContainsSubstring("\"content\" must be a string"));
 }
 
 TEST_CASE("a component that is not supported is named", "[text]") {
@@ -97,19 +92,20 @@ TEST_CASE("a component that is not supported is named", "[text]") {
              ContainsSubstring("\"BertPreTokenizer\" is not supported"));
   CHECK_THAT(fault_with("/post_processor", {{"type", "X"}}), ContainsSubstring("\"X\" is not supported"));
   CHECK_THAT(fault_with("/decoder", {{"type", "CTC"}}), ContainsSubstring("\"CTC\" is not supported"));
-  const Json split = {{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const nlohmann::json split = {
+      {"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}, {"invert", false}};
   CHECK_THAT(fault_with("/pre_tokenizer", split), ContainsSubstring("cannot be compiled"));
-  Json bad = split;
+  nlohmann::json bad = split;
   bad["pattern"] = {{"String", "a"}};
   bad["behavior"] = "Sideways";
   CHECK_THAT(fault_with("/pre_tokenizer", bad), ContainsSubstring("\"Sideways\""));
-  const Json after =
-      Json::parse(R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]})");
+  const nlohmann::json after =
+      nlohmann::json::parse(R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]})");
   CHECK_THAT(fault_with("/pre_tokenizer", after), ContainsSubstring("\"Digits\" after ByteLevel"));
 }
 
 TEST_CASE("a splitting expression that never ends is a fault, not a hang", "[text]") {
-  Json description = small_description();
+  nlohmann::json description = small_description();
   description["pre_tokenizer"] = {
       {"type", "Split"}, {"pattern", {{"Regex", "(a+)+$"}}}, {"behavior", "Isolated"}, {"invert", false}};
   const Tokenizer tokenizer = Tokenizer::parse(description.dump(), "x/tokenizer.json");
@@ -118,7 +114,7 @@ TEST_CASE("a splitting expression that never ends is a fault, not a hang", "[tex
 
 TEST_CASE("a damaged tokenizer.json never crashes", "[text]") {
   const std::string family = GENERATE("llama3", "llama2");
-  const std::string original = read_fixture(family + ".json");
+  const std::string original = dsft::test::read_fixture("text/tokenizer/" + family + ".json");
   std::mt19937 random(17);
   auto below = [&](size_t n) { return static_cast<size_t>(random() % n); };
   int num_refused = 0;

@@ -11,22 +11,15 @@
 using dsft::text::ByteRange;
 using dsft::text::Encoding;
 using dsft::text::Tokenizer;
-using Json = nlohmann::json;
 
 namespace {
 
-std::string read_fixture(const std::string& name) {
-  std::ifstream in(std::string(DSFT_SOURCE_DIR) + "/test/fixtures/text/tokenizer/" + name, std::ios::binary);
-  REQUIRE(in);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 Tokenizer load_fixture(const std::string& family) {
-  return Tokenizer::parse(read_fixture(family + ".json"), family);
+  return Tokenizer::parse(dsft::test::read_fixture("text/tokenizer/" + family + ".json"), family);
 }
 
 /// Byte offsets as pairs of character offsets; a token that is part of a character counts as all of it.
-Json character_offsets(const std::string& text, const Encoding& encoding) {
+nlohmann::json character_offsets(const std::string& text, const Encoding& encoding) {
   std::vector<size_t> character;
   size_t count = 0;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -34,7 +27,7 @@ Json character_offsets(const std::string& text, const Encoding& encoding) {
     character.push_back(count - 1);
   }
   character.push_back(count);
-  Json result = Json::array();
+  nlohmann::json result = nlohmann::json::array();
   for (size_t i = 0; i < encoding.ids.size(); ++i) {
     const size_t begin = encoding.begins[i], end = encoding.ends[i];
     result.push_back({character.at(begin), end > begin ? character.at(end - 1) + 1 : character.at(end)});
@@ -62,13 +55,14 @@ std::string hash_ids(const std::vector<int32_t>& ids) {
 TEST_CASE("ids, offsets and decoded text of each family equal those of Hugging Face's tokenizers", "[text]") {
   const std::string family = GENERATE("gpt2", "llama3", "qwen2", "smollm2", "llama2");
   const Tokenizer tokenizer = load_fixture(family);
-  const Json answers = Json::parse(read_fixture(family + ".cases.json"));
-  for (const Json& expected : answers["cases"]) {
+  const nlohmann::json answers =
+      nlohmann::json::parse(dsft::test::read_fixture("text/tokenizer/" + family + ".cases.json"));
+  for (const nlohmann::json& expected : answers["cases"]) {
     const auto text = expected["text"].get<std::string>();
     CAPTURE(family, text);
     const Encoding encoding = tokenizer.encode_with_offsets(text, true);
-    CHECK(Json(encoding.ids) == expected["ids"]);
-    CHECK(Json(tokenizer.encode(text, false)) == expected["ids_without_special"]);
+    CHECK(nlohmann::json(encoding.ids) == expected["ids"]);
+    CHECK(nlohmann::json(tokenizer.encode(text, false)) == expected["ids_without_special"]);
     CHECK(tokenizer.decode(encoding.ids, false) == expected["decoded"].get<std::string>());
     CHECK(tokenizer.decode(encoding.ids, true) == expected["decoded_without_special"].get<std::string>());
     if (expected.contains("offsets")) CHECK(character_offsets(text, encoding) == expected["offsets"]);
@@ -79,9 +73,10 @@ TEST_CASE("ids, offsets and decoded text of each family equal those of Hugging F
 }
 
 TEST_CASE("each supported component answers as Hugging Face's tokenizers", "[text]") {
-  const Json answers = Json::parse(read_fixture("components.cases.json"));
-  for (const Json& expected : answers["cases"]) {
-    Json description = Json::parse(read_fixture("gpt2.json"));
+  const nlohmann::json answers =
+      nlohmann::json::parse(dsft::test::read_fixture("text/tokenizer/components.cases.json"));
+  for (const nlohmann::json& expected : answers["cases"]) {
+    nlohmann::json description = nlohmann::json::parse(dsft::test::read_fixture("text/tokenizer/gpt2.json"));
     description.update(expected["override"]);
     const Tokenizer tokenizer = Tokenizer::parse(description.dump(), "components");
     for (size_t i = 0; i < answers["texts"].size(); ++i) {
@@ -91,7 +86,7 @@ TEST_CASE("each supported component answers as Hugging Face's tokenizers", "[tex
       if (expected.contains("decoded")) {
         CHECK(tokenizer.decode(ids, true) == expected["decoded"][i].get<std::string>());
       } else {
-        CHECK(Json(ids) == expected["ids"][i]);
+        CHECK(nlohmann::json(ids) == expected["ids"][i]);
       }
     }
   }
@@ -146,7 +141,7 @@ TEST_CASE("special tokens in a plain range are ordinary text", "[text]") {
 }
 
 TEST_CASE("a special token in plain text is not reached through ignore_merges either", "[text]") {
-  Json description = Json::parse(read_fixture("llama3.json"));
+  nlohmann::json description = nlohmann::json::parse(dsft::test::read_fixture("text/tokenizer/llama3.json"));
   description["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
   const Tokenizer tokenizer = Tokenizer::parse(description.dump(), "llama3");
   const std::string text = "<|eot_id|>";
@@ -198,13 +193,13 @@ TEST_CASE("ids without a token are left out of decoded text, and ids know their 
 
 TEST_CASE("threads may share a tokenizer", "[text]") {
   const Tokenizer tokenizer = load_fixture("llama3");
-  const Json answers = Json::parse(read_fixture("llama3.cases.json"));
+  const nlohmann::json answers = nlohmann::json::parse(dsft::test::read_fixture("text/tokenizer/llama3.cases.json"));
   std::atomic<int> num_wrong = 0;
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
-      for (const Json& expected : answers["cases"]) {
-        num_wrong += Json(tokenizer.encode(expected["text"].get<std::string>(), true)) != expected["ids"];
+      for (const nlohmann::json& expected : answers["cases"]) {
+        num_wrong += nlohmann::json(tokenizer.encode(expected["text"].get<std::string>(), true)) != expected["ids"];
       }
     });
   }
