@@ -20,14 +20,15 @@ const Logger kQuiet(0, true);
 
 const char* const kCases[] = {"plain", "bias_all", "bias_lora_only", "saved_head", "saved_embedding"};
 
-void require_same_tensors(const io::SafetensorsSet& actual, const io::SafetensorsFile& expected) {
+/// `max_error`: 0 for what is only copied; what was summed may differ in the last bit between kinds of CPU.
+void require_same_tensors(const io::SafetensorsSet& actual, const io::SafetensorsFile& expected, double max_error = 0) {
   REQUIRE(actual.names().size() == expected.tensors().size());
   for (const io::TensorInfo& info : expected.tensors()) {
     INFO(info.name);
     const io::TensorInfo* found = actual.find(info.name);
     REQUIRE(found != nullptr);
     REQUIRE(found->dtype == info.dtype);
-    REQUIRE(at::equal(read_tensor(actual, *found), read_tensor(expected, info)));
+    REQUIRE(at::allclose(read_tensor(actual, *found), read_tensor(expected, info), max_error, max_error));
   }
 }
 
@@ -48,7 +49,7 @@ TEST_CASE("adapters that PEFT saved are read, and written again with the same te
   }
 }
 
-TEST_CASE("merged weights equal those of PEFT's merge_and_unload bit for bit", "[checkpoint]") {
+TEST_CASE("merged weights equal those of PEFT's merge_and_unload", "[checkpoint]") {
   for (const char* name : kCases) {
     INFO(name);
     TempDir dir;
@@ -60,7 +61,7 @@ TEST_CASE("merged weights equal those of PEFT's merge_and_unload bit for bit", "
                 .verify = true},
                kQuiet);
     require_same_tensors(io::SafetensorsSet::open(dir / "merged"),
-                         io::SafetensorsFile::open(kFixtures / name / "merged.safetensors"));
+                         io::SafetensorsFile::open(kFixtures / name / "merged.safetensors"), 1e-6);
     const bool is_untied = case_name.starts_with("saved_");
     REQUIRE(spec::read_model_spec(dir / "merged").tie_word_embeddings == !is_untied);
   }
