@@ -12,7 +12,7 @@ struct RecipeArguments {
   std::vector<std::string> overrides;  ///< "key.path=value"
 };
 
-/// Adds the positional arguments RECIPE and key.path=value to a command.
+/// Adds the positional arguments RECIPE and SETTING ... to a command.
 void add_recipe_arguments(CLI::App& command, RecipeArguments& arguments);
 
 }  // namespace dsft::apps

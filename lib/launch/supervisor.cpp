@@ -18,6 +18,7 @@ using process::ExitStatus;
 using process::Stream;
 
 constexpr std::chrono::milliseconds kPollInterval{30};
+constexpr std::chrono::seconds kReminderInterval{1};
 
 /// The folder for the ranks' output: the user's, or a temporary one that goes away.
 class LogFolder {
@@ -180,6 +181,7 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
   child_options.on_line = [&](Stream, std::string_view line) { mpirun_words.add(line); };
   process::Child child(child_options);
   StopRequests requests(signals);
+  std::chrono::steady_clock::time_point next_reminder;
   while (true) {
     const auto status = child.wait_for(kPollInterval);
     logs.read_new();
@@ -187,8 +189,14 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
       logs.finish();
       return explain_ranks(*status, mpirun_words.text(), logs, plan, requests);
     }
-    // mpirun ends the job on SIGTERM, but hands SIGUSR1 on, which the trainer takes for the same wish
-    requests.take([&](int) { child.send_signal(SIGUSR1); });
+    requests.take([](int) {});
+    // mpirun ends the job on SIGTERM, but hands SIGUSR1 on, which the trainer takes for the same wish; it drops one that
+    // comes before it has noted its ranks as running, so the wish is said again until the job ends
+    const auto now = std::chrono::steady_clock::now();
+    if (requests.first() != 0 && now >= next_reminder) {
+      child.send_signal(SIGUSR1);
+      next_reminder = now + kReminderInterval;
+    }
     if (!requests.must_kill()) continue;
     child.kill_tree(options.kill_grace);
     logs.finish();
