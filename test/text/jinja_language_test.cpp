@@ -67,7 +67,8 @@ TEST_CASE("A failing expression names its line and what Python would say", "[tex
 TEST_CASE("A template that never ends or grows without bound is stopped by name", "[text]") {
   using Catch::Matchers::ContainsSubstring;
   const std::string loops = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
-  CHECK_THAT(failure(loops), ContainsSubstring("steps"));
+  // the clock may come first where the sanitizers slow it down
+  CHECK_THAT(failure(loops), ContainsSubstring("steps") || ContainsSubstring("longer than 2 s"));
   CHECK_THAT(failure("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), ContainsSubstring("deeper than 64"));
   CHECK_THAT(failure("{{ 'a' * 1000000000 }}"), ContainsSubstring("4 MB"));
   CHECK_THAT(
