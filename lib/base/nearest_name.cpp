@@ -25,16 +25,19 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
+  const size_t farthest = std::max<size_t>(2, name.size() / 3);
   std::string best;
-  size_t best_distance = SIZE_MAX;
+  size_t best_distance = farthest + 1;
   for (const std::string& candidate : candidates) {
+    // a name of a megabyte is near to nothing, and comparing it would take seconds
+    if (std::max(name.size(), candidate.size()) - std::min(name.size(), candidate.size()) > farthest) continue;
     const size_t distance = edit_distance(name, candidate);
     if (distance < best_distance) {
       best_distance = distance;
       best = candidate;
     }
   }
-  return best_distance <= std::max<size_t>(2, name.size() / 3) ? best : "";
+  return best;
 }
 
 std::string join_words(const std::vector<std::string>& words, std::string_view last_separator) {

@@ -55,9 +55,11 @@ std::optional<std::string> find_file_fault(const fs::path& checkpoint, const std
   if (!is_inside(name) || !entry.is_object() || !entry.contains("size") || !entry.contains("xxh64"))
     return "its manifest is damaged at " + name.substr(0, 200);
   const fs::path path = checkpoint / name;
-  if (!fs::is_regular_file(path)) return name + " is missing";
-  if (entry["size"] != fs::file_size(path))
-    return concat(name, " has ", fs::file_size(path), " bytes in place of ", entry["size"].dump());
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return name.substr(0, 200) + " is missing";
+  const uint64_t size = fs::file_size(path, error);
+  if (error) return concat(name, " cannot be read: ", error.message());
+  if (entry["size"] != size) return concat(name, " has ", size, " bytes in place of ", entry["size"].dump());
   if (entry["xxh64"] != io::to_hex(io::xxh64_of_file(path))) return name + " does not have its checksum";
   return std::nullopt;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct Fault {
   std::string key;      ///< full path: "training.learning_rate"
   std::string message;  ///< what is wrong and what to write
 };
+
+/// Reading ends where there are so many faults: each of them takes memory, and nobody reads more.
+inline constexpr size_t kMaxFaults = 200;
 
 /// "recipe.yaml:12:3", "command line: override 2", or "recipe.yaml".
 std::string to_string(const Position& position);

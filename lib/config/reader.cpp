@@ -32,15 +32,20 @@ class SectionReader {
   void read(const Node& map) {
     for (const Entry& entry : map.entries) read_entry(entry);
     for (const Field& field : fields_.list()) {
-      const std::string path = prefix_ + field.name;
       // a required key with a faulty value has its fault already
-      if (!field.is_required || map.find(field.name)) continue;
-      state_.faults.push_back({map.position, path, concat("is required: ", field.help)});
+      if (map.find(field.name)) continue;
+      const std::string path = prefix_ + field.name;
+      if (field.is_required) state_.faults.push_back({map.position, path, concat("is required: ", field.help)});
+      if (field.role == Field::Role::kSection) read_absent_section(field, map.position, path);
     }
   }
 
  private:
   void read_entry(const Entry& entry) {
+    // a text of a thousand unknown keys is no recipe; explaining each would take long
+    if (state_.faults.size() == kMaxFaults)
+      state_.faults.push_back({entry.key_position, "", "further faults are not listed"});
+    if (state_.faults.size() >= kMaxFaults) return;
     const std::string path = prefix_ + entry.key;
     const Field* field = fields_.find(entry.key);
     if (!field) {
@@ -99,6 +104,13 @@ class SectionReader {
     Node map = entry.value;
     map.position = entry.key_position;
     SectionReader(*fields, path + ".", explain_unknown_, state_).read(map);
+  }
+
+  /// A section that is not written may hold keys that are required.
+  void read_absent_section(const Field& field, const Position& position, const std::string& path) {
+    Node empty;
+    empty.position = position;
+    SectionReader(*field.open(), path + ".", explain_unknown_, state_).read(empty);
   }
 
   Fields& fields_;

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <sstream>
+#include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
@@ -21,11 +22,20 @@ struct BoundCrossed {
   std::string message;
 };
 
-int64_t count_nodes(const Node& node) {
-  int64_t count = 1;
-  for (const Node& item : node.items) count += count_nodes(item);
-  for (const Entry& entry : node.entries) count += count_nodes(entry.value);
-  return count;
+/// What a tree takes.
+struct Extent {
+  int64_t num_nodes = 0;
+  int64_t num_bytes = 0;  ///< of texts and keys
+};
+
+void add_extent(const Node& node, Extent& extent) {
+  ++extent.num_nodes;
+  extent.num_bytes += static_cast<int64_t>(node.text.size());
+  for (const Node& item : node.items) add_extent(item, extent);
+  for (const Entry& entry : node.entries) {
+    extent.num_bytes += static_cast<int64_t>(entry.key.size());
+    add_extent(entry.value, extent);
+  }
 }
 
 /// Builds the tree from the parser's events: yaml-cpp's own tree forgets equal keys and where a key stood.
@@ -50,10 +60,12 @@ class TreeBuilder : public YAML::EventHandler {
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     const auto found = anchors_.find(anchor);
     if (found == anchors_.end()) throw BoundCrossed{position(mark), "this alias stands inside the value that it names"};
-    Node node = found->second;
-    num_nodes_ += count_nodes(node);
+    Extent extent{num_nodes_, num_expanded_bytes_};
+    add_extent(found->second, extent);
+    num_nodes_ = extent.num_nodes;
+    num_expanded_bytes_ = extent.num_bytes;
     check_size(mark);
-    finish(std::move(node), 0);
+    finish(found->second, 0);
   }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -83,8 +95,9 @@ class TreeBuilder : public YAML::EventHandler {
   struct Open {
     Node node;
     YAML::anchor_t anchor = 0;
-    std::optional<Node> key;   ///< of a map: the key that waits for its value
-    std::vector<Node> merges;  ///< of a map: the values of its merge keys
+    std::optional<Node> key;                         ///< of a map: the key that waits for its value
+    std::vector<Node> merges;                        ///< of a map: the values of its merge keys
+    std::unordered_map<std::string, int> key_lines;  ///< of a map: where each of its keys was first written
   };
 
   Position position(const YAML::Mark& mark) const { return {name_, mark.line + 1, mark.column + 1}; }
@@ -92,6 +105,9 @@ class TreeBuilder : public YAML::EventHandler {
   void check_size(const YAML::Mark& mark) const {
     if (num_nodes_ > kMaxNodes) {
       throw BoundCrossed{position(mark), concat("the recipe has more than ", kMaxNodes, " values, aliases expanded")};
+    }
+    if (num_expanded_bytes_ > kMaxExpandedBytes) {
+      throw BoundCrossed{position(mark), concat("aliases stand for more than ", kMaxExpandedBytes, " bytes")};
     }
   }
 
@@ -107,13 +123,13 @@ class TreeBuilder : public YAML::EventHandler {
   void open(const YAML::Mark& mark, Node::Kind kind, YAML::anchor_t anchor) {
     if (open_.size() >= kMaxDepth)
       throw BoundCrossed{position(mark), concat("nested deeper than ", kMaxDepth, " levels")};
-    open_.push_back({make_node(mark, kind), anchor, std::nullopt, {}});
+    open_.push_back({make_node(mark, kind), anchor, std::nullopt, {}, {}});
   }
 
   void close() {
     Open done = std::move(open_.back());
     open_.pop_back();
-    for (const Node& source : done.merges) merge(done.node, source);
+    for (const Node& source : done.merges) merge(done, source);
     finish(std::move(done.node), done.anchor);
   }
 
@@ -136,9 +152,11 @@ class TreeBuilder : public YAML::EventHandler {
 
   void add_entry(Open& parent, const Node& key, Node value) {
     if (!key.is_scalar()) {
-      faults_.push_back({key.position, path_of(""), "a key must be a word, not " + describe(key)});
+      add_fault(key.position, path_of(""), "a key must be a word, not " + describe(key));
       return;
     }
+    if (key.text.size() > kMaxKeyBytes)
+      throw BoundCrossed{key.position, concat("a key is longer than ", kMaxKeyBytes, " bytes")};
     if (key.text == "<<" && !key.is_string) {
       if (value.is_sequence()) {
         parent.merges.insert(parent.merges.end(), value.items.begin(), value.items.end());
@@ -147,11 +165,10 @@ class TreeBuilder : public YAML::EventHandler {
       }
       return;
     }
-    for (const Entry& entry : parent.node.entries) {
-      if (entry.key != key.text) continue;
-      faults_.push_back(
-          {key.position, path_of(key.text),
-           concat("is written twice: first at line ", entry.key_position.line, ", again here; remove one of them")});
+    const auto [first, is_new] = parent.key_lines.emplace(key.text, key.position.line);
+    if (!is_new) {
+      add_fault(key.position, path_of(key.text),
+                concat("is written twice: first at line ", first->second, ", again here; remove one of them"));
       return;
     }
     parent.node.entries.push_back({key.text, key.position, std::move(value)});
@@ -167,11 +184,16 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   /// YAML 1.1 merge key: entries of another map where the map has none of that name.
-  void merge(Node& map, const Node& source) {
-    if (!source.is_map()) faults_.push_back({source.position, "<<", "`<<` merges a map, not " + describe(source)});
+  void merge(Open& map, const Node& source) {
+    if (!source.is_map()) add_fault(source.position, "<<", "`<<` merges a map, not " + describe(source));
     for (const Entry& entry : source.entries) {
-      if (!map.find(entry.key)) map.entries.push_back(entry);
+      if (map.key_lines.emplace(entry.key, entry.key_position.line).second) map.node.entries.push_back(entry);
     }
+  }
+
+  void add_fault(const Position& at, std::string path, std::string message) {
+    if (faults_.size() >= kMaxFaults) throw BoundCrossed{at, "further faults are not listed"};
+    faults_.push_back({at, std::move(path), std::move(message)});
   }
 
   const std::string& text_;
@@ -181,6 +203,7 @@ class TreeBuilder : public YAML::EventHandler {
   std::map<YAML::anchor_t, Node> anchors_;
   Node root_;
   int64_t num_nodes_ = 0;
+  int64_t num_expanded_bytes_ = 0;
 };
 
 /// The place of the first byte that no YAML text holds, or nullopt. yaml-cpp would read a binary file as if it were

@@ -68,7 +68,8 @@ TokeniseOptions make_tokenise_options(const DataConfig& config) {
 
 std::shared_ptr<const TokenCache> prepare_file(const DataFile& file, Preparation& preparation) {
   const std::filesystem::path path = file.path;
-  if (!std::filesystem::is_regular_file(path))
+  std::error_code unreachable;
+  if (!std::filesystem::is_regular_file(path, unreachable))
     fail(ErrorKind::kData, "The data file ", file.path,
          " does not exist or is no file (paths are relative to the working directory).");
   const CacheKey key =

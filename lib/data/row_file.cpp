@@ -33,7 +33,8 @@ std::vector<Json> rows_of_columns(Json& columns, const std::filesystem::path& pa
   }
   std::vector<Json> rows(num_rows, Json::object());
   for (auto& [name, column] : columns.items()) {
-    for (size_t i = 0; i < num_rows; ++i) rows[i][name] = std::move(column[i]);
+    // names are distinct: [] would look through all columns before this one
+    for (size_t i = 0; i < num_rows; ++i) rows[i].get_ref<Json::object_t&>().emplace_back(name, std::move(column[i]));
   }
   return rows;
 }

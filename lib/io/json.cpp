@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <type_traits>
+#include <unordered_set>
 #include <vector>
 
 #include "io/file.h"
@@ -38,6 +40,8 @@ class TrackedIterator {
 /// Builds a document from parse events under limits; a fault carries the offset that the parser has reached.
 template <typename Json>
 class DocumentBuilder {
+  static constexpr bool kIsOrdered = std::is_same_v<Json, nlohmann::ordered_json>;
+
  public:
   struct Fault {
     size_t offset;
@@ -67,7 +71,7 @@ class DocumentBuilder {
   bool end_array() { return close(); }
 
   bool key(std::string& name) {
-    if (open_.back()->contains(name)) fault("the key \"" + name.substr(0, 200) + "\" is written twice in one object");
+    if (!is_new_key(name)) fault("the key \"" + name.substr(0, 200) + "\" is written twice in one object");
     key_ = std::move(name);
     return true;
   }
@@ -86,6 +90,18 @@ class DocumentBuilder {
     throw Fault{reached > 0 ? reached - 1 : 0, std::move(message)};
   }
 
+  /// An ordered object looks through all its keys; past a few, a set beside it keeps reading linear.
+  bool is_new_key(const std::string& name) {
+    constexpr size_t kFewKeys = 32;
+    const Json& object = *open_.back();
+    if (!kIsOrdered || object.size() < kFewKeys) return !object.contains(name);
+    std::unordered_set<std::string>& keys = keys_.back();
+    if (keys.empty()) {
+      for (const auto& [key, value] : object.items()) keys.insert(key);
+    }
+    return keys.insert(name).second;
+  }
+
   Json* place(Json value) {
     if (++num_values_ > limits_.max_values) fault(concat("the document has more than ", limits_.max_values, " values"));
     if (open_.empty()) {
@@ -97,7 +113,12 @@ class DocumentBuilder {
       parent.push_back(std::move(value));
       return &parent.back();
     }
-    return &(parent[key_] = std::move(value));
+    auto& object = parent.template get_ref<typename Json::object_t&>();
+    // the key is new: an ordered object need not look for it once more
+    if constexpr (kIsOrdered)
+      return &object.emplace_back(std::move(key_), std::move(value)).second;
+    else
+      return &object.emplace(std::move(key_), std::move(value)).first->second;
   }
 
   bool add(Json value) {
@@ -109,11 +130,13 @@ class DocumentBuilder {
     if (open_.size() >= limits_.max_depth)
       fault(concat("the document is nested deeper than ", limits_.max_depth, " levels"));
     open_.push_back(place(std::move(value)));
+    keys_.emplace_back();
     return true;
   }
 
   bool close() {
     open_.pop_back();
+    keys_.pop_back();
     return true;
   }
 
@@ -122,6 +145,7 @@ class DocumentBuilder {
   const char* reached_;
   Json root_;
   std::vector<Json*> open_;  // an open container is always the last element of its parent, so the pointers stay valid
+  std::vector<std::unordered_set<std::string>> keys_;  // of each open object of many keys
   std::string key_;
   size_t num_values_ = 0;
 };

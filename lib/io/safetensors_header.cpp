@@ -25,6 +25,8 @@ class HeaderReader {
   bool number_unsigned(uint64_t value) {
     if (place_ == Place::kShape) {
       if (value > static_cast<uint64_t>(INT64_MAX)) reject("has a dimension of ", value);
+      if (tensor_.shape.size() == kMaxSafetensorsDimensions)
+        reject("has more than ", kMaxSafetensorsDimensions, " dimensions");
       tensor_.shape.push_back(static_cast<int64_t>(value));
     } else if (place_ == Place::kOffsets) {
       if (num_offsets_ == 2) reject("has more than two data_offsets");

@@ -15,6 +15,8 @@ namespace dsft::io {
 constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
 /// Largest number of tensors that dsft takes from one file.
 constexpr size_t kMaxSafetensorsEntries = 1'000'000;
+/// Largest number of dimensions of a tensor (torch's own).
+constexpr size_t kMaxSafetensorsDimensions = 64;
 
 /// What a header says: the tensors in the order of their offsets (relative to the end of the header) and the metadata.
 struct SafetensorsHeader {

@@ -190,8 +190,8 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
       return explain_ranks(*status, mpirun_words.text(), logs, plan, requests);
     }
     requests.take([](int) {});
-    // mpirun ends the job on SIGTERM, but hands SIGUSR1 on, which the trainer takes for the same wish; it drops one that
-    // comes before it has noted its ranks as running, so the wish is said again until the job ends
+    // mpirun ends the job on SIGTERM, but hands SIGUSR1 on, which the trainer takes for the same wish; it drops one
+    // that comes before it has noted its ranks as running, so the wish is said again until the job ends
     const auto now = std::chrono::steady_clock::now();
     if (requests.first() != 0 && now >= next_reminder) {
       child.send_signal(SIGUSR1);

@@ -21,12 +21,16 @@ void collect_paths(const config::Fields& fields, const std::string& prefix, std:
   }
 }
 
-std::vector<std::string> all_paths() {
-  RecipeConfig config;
-  config::Fields fields;
-  describe_fields(fields, config);
-  std::vector<std::string> paths;
-  collect_paths(fields, "", paths);
+/// Made once: describing a recipe takes far longer than looking for a name in it.
+const std::vector<std::string>& all_paths() {
+  static const std::vector<std::string> paths = [] {
+    RecipeConfig config;
+    config::Fields fields;
+    describe_fields(fields, config);
+    std::vector<std::string> found;
+    collect_paths(fields, "", found);
+    return found;
+  }();
   return paths;
 }
 
@@ -49,7 +53,7 @@ std::string explain_unknown_key(const std::string& path, const config::Fields& s
   }
   const std::string nearest = nearest_name(key, names);
   if (!nearest.empty()) return concat("is unknown; did you mean `", nearest, "`?");
-  const std::vector<std::string> everywhere = all_paths();
+  const std::vector<std::string>& everywhere = all_paths();
   std::vector<std::string> leaves;
   std::transform(everywhere.begin(), everywhere.end(), std::back_inserter(leaves), leaf_of);
   const std::string far = nearest_name(key, leaves);

@@ -55,6 +55,9 @@ constexpr auto kKnown = std::to_array<const char*>({"peft_type",
                                                     "merge_weights"});
 constexpr auto kBaseAltering = std::to_array<const char*>({"pissa", "olora", "corda", "lora_ga", "loftq"});
 
+constexpr int64_t kLargestRank = 1 << 20;
+constexpr double kLargestAlpha = 1e12;
+
 bool is_off(const nlohmann::json& value) {
   return value.is_null() || value == false || ((value.is_object() || value.is_array()) && value.empty());
 }
@@ -100,8 +103,14 @@ std::vector<std::pair<std::string, Value>> read_pattern_map(const ordered_json& 
   std::vector<std::pair<std::string, Value>> entries;
   if (!fields.has(key)) return entries;
   const ordered_json& map = document[key];
-  if (!map.is_object() || !std::all_of(map.begin(), map.end(), [](const auto& value) { return value.is_number(); })) {
-    fields.fault(key, "must map patterns to numbers");
+  const auto is_value = [](const ordered_json& value) {
+    if constexpr (std::is_integral_v<Value>)  // a rank
+      return value.is_number_integer() && value.get<double>() >= 1 && value.get<double>() <= kLargestRank;
+    return value.is_number() && std::abs(value.get<double>()) <= kLargestAlpha;
+  };
+  if (!map.is_object() || !std::all_of(map.begin(), map.end(), is_value)) {
+    fields.fault(key, "must map patterns to ",
+                 std::is_integral_v<Value> ? concat("whole numbers from 1 to ", kLargestRank) : "numbers");
     return entries;
   }
   for (const auto& [pattern, value] : map.items()) entries.emplace_back(pattern, value.template get<Value>());
@@ -176,7 +185,8 @@ ordered_json as_number(double value) {
 
 AdapterSettings read_adapter_settings(const std::filesystem::path& directory) {
   const std::filesystem::path file = directory / "adapter_config.json";
-  if (!std::filesystem::exists(file))
+  std::error_code unreachable;
+  if (!std::filesystem::exists(file, unreachable))
     fail(ErrorKind::kCheckpoint, directory.string(),
          " holds no adapter_config.json: it is no folder of a PEFT adapter.");
   const ordered_json ordered = io::read_ordered_json_file(file);
@@ -189,8 +199,8 @@ AdapterSettings read_adapter_settings(const std::filesystem::path& directory) {
   const std::string type = fields.text("peft_type", "");
   if (type != "LORA")
     fields.fault("peft_type", type.empty() ? "is missing" : "is \"" + type + "\"", "; dsft reads LORA");
-  config.r = fields.integer("r", 8, 1, 1 << 20);
-  config.lora_alpha = fields.number("lora_alpha", 8, -1e12, 1e12);
+  config.r = fields.integer("r", 8, 1, kLargestRank);
+  config.lora_alpha = fields.number("lora_alpha", 8, -kLargestAlpha, kLargestAlpha);
   config.lora_dropout = fields.number("lora_dropout", 0.0, 0.0, 1.0);
   config.use_rslora = fields.boolean("use_rslora", false);
   config.bias = read_bias(fields);

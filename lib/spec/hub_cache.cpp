@@ -60,14 +60,15 @@ std::string model_folder_name(const std::string& id) {
 fs::path find_snapshot(const fs::path& model_folder, const std::string& revision) {
   std::string commit = revision;
   const fs::path reference = model_folder / "refs" / revision;
-  if (fs::is_regular_file(reference)) {
+  std::error_code unreachable;
+  if (fs::is_regular_file(reference, unreachable)) {
     commit = io::read_text_file(reference, 4096);
     commit.erase(
         std::find_if(commit.begin(), commit.end(), [](char c) { return std::isspace(static_cast<unsigned char>(c)); }),
         commit.end());
   }
   const fs::path snapshot = model_folder / "snapshots" / commit;
-  return is_plain_part(commit) && fs::is_directory(snapshot) ? snapshot : fs::path();
+  return is_plain_part(commit) && fs::is_directory(snapshot, unreachable) ? snapshot : fs::path();
 }
 
 /// Links of a snapshot may lead to the blobs of the same model and nowhere else.
@@ -94,8 +95,9 @@ std::string download_command(const std::string& id, const std::string& revision)
 }  // namespace
 
 fs::path find_model(const std::string& path_or_id, const std::string& revision) {
-  if (fs::is_directory(path_or_id)) return path_or_id;
-  if (fs::exists(path_or_id))
+  std::error_code unreachable;  // a name longer than a path may be is no folder either
+  if (fs::is_directory(path_or_id, unreachable)) return path_or_id;
+  if (fs::exists(path_or_id, unreachable))
     fail(ErrorKind::kCheckpoint, path_or_id, " is a file; a model is a folder with config.json and safetensors files.");
   const std::string wanted = revision.empty() ? "main" : revision;
   if (!is_hub_id(path_or_id)) {
@@ -110,7 +112,7 @@ fs::path find_model(const std::string& path_or_id, const std::string& revision) 
   for (const fs::path& cache : cache_folders()) {
     const fs::path folder = cache / model_folder_name(path_or_id);
     searched.push_back(cache.string());
-    if (!fs::is_directory(folder)) continue;
+    if (!fs::is_directory(folder, unreachable)) continue;
     const fs::path snapshot = find_snapshot(folder, wanted);
     if (snapshot.empty()) {
       has_other_revision = true;

@@ -105,6 +105,10 @@ class Matcher {
     for (const Pattern& pattern : layers_) {
       std::string digits;
       if (!pattern.matches_start(path, &digits)) continue;
+      if (digits.empty() || digits.find_first_not_of("0123456789") != std::string::npos) {
+        fail(ErrorKind::kUsage, "lora.layers_pattern: its first group gives \"", digits, "\" on ", path,
+             ", but the layer's number is needed: write it without groups, or with (?:...).");
+      }
       return digits.size() <= 9 && std::find(wanted.begin(), wanted.end(), std::stoll(digits)) != wanted.end();
     }
     return false;

@@ -60,7 +60,8 @@ bool Pattern::run(std::string_view text, uint32_t options, std::string* first_gr
          " takes too much work; write a simpler expression.");
   }
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(data.get());
-  if (first_group != nullptr && count > 1) *first_group = std::string(text.substr(bounds[2], bounds[3] - bounds[2]));
+  if (first_group != nullptr && count > 1 && bounds[2] != PCRE2_UNSET)
+    *first_group = std::string(text.substr(bounds[2], bounds[3] - bounds[2]));
   return true;
 }
 

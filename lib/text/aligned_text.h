@@ -40,6 +40,12 @@ class AlignedText {
   bool is_rewritten_ = false;
 };
 
+/// A sequence of normalizers or decoders may make a text so many times longer: each doubling it would exhaust memory.
+inline constexpr size_t kMaxRewrittenRatio = 64;
+inline size_t longest_rewritten(size_t size) {
+  return kMaxRewrittenRatio * (size + 1024);
+}
+
 /// Writes the successor of an AlignedText piece by piece.
 class AlignedTextBuilder {
  public:

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "io/json.h"
 #include "text/jinja_fault.h"
 #include "text/jinja_interpreter.h"
 #include "text/jinja_json.h"
@@ -144,7 +145,8 @@ std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& dire
   if (std::filesystem::exists(own)) return parse(read_text_file(own), own.string());
   const auto config_path = directory / "tokenizer_config.json";
   if (!std::filesystem::exists(config_path)) return std::nullopt;
-  const Json config = Json::parse(read_text_file(config_path), nullptr, false);
+  const Json config =
+      io::read_ordered_json_file(config_path, ErrorKind::kCheckpoint, {.max_size_bytes = kMaxConfigBytes});
   if (!config.is_object()) fail(ErrorKind::kCheckpoint, config_path.string(), " is no JSON object");
   auto source = template_of_config(config, has_tools, config_path.string());
   if (!source) return std::nullopt;

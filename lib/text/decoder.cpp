@@ -2,8 +2,11 @@
 
 #include <charconv>
 #include <memory>
+#include <numeric>
 
+#include "base/error.h"
 #include "io/utf8.h"
+#include "text/aligned_text.h"
 #include "text/byte_alphabet.h"
 #include "text/json_fields.h"
 #include "text/regex.h"
@@ -13,6 +16,11 @@ namespace dsft::text {
 namespace {
 
 using Tokens = std::vector<std::string>;
+
+size_t total_size(const Tokens& tokens) {
+  return std::accumulate(tokens.begin(), tokens.end(), size_t{0},
+                         [](size_t sum, const std::string& token) { return sum + token.size(); });
+}
 
 std::string join(const Tokens& tokens) {
   std::string text;
@@ -105,7 +113,7 @@ Decoder build_replace(const JsonFields& fields) {
   const JsonFields pattern(fields.value("pattern"), fields.where() + ".pattern");
   auto regex = std::make_shared<Regex>(
       pattern.has("String") ? escape_regex(pattern.string("String")) : pattern.string("Regex"), fields.where());
-  return [regex, content = fields.string("content")](Tokens& tokens) { replace(tokens, *regex, content); };
+  return [regex, content = fields.short_string("content")](Tokens& tokens) { replace(tokens, *regex, content); };
 }
 
 Decoder build_strip(const JsonFields& fields) {
@@ -142,8 +150,13 @@ Decoder build_decoder_step(const nlohmann::json& description, const std::string&
   }
   std::vector<Decoder> steps;
   for (const auto& step : fields.array("decoders")) steps.push_back(build_decoder_step(step, where, depth + 1));
-  return [steps](Tokens& tokens) {
-    for (const auto& step : steps) step(tokens);
+  return [steps, where](Tokens& tokens) {
+    const size_t longest = longest_rewritten(total_size(tokens));
+    for (const auto& step : steps) {
+      step(tokens);
+      if (total_size(tokens) > longest)
+        fail(ErrorKind::kCheckpoint, where, ": its steps make a text more than ", kMaxRewrittenRatio, " times longer");
+    }
   };
 }
 

@@ -140,6 +140,7 @@ Value Interpreter::evaluate_slice(const Value& object, const Expression& slice) 
   for (const auto& bound : slice.children) bounds.push_back(bound ? evaluate(*bound) : Value());
   position_ = slice.position;
   require_defined(object);
+  charge_for(object);
   const Sequence* sequence = object.as_sequence();
   if (!object.as_text() && !(sequence && sequence->is_indexable())) {
     return Value::undefined(concat(owner_name(object), " has no element slice"));
@@ -173,7 +174,7 @@ bool Interpreter::evaluate_comparison(const Expression& expression) {
   for (size_t i = 0; i < expression.operators.size(); ++i) {
     Value right = evaluate(*expression.children[i + 1]);
     position_ = expression.position;
-    if (right.as_sequence()) charge(right.as_sequence()->items.size() / 16);
+    charge_for(right);
     if (!holds(expression.operators[i], left, right)) return false;
     left = std::move(right);
   }
@@ -221,8 +222,15 @@ Value Interpreter::evaluate_call(const Expression& expression) {
   return call(callee, std::move(arguments));
 }
 
-Value Interpreter::call(const Value& callee, Arguments arguments) {
+void Interpreter::charge_operands(const Value& input, const Arguments& arguments) {
   charge(1);
+  charge_for(input);
+  for (const Value& argument : arguments.positional) charge_for(argument);
+  for (const auto& [name, argument] : arguments.keywords) charge_for(argument);
+}
+
+Value Interpreter::call(const Value& callee, Arguments arguments) {
+  charge_operands(callee, arguments);
   require_defined(callee);
   Object* object = callee.as_object();
   if (!object) fail_render("'", type_name(callee), "' object is not callable");
@@ -230,14 +238,14 @@ Value Interpreter::call(const Value& callee, Arguments arguments) {
 }
 
 Value Interpreter::apply_filter(const std::string& name, const Value& input, Arguments arguments) {
-  charge(1);
+  charge_operands(input, arguments);
   const Filter* filter = find_filter(name);
   if (!filter) fail_render("no filter named '", name, "'");
   return filter->apply(*this, input, std::move(arguments));
 }
 
 bool Interpreter::apply_test(const std::string& name, const Value& input, Arguments arguments) {
-  charge(1);
+  charge_operands(input, arguments);
   const Test* test = find_test(name);
   if (!test) fail_render("no test named '", name, "'");
   return test->apply(*this, input, std::move(arguments));
@@ -289,6 +297,7 @@ Value Interpreter::item_at_path(const Value& object, const Value& path, const Va
   const std::string& text = path.as_text()->bytes();
   Value value = object;
   for (size_t begin = 0; begin <= text.size();) {
+    charge(1);
     const size_t end = std::min(text.find('.', begin), text.size());
     const std::string part = text.substr(begin, end - begin);
     const bool is_number = !part.empty() && part.size() < 18 &&

@@ -10,7 +10,7 @@ namespace dsft::text::jinja {
 
 namespace {
 
-constexpr int64_t kMaxRange = 100'000;
+constexpr uint64_t kMaxRange = 100'000;
 
 Value range(Interpreter& interpreter, Arguments arguments) {
   const bool has_start = arguments.positional.size() > 1;
@@ -19,10 +19,18 @@ Value range(Interpreter& interpreter, Arguments arguments) {
   const int64_t stop = has_start ? bound.integer(1, 0) : bound.integer(0, 0);
   const int64_t step = bound.integer(2, 1);
   if (step == 0) fail_render("range() arg 3 must not be zero");
-  const double count = (static_cast<double>(stop) - static_cast<double>(start)) / static_cast<double>(step);
-  if (count > static_cast<double>(kMaxRange)) fail_render("range() has more than ", kMaxRange, " elements");
+  // the distance between two int64 may need 64 bits without a sign, and start + count * step leave 64 bits
+  const auto distance = [](int64_t from, int64_t to) {
+    return static_cast<uint64_t>(to) - static_cast<uint64_t>(from);
+  };
+  const uint64_t count = step > 0 && start < stop   ? (distance(start, stop) - 1) / static_cast<uint64_t>(step) + 1
+                         : step < 0 && start > stop ? (distance(stop, start) - 1) / distance(step, 0) + 1
+                                                    : 0;
+  if (count > kMaxRange) fail_render("range() has more than ", kMaxRange, " elements");
   std::vector<Value> items;
-  for (int64_t i = start; step > 0 ? i < stop : i > stop; i += step) items.emplace_back(i);
+  for (uint64_t i = 0; i < count; ++i) {
+    items.emplace_back(static_cast<int64_t>(static_cast<uint64_t>(start) + i * static_cast<uint64_t>(step)));
+  }
   interpreter.charge(items.size() / 16);
   return Value(std::shared_ptr<const Sequence>(make_sequence(SequenceType::kRange, std::move(items))));
 }
@@ -99,10 +107,9 @@ Value make_joiner(Interpreter&, Arguments arguments) {
   const Bound bound("joiner", std::move(arguments), {"sep"});
   const Value separator = bound.has(0) ? bound[0] : Value::words(", ");
   const auto is_used = std::make_shared<bool>(false);
-  return Value(
-      std::shared_ptr<Object>(std::make_shared<Function>("joiner", [separator, is_used](Interpreter&, Arguments) {
-        return std::exchange(*is_used, true) ? separator : Value(Text());
-      })));
+  return make_method("joiner", separator, [separator, is_used](Interpreter&, Arguments) {
+    return std::exchange(*is_used, true) ? separator : Value(Text());
+  });
 }
 
 Value raise_exception(Interpreter&, Arguments arguments) {

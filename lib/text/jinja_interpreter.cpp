@@ -11,6 +11,7 @@ namespace dsft::text::jinja {
 namespace {
 
 constexpr size_t kBytesPerStep = 256;
+constexpr size_t kItemsPerStep = 16;
 
 int32_t message_of(const Value& value) {
   return value.as_mapping() ? value.as_mapping()->message : Origin::kNoMessage;
@@ -92,6 +93,12 @@ void Interpreter::charge(size_t steps) {
   if ((before >> 6) != (steps_ >> 6) && std::chrono::steady_clock::now() > deadline_) {
     fail_render("the template takes longer than ", limits_.max_seconds, " s");
   }
+}
+
+void Interpreter::charge_for(const Value& value) {
+  if (value.as_text()) return charge(value.as_text()->size() / kBytesPerStep);
+  if (value.as_sequence()) return charge(value.as_sequence()->items.size() / kItemsPerStep);
+  if (value.as_mapping()) charge(value.as_mapping()->entries.size() / kItemsPerStep);
 }
 
 void Interpreter::require_depth() const {

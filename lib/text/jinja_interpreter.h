@@ -54,6 +54,8 @@ class Interpreter {
 
   // What filters, tests, methods and objects use.
   void charge(size_t steps);
+  /// Charges for going through a text or the items of a container once.
+  void charge_for(const Value& value);
   Value call(const Value& callee, Arguments arguments);
   Value apply_filter(const std::string& name, const Value& input, Arguments arguments);
   bool apply_test(const std::string& name, const Value& input, Arguments arguments);
@@ -106,6 +108,7 @@ class Interpreter {
   bool evaluate_comparison(const Expression& expression);
   Value evaluate_filter(const Expression& expression, const Value* block_input);
   Value evaluate_call(const Expression& expression);
+  void charge_operands(const Value& input, const Arguments& arguments);
   Arguments evaluate_arguments(const ArgumentList& list);
   const Value* lookup(int name) const;
 

@@ -102,9 +102,10 @@ class Lexer {
       return keep;
     }
     if (sign == '+' || is_variable) return end;
-    const size_t newline = end > begin ? source_.rfind('\n', end - 1) : std::string::npos;
-    const bool has_newline = newline != std::string::npos && newline >= begin;
-    const size_t line = has_newline ? newline + 1 : begin;
+    // looked for in the data alone: a long line of tags would take quadratic time
+    const size_t newline = std::string_view(source_).substr(begin, end - begin).rfind('\n');
+    const bool has_newline = newline != std::string::npos;
+    const size_t line = has_newline ? begin + newline + 1 : begin;
     if (!has_newline && !is_line_starting_) return end;
     return skip_spaces(line) >= end ? line : end;
   }

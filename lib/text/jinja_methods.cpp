@@ -17,10 +17,6 @@ bool is_one_of(const std::array<std::string_view, N>& names, std::string_view na
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-Value make_function(const std::string& name, Function::Body body) {
-  return Value(std::shared_ptr<Object>(std::make_shared<Function>(name, std::move(body))));
-}
-
 Value unsafe(const Value& object, const std::string& name) {
   return Value::undefined(concat("access to attribute '", name, "' of '", type_name(object),
                                  "' object is unsafe: values of a template cannot be changed"));
@@ -55,15 +51,15 @@ bool find_dict_method(const Value& object, const std::string& name, Value& metho
     const SequenceType type = name == "items"  ? SequenceType::kItems
                               : name == "keys" ? SequenceType::kKeys
                                                : SequenceType::kValues;
-    method = make_function(name, [object, type, name](Interpreter&, Arguments arguments) {
+    method = make_method(name, object, [object, type, name](Interpreter&, Arguments arguments) {
       const Bound bound(name, std::move(arguments), {});
       return view_of(object, type);
     });
   } else if (name == "get") {
-    method =
-        make_function(name, [object](Interpreter&, Arguments arguments) { return get(object, std::move(arguments)); });
+    method = make_method(name, object,
+                         [object](Interpreter&, Arguments arguments) { return get(object, std::move(arguments)); });
   } else if (name == "copy") {
-    method = make_function(name, [object](Interpreter&, Arguments) { return object; });
+    method = make_method(name, object, [object](Interpreter&, Arguments) { return object; });
   } else {
     return false;
   }
@@ -97,13 +93,13 @@ bool find_sequence_method(const Value& object, const std::string& name, Value& m
   if (sequence.type == SequenceType::kList && is_one_of(kUnsafe, name)) {
     method = unsafe(object, name);
   } else if (name == "index") {
-    method = make_function(
-        name, [object](Interpreter&, Arguments arguments) { return index_of(object, std::move(arguments)); });
+    method = make_method(
+        name, object, [object](Interpreter&, Arguments arguments) { return index_of(object, std::move(arguments)); });
   } else if (name == "count") {
-    method = make_function(
-        name, [object](Interpreter&, Arguments arguments) { return count_of(object, std::move(arguments)); });
+    method = make_method(
+        name, object, [object](Interpreter&, Arguments arguments) { return count_of(object, std::move(arguments)); });
   } else if (name == "copy" && sequence.type == SequenceType::kList) {
-    method = make_function(name, [object](Interpreter&, Arguments) { return object; });
+    method = make_method(name, object, [object](Interpreter&, Arguments) { return object; });
   } else {
     return false;
   }
@@ -117,7 +113,7 @@ bool find_method(const Value& object, const std::string& name, Value& method) {
   if (object.as_mapping()) return find_dict_method(object, name, method);
   if (object.as_sequence()) return find_sequence_method(object, name, method);
   if (object.as_float() && name == "is_integer") {
-    method = make_function(name, [object](Interpreter&, Arguments) {
+    method = make_method(name, object, [object](Interpreter&, Arguments) {
       return Value(std::floor(*object.as_float()) == *object.as_float());
     });
     return true;

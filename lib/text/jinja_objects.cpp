@@ -6,8 +6,10 @@
 
 namespace dsft::text::jinja {
 
-std::string Namespace::representation() const {
-  return concat("<Namespace ", represent(Value(std::make_shared<const Mapping>(attributes))).bytes(), ">");
+std::string Namespace::representation(int depth) const {
+  // namespaces may hold each other, and themselves
+  if (depth >= kMaxNesting) fail_render("a value nests deeper than ", kMaxNesting, " levels");
+  return concat("<Namespace ", represent(Value(std::make_shared<const Mapping>(attributes)), depth + 1).bytes(), ">");
 }
 
 bool Namespace::attribute(Interpreter&, std::string_view name, Value& value) {
@@ -38,13 +40,21 @@ Value Macro::call(Interpreter& interpreter, Arguments arguments) {
   return interpreter.call_macro(*statement, defined_in, std::move(arguments));
 }
 
+Value make_method(const std::string& name, const Value& holder, Function::Body body) {
+  auto function = std::make_shared<Function>(name, std::move(body));
+  function->nesting = nesting_around(holder);
+  return Value(std::shared_ptr<Object>(std::move(function)));
+}
+
 Loop::Loop(Interpreter& interpreter, const Statement& statement, ScopePtr scope, std::vector<Value> items,
            int64_t depth0)
     : interpreter_(interpreter),
       statement_(statement),
       scope_(std::move(scope)),
       items_(std::move(items)),
-      depth0_(depth0) {}
+      depth0_(depth0) {
+  for (const Value& item : items_) nesting = std::max(nesting, nesting_around(item));
+}
 
 std::optional<Value> Loop::pull() {
   while (next_ < items_.size()) {
@@ -85,7 +95,7 @@ int64_t Loop::length() {
   return *length_;
 }
 
-bool Loop::attribute(Interpreter&, std::string_view name, Value& value) {
+bool Loop::attribute(Interpreter& interpreter, std::string_view name, Value& value) {
   if (name == "index0") return value = Value(index0_), true;
   if (name == "index") return value = Value(index0_ + 1), true;
   if (name == "first") return value = Value(index0_ == 0), true;
@@ -107,6 +117,9 @@ bool Loop::attribute(Interpreter&, std::string_view name, Value& value) {
     return true;
   }
   if (name == "changed") {
+    // what it was last given may hold this loop
+    if (!is_watched_) interpreter.watch([self = shared_from_this()] { self->last_changed_.reset(); });
+    is_watched_ = true;
     value = Value(std::shared_ptr<Object>(
         std::make_shared<Function>("changed", [self = shared_from_this()](Interpreter&, Arguments arguments) {
           const Value now = make_tuple(std::move(arguments.positional));

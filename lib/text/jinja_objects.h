@@ -15,7 +15,7 @@ namespace dsft::text::jinja {
 struct Namespace : Object {
   Mapping attributes;
   std::string type_name() const override { return "Namespace"; }
-  std::string representation() const override;
+  std::string representation(int depth) const override;
   bool attribute(Interpreter&, std::string_view name, Value& value) override;
   bool is_callable() const override { return false; }
 };
@@ -30,6 +30,9 @@ struct Function : Object {
   std::string type_name() const override { return "function"; }
   Value call(Interpreter& interpreter, Arguments arguments) override { return body(interpreter, std::move(arguments)); }
 };
+
+/// A function that keeps `holder`.
+Value make_method(const std::string& name, const Value& holder, Function::Body body);
 
 /// {% macro %} or the caller of a {% call %}.
 struct Macro : Object {
@@ -71,6 +74,7 @@ struct Loop : Object, std::enable_shared_from_this<Loop> {
   std::optional<Value> before_, current_, after_;
   std::optional<int64_t> length_;
   std::optional<Value> last_changed_;
+  bool is_watched_ = false;  ///< last_changed_ is cleared at the end of the run
 };
 
 /// A global of every template ("range", "namespace", "raise_exception", ...), or Undefined.

@@ -27,6 +27,13 @@ int64_t floor_divide(int64_t left, int64_t right) {
   return quotient - ((left % right != 0 && (left < 0) != (right < 0)) ? 1 : 0);
 }
 
+int64_t floor_modulo(int64_t left, int64_t right) {
+  if (right == 0) fail_render("integer division or modulo by zero");
+  if (right == -1) return 0;
+  const int64_t rest = left % right;
+  return rest != 0 && (rest < 0) != (right < 0) ? rest + right : rest;
+}
+
 double float_modulo(double left, double right) {
   if (right == 0) fail_render("float modulo by zero");
   const double rest = std::fmod(left, right);
@@ -58,7 +65,7 @@ Value integer_operator(const std::string& op, int64_t left, int64_t right) {
     return Value(checked(overflows, result));
   }
   if (op == "//") return Value(floor_divide(left, right));
-  if (op == "%") return Value(right == -1 ? int64_t{0} : left - floor_divide(left, right) * right);
+  if (op == "%") return Value(floor_modulo(left, right));
   if (op == "**") return integer_power(left, right);
   if (right == 0) fail_render("division by zero");
   return Value(static_cast<double>(left) / static_cast<double>(right));
@@ -87,9 +94,13 @@ Value repeat(Interpreter& interpreter, const Value& value, int64_t count) {
   if (const Text* text = value.as_text()) {
     if (text->empty()) return value;
     if (times > kMaxTextBytes / text->size()) fail_render("a repeated string grows past ", kMaxTextBytes >> 20, " MB");
+    interpreter.charge(times * text->size() / 256);
     Text result;
-    interpreter.charge(times / 16 + times * text->size() / 256);
-    for (size_t i = 0; i < times; ++i) result.append(*text);
+    Text doubled = *text;
+    for (size_t rest = times; rest > 0; rest /= 2) {
+      if (rest % 2 == 1) result.append(doubled);
+      if (rest > 1) doubled.append(Text(doubled));
+    }
     return Value(std::move(result));
   }
   const Sequence& sequence = *value.as_sequence();

@@ -41,7 +41,7 @@ void append_escaped(std::string& out, const Character& c, std::string_view text,
   }
 }
 
-void represent_into(Text& out, const Value& value);
+void represent_into(Text& out, const Value& value, int depth);
 
 void represent_text_into(Text& out, const Text& text) {
   const char quote =
@@ -64,11 +64,12 @@ void represent_text_into(Text& out, const Text& text) {
   if (text.is_markup) out.append(")", Origin{});
 }
 
-void represent_items_into(Text& out, const Sequence& sequence, std::string_view open, std::string_view close) {
+void represent_items_into(Text& out, const Sequence& sequence, int depth, std::string_view open,
+                          std::string_view close) {
   out.append(open, sequence.origin);
   for (size_t i = 0; i < sequence.items.size(); ++i) {
     if (i > 0) out.append(", ", sequence.origin);
-    represent_into(out, sequence.items[i]);
+    represent_into(out, sequence.items[i], depth);
   }
   out.append(close, sequence.origin);
 }
@@ -78,45 +79,47 @@ void represent_range_into(Text& out, const Sequence& range) {
   const auto& items = range.items;
   const int64_t start = items.empty() ? 0 : items.front().integral();
   const int64_t step = items.size() > 1 ? items[1].integral() - start : 1;
-  const int64_t stop = items.empty() ? 0 : items.back().integral() + step;
+  int64_t stop = 0;
+  if (!items.empty() && __builtin_add_overflow(items.back().integral(), step, &stop))
+    stop = step > 0 ? INT64_MAX : INT64_MIN;
   out.append(
       step == 1 ? concat("range(", start, ", ", stop, ")") : concat("range(", start, ", ", stop, ", ", step, ")"),
       Origin{});
 }
 
-void represent_sequence_into(Text& out, const Sequence& sequence) {
+void represent_sequence_into(Text& out, const Sequence& sequence, int depth) {
   switch (sequence.type) {
     case SequenceType::kList:
-      return represent_items_into(out, sequence, "[", "]");
+      return represent_items_into(out, sequence, depth, "[", "]");
     case SequenceType::kKeys:
-      return represent_items_into(out, sequence, "dict_keys([", "])");
+      return represent_items_into(out, sequence, depth, "dict_keys([", "])");
     case SequenceType::kValues:
-      return represent_items_into(out, sequence, "dict_values([", "])");
+      return represent_items_into(out, sequence, depth, "dict_values([", "])");
     case SequenceType::kItems:
-      return represent_items_into(out, sequence, "dict_items([", "])");
+      return represent_items_into(out, sequence, depth, "dict_items([", "])");
     case SequenceType::kRange:
       return represent_range_into(out, sequence);
     case SequenceType::kGenerator:
       fail_render("a generator is printed: apply the list filter or join to it first");
     default:
-      return represent_items_into(out, sequence, "(", sequence.items.size() == 1 ? ",)" : ")");
+      return represent_items_into(out, sequence, depth, "(", sequence.items.size() == 1 ? ",)" : ")");
   }
 }
 
-void represent_mapping_into(Text& out, const Mapping& mapping) {
+void represent_mapping_into(Text& out, const Mapping& mapping, int depth) {
   out.append("{", mapping.origin);
   bool is_first = true;
   for (const auto& [key, value] : mapping.entries) {
     if (!is_first) out.append(", ", mapping.origin);
     is_first = false;
-    represent_into(out, key);
+    represent_into(out, key, depth);
     out.append(": ", mapping.origin);
-    represent_into(out, value);
+    represent_into(out, value, depth);
   }
   out.append("}", mapping.origin);
 }
 
-void represent_into(Text& out, const Value& value) {
+void represent_into(Text& out, const Value& value, int depth) {
   if (value.is_undefined()) {
     out.append("Undefined", Origin{});
   } else if (value.is_none()) {
@@ -130,11 +133,11 @@ void represent_into(Text& out, const Value& value) {
   } else if (value.as_text()) {
     represent_text_into(out, *value.as_text());
   } else if (value.as_sequence()) {
-    represent_sequence_into(out, *value.as_sequence());
+    represent_sequence_into(out, *value.as_sequence(), depth);
   } else if (value.as_mapping()) {
-    represent_mapping_into(out, *value.as_mapping());
+    represent_mapping_into(out, *value.as_mapping(), depth);
   } else {
-    out.append(value.as_object()->representation(), Origin{});
+    out.append(value.as_object()->representation(depth), Origin{});
   }
 }
 
@@ -163,9 +166,9 @@ std::string represent_string(std::string_view text) {
   return represent(Value::words(std::string(text))).bytes();
 }
 
-Text represent(const Value& value) {
+Text represent(const Value& value, int depth) {
   Text out;
-  represent_into(out, value);
+  represent_into(out, value, depth);
   return out;
 }
 

@@ -25,6 +25,7 @@ Value without_case(const Value& value) {
 // The value that sort, unique, min and the like compare items by.
 Value key_of(Interpreter& interpreter, const Value& item, const Value* attribute, bool is_case_sensitive) {
   const Value key = attribute ? interpreter.item_at_path(item, *attribute) : item;
+  interpreter.charge_for(key);
   return is_case_sensitive ? key : without_case(key);
 }
 

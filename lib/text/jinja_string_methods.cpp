@@ -13,12 +13,23 @@
 
 namespace dsft::text::jinja {
 
+namespace {
+
+// Refuses a text of very many parts before they take memory.
+void add_part(std::vector<Value>& parts, Text part) {
+  if (parts.size() == kMaxItems) fail_render("a string has more than ", kMaxItems, " parts");
+  parts.emplace_back(std::move(part));
+}
+
+}  // namespace
+
 Text strip(const Text& text, const Text* chars, StripSide side) {
   const std::vector<Character> characters = characters_of(text.bytes());
-  const std::vector<Character> set = chars ? characters_of(chars->bytes()) : std::vector<Character>{};
+  std::vector<int32_t> set;
+  for (const Character& c : chars ? characters_of(chars->bytes()) : std::vector<Character>{}) set.push_back(c.code);
+  std::sort(set.begin(), set.end());
   const auto is_stripped = [&](const Character& c) {
-    if (!chars) return is_space(c.code);
-    return std::any_of(set.begin(), set.end(), [&](const Character& other) { return other.code == c.code; });
+    return chars ? std::binary_search(set.begin(), set.end(), c.code) : is_space(c.code);
   };
   size_t begin = 0;
   size_t end = characters.size();
@@ -43,7 +54,7 @@ Text replace(const Text& text, const std::string& old, const Text& replacement, 
     return result;
   }
   for (; count < 0 || done < count; ++done) {
-    const size_t found = text.bytes().find(old, at);
+    const size_t found = find_bytes(text.bytes(), old, at);
     if (found == std::string::npos) break;
     result.append(text, at, found);
     result.append(replacement);
@@ -61,10 +72,10 @@ std::vector<Value> split_lines(const Text& text, bool keeps_ends) {
     at = c.end;
     if (!is_line_break(c.code)) continue;
     if (c.code == '\r' && at < text.size() && text.bytes()[at] == '\n') ++at;
-    lines.emplace_back(text.slice(begin, keeps_ends ? at : c.begin));
+    add_part(lines, text.slice(begin, keeps_ends ? at : c.begin));
     begin = at;
   }
-  if (begin < text.size()) lines.emplace_back(text.slice(begin, text.size()));
+  if (begin < text.size()) add_part(lines, text.slice(begin, text.size()));
   return lines;
 }
 
@@ -165,7 +176,7 @@ Value split_spaces(const Text& text, int64_t limit) {
       break;
     }
     while (end < characters.size() && !is_space(characters[end].code)) ++end;
-    parts.emplace_back(text.slice(characters[i].begin, characters[end - 1].end));
+    add_part(parts, text.slice(characters[i].begin, characters[end - 1].end));
     i = end;
   }
   return make_list(std::move(parts));
@@ -185,7 +196,7 @@ Value split_spaces_from_right(const Text& text, int64_t limit) {
     }
     size_t begin = i;
     while (begin > 0 && !is_space(characters[begin - 1].code)) --begin;
-    parts.emplace_back(text.slice(characters[begin].begin, characters[i - 1].end));
+    add_part(parts, text.slice(characters[begin].begin, characters[i - 1].end));
     i = begin;
   }
   std::reverse(parts.begin(), parts.end());
@@ -201,9 +212,9 @@ Value split(Interpreter&, const Text& text, Arguments arguments) {
   std::vector<Value> parts;
   size_t at = 0;
   while (limit < 0 || static_cast<int64_t>(parts.size()) < limit) {
-    const size_t found = text.bytes().find(separator, at);
+    const size_t found = find_bytes(text.bytes(), separator, at);
     if (found == std::string::npos) break;
-    parts.emplace_back(text.slice(at, found));
+    add_part(parts, text.slice(at, found));
     at = found + separator.size();
   }
   parts.emplace_back(text.slice(at, text.size()));
@@ -217,14 +228,16 @@ Value rsplit(Interpreter&, const Text& text, Arguments arguments) {
   const std::string& separator = bound.text(0).bytes();
   if (separator.empty()) fail_render("empty separator");
   std::vector<Value> parts;
-  size_t end = text.size();
-  while (end >= separator.size() && (limit < 0 || static_cast<int64_t>(parts.size()) < limit)) {
-    const size_t found = text.bytes().rfind(separator, end - separator.size());
+  const std::string reversed(text.bytes().rbegin(), text.bytes().rend());
+  const std::string reversed_separator(separator.rbegin(), separator.rend());
+  size_t at = 0;
+  while (limit < 0 || static_cast<int64_t>(parts.size()) < limit) {
+    const size_t found = find_bytes(reversed, reversed_separator, at);
     if (found == std::string::npos) break;
-    parts.emplace_back(text.slice(found + separator.size(), end));
-    end = found;
+    add_part(parts, text.slice(text.size() - found, text.size() - at));
+    at = found + separator.size();
   }
-  parts.emplace_back(text.slice(0, end));
+  parts.emplace_back(text.slice(0, text.size() - at));
   std::reverse(parts.begin(), parts.end());
   return make_list(std::move(parts));
 }
@@ -242,8 +255,8 @@ Value partition(const char* name, const Text& text, Arguments arguments, bool is
   const Bound bound(name, std::move(arguments), {"sep"}, 1);
   const std::string& separator = bound.text(0).bytes();
   if (separator.empty()) fail_render("empty separator");
-  return partition_at(text, is_first ? text.bytes().find(separator) : text.bytes().rfind(separator), separator.size(),
-                      is_first);
+  const size_t found = is_first ? find_bytes(text.bytes(), separator) : find_last_bytes(text.bytes(), separator);
+  return partition_at(text, found, separator.size(), is_first);
 }
 
 // The bytes that start and end arguments name.
@@ -269,7 +282,7 @@ int64_t find_index(const char* name, const Text& text, Arguments arguments, bool
   const std::string_view range = range_of(text, bound, begin);
   const std::string& part = bound.text(0).bytes();
   if (!range.data()) return -1;
-  const size_t found = is_first ? range.find(part) : range.rfind(part);
+  const size_t found = is_first ? find_bytes(range, part) : find_last_bytes(range, part);
   if (found == std::string_view::npos) return -1;
   return static_cast<int64_t>(count_characters(std::string_view(text.bytes()).substr(0, begin + found)));
 }
@@ -287,7 +300,9 @@ Value count(Interpreter&, const Text& text, Arguments arguments) {
   if (!range.data()) return Value(int64_t{0});
   if (part.empty()) return Value(static_cast<int64_t>(count_characters(range)) + 1);
   int64_t found = 0;
-  for (size_t at = range.find(part); at != std::string_view::npos; at = range.find(part, at + part.size())) ++found;
+  for (size_t at = find_bytes(range, part); at != std::string_view::npos;
+       at = find_bytes(range, part, at + part.size()))
+    ++found;
   return Value(found);
 }
 
@@ -347,7 +362,7 @@ Value pad_method(const char* name, const Text& text, Arguments arguments, int si
   const Bound bound(name, std::move(arguments), {"width", "fillchar"}, 1);
   const std::string fill = bound.has(1) ? bound.text(1).bytes() : " ";
   if (count_characters(fill) != 1) fail_render("The fill character must be exactly one character long");
-  const int64_t width = bound.integer(0, 0);
+  const int64_t width = std::max<int64_t>(0, bound.integer(0, 0));
   const int64_t missing = std::max<int64_t>(0, width - static_cast<int64_t>(count_characters(text.bytes())));
   const int64_t left = side < 0 ? 0 : (side > 0 ? missing : missing / 2 + (missing & width & 1));
   return Value(pad(text, left, missing - left, fill));
@@ -355,8 +370,8 @@ Value pad_method(const char* name, const Text& text, Arguments arguments, int si
 
 Value zfill(Interpreter&, const Text& text, Arguments arguments) {
   const Bound bound("zfill", std::move(arguments), {"width"}, 1);
-  const int64_t missing =
-      std::max<int64_t>(0, bound.integer(0, 0) - static_cast<int64_t>(count_characters(text.bytes())));
+  const int64_t width = std::max<int64_t>(0, bound.integer(0, 0));
+  const int64_t missing = std::max<int64_t>(0, width - static_cast<int64_t>(count_characters(text.bytes())));
   const size_t sign = !text.empty() && (text.bytes()[0] == '-' || text.bytes()[0] == '+') ? 1 : 0;
   Text result = text.slice(0, sign);
   result.append(pad(text.slice(sign, text.size()), missing, 0, "0"));
@@ -448,6 +463,7 @@ bool find_string_method(const TextPtr& text, const std::string& name, Value& met
   if (it == methods().end()) return false;
   method = Value(std::shared_ptr<Object>(
       std::make_shared<Function>(name, [text, body = it->second](Interpreter& interpreter, Arguments arguments) {
+        interpreter.charge_for(Value(text));
         return body(interpreter, *text, std::move(arguments));
       })));
   return true;

@@ -1,5 +1,7 @@
 #include "text/jinja_text.h"
 
+#include <string.h>
+
 #include <algorithm>
 
 #include "text/jinja_fault.h"
@@ -15,6 +17,17 @@ void require_room(size_t size, size_t added) {
 }
 
 }  // namespace
+
+size_t find_bytes(std::string_view text, std::string_view part, size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  const void* found = ::memmem(text.data() + from, text.size() - from, part.data(), part.size());
+  return found ? static_cast<size_t>(static_cast<const char*>(found) - text.data()) : std::string_view::npos;
+}
+
+size_t find_last_bytes(std::string_view text, std::string_view part) {
+  const size_t found = find_bytes(std::string(text.rbegin(), text.rend()), std::string(part.rbegin(), part.rend()));
+  return found == std::string_view::npos ? found : text.size() - found - part.size();
+}
 
 Text::Text(std::string bytes, Origin origin) {
   append(bytes, origin);

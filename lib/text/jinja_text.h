@@ -29,6 +29,12 @@ struct OriginRun {
   Origin origin;
 };
 
+/// The first place of `part` in `text` from `from` on, or npos; in linear time whatever the texts, as std::string::find
+/// is not.
+size_t find_bytes(std::string_view text, std::string_view part, size_t from = 0);
+/// The last place of `part`, likewise.
+size_t find_last_bytes(std::string_view text, std::string_view part);
+
 /// A UTF-8 string whose bytes know their origin.
 class Text {
  public:

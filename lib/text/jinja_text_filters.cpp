@@ -83,7 +83,7 @@ Value truncate(Interpreter&, const Value& input, Arguments arguments) {
   const auto end_length = static_cast<int64_t>(count_characters(end.bytes()));
   const int64_t leeway = bound.is_given(3) ? bound.integer(3, 5) : 5;
   if (length < end_length || leeway < 0) fail_render("truncate needs length >= ", end_length, " and leeway >= 0");
-  if (static_cast<int64_t>(count_characters(text.bytes())) <= length + leeway) return input;
+  if (static_cast<int64_t>(count_characters(text.bytes())) - length <= leeway) return input;
   Text cut = text.slice(0, byte_of_character(text.bytes(), static_cast<size_t>(length - end_length)));
   if (!bound.flag(1, false)) {
     const size_t space = cut.bytes().rfind(' ');

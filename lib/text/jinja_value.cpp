@@ -8,6 +8,20 @@
 
 namespace dsft::text::jinja {
 
+namespace {
+
+constexpr size_t kBytesPerWeight = 64;
+
+bool is_hashable(const Value& value) {
+  return !value.as_mapping() && (!value.as_sequence() || value.as_sequence()->is_hashable);
+}
+
+void require_weight(size_t weight) {
+  if (weight > kMaxWeight) fail_render("a value has more than ", kMaxWeight, " parts");
+}
+
+}  // namespace
+
 Value Value::undefined(std::string reason) {
   return Value(Undefined{std::make_shared<const std::string>(std::move(reason))});
 }
@@ -87,17 +101,30 @@ Value Object::call(Interpreter&, Arguments) {
 int nesting_around(const Value& value) {
   const int inner = value.as_sequence()  ? value.as_sequence()->nesting
                     : value.as_mapping() ? value.as_mapping()->nesting
+                    : value.as_object()  ? value.as_object()->nesting
                                          : 0;
   const int nesting = inner + 1;
   if (nesting > kMaxNesting) fail_render("a value nests deeper than ", kMaxNesting, " levels");
   return nesting;
 }
 
+size_t weight_of(const Value& value) {
+  if (const Text* text = value.as_text()) return 1 + text->size() / kBytesPerWeight;
+  if (value.as_sequence()) return value.as_sequence()->weight;
+  return value.as_mapping() ? value.as_mapping()->weight : 1;
+}
+
 std::shared_ptr<Sequence> make_sequence(SequenceType type, std::vector<Value> items) {
   if (items.size() > kMaxItems) fail_render("a list has more than ", kMaxItems, " elements");
   auto sequence = std::make_shared<Sequence>();
   sequence->type = type;
-  for (const Value& item : items) sequence->nesting = std::max(sequence->nesting, nesting_around(item));
+  sequence->is_hashable = type != SequenceType::kList;
+  for (const Value& item : items) {
+    sequence->nesting = std::max(sequence->nesting, nesting_around(item));
+    sequence->weight += weight_of(item);
+    sequence->is_hashable = sequence->is_hashable && is_hashable(item);
+  }
+  require_weight(sequence->weight);
   sequence->items = std::move(items);
   return sequence;
 }
@@ -116,9 +143,13 @@ Value make_generator(std::vector<Value> items) {
 
 Value make_mapping(Mapping mapping) {
   if (mapping.entries.size() > kMaxItems) fail_render("a dict has more than ", kMaxItems, " entries");
+  size_t weight = 1;
   for (const auto& [key, value] : mapping.entries) {
     mapping.nesting = std::max({mapping.nesting, nesting_around(key), nesting_around(value)});
+    weight += weight_of(key) + weight_of(value);
   }
+  require_weight(weight);
+  mapping.weight = weight;
   return Value(std::make_shared<const Mapping>(std::move(mapping)));
 }
 
@@ -255,7 +286,7 @@ bool contains(const Value& container, const Value& item) {
   if (const Text* text = container.as_text()) {
     const Text* part = item.as_text();
     if (!part) fail_render("'in <string>' requires string as left operand, not ", type_name(item));
-    return text->bytes().find(part->bytes()) != std::string::npos;
+    return find_bytes(text->bytes(), part->bytes()) != std::string::npos;
   }
   if (const Mapping* mapping = container.as_mapping()) {
     require_hashable(item);
@@ -271,11 +302,10 @@ bool contains(const Value& container, const Value& item) {
 }
 
 void require_hashable(const Value& value) {
+  if (is_hashable(value)) return;
   const Sequence* sequence = value.as_sequence();
-  if (value.as_mapping() || (sequence && sequence->type == SequenceType::kList)) {
-    fail_render("unhashable type: '", type_name(value), "'");
-  }
-  if (sequence) std::for_each(sequence->items.begin(), sequence->items.end(), require_hashable);
+  if (!sequence || sequence->type == SequenceType::kList) fail_render("unhashable type: '", type_name(value), "'");
+  std::for_each(sequence->items.begin(), sequence->items.end(), require_hashable);
 }
 
 }  // namespace dsft::text::jinja

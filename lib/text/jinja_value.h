@@ -73,9 +73,12 @@ class Value {
       content_;
 };
 
-/// No list of a template run has more elements, and no value nests deeper; crossing it is a fault.
+/// No list of a template run has more elements, no value nests deeper, and none weighs more; crossing it is a fault.
+/// A value's weight is its number of parts, each counted as often as it is reached and 64 bytes of text as one more:
+/// it bounds the work of printing and comparing, which sharing ([x, x] of [y, y] ...) would let grow exponentially.
 inline constexpr size_t kMaxItems = 200'000;
 inline constexpr int kMaxNesting = 128;
+inline constexpr size_t kMaxWeight = 1 << 20;
 
 /// The Python types that hold values in order.
 enum class SequenceType { kList, kTuple, kRange, kGenerator, kKeys, kValues, kItems, kGroup };
@@ -85,6 +88,8 @@ struct Sequence {
   std::vector<Value> items;
   Origin origin;  ///< of its punctuation when printed; is_data for a list of the row
   int nesting = 1;
+  size_t weight = 1;
+  bool is_hashable = true;      ///< no list and no dict, nor one in it
   mutable size_t consumed = 0;  ///< a generator hands each item out once
 
   bool is_indexable() const {
@@ -98,6 +103,7 @@ struct Mapping {
   std::vector<std::pair<Value, Value>> entries;  ///< in insertion order; keys are hashable and distinct
   Origin origin;
   int nesting = 1;
+  size_t weight = 1;
   int32_t message = Origin::kNoMessage;  ///< this is messages[message] itself
 
   const Value* find(const Value& key) const;
@@ -122,11 +128,14 @@ struct Object {
   virtual ~Object() = default;
   /// Python's name of its type, for messages.
   virtual std::string type_name() const = 0;
-  virtual std::string representation() const { return "<" + type_name() + ">"; }
+  /// repr(); `depth`: how many objects around this one are being printed.
+  virtual std::string representation(int) const { return "<" + type_name() + ">"; }
   /// False where there is no such attribute.
   virtual bool attribute(Interpreter&, std::string_view, Value&) { return false; }
   virtual bool is_callable() const { return true; }
   virtual Value call(Interpreter& interpreter, Arguments arguments);
+
+  int nesting = 0;  ///< of the values that it holds; 0 where the run clears it at its end (Interpreter::watch)
 };
 
 std::shared_ptr<Sequence> make_sequence(SequenceType type, std::vector<Value> items);
@@ -137,6 +146,7 @@ Value make_generator(std::vector<Value> items);
 Value make_mapping(Mapping mapping);
 /// The nesting of a container that holds `value`; throws Fault past kMaxNesting.
 int nesting_around(const Value& value);
+size_t weight_of(const Value& value);
 
 /// Python's type name as jinja2 and Python print it in messages ("str", "dict", "NoneType").
 std::string type_name(const Value& value);
@@ -155,8 +165,8 @@ void require_hashable(const Value& value);
 /// str(value) as {{ }} prints it, with origins; a text is returned as it is.
 TextPtr to_text(const Value& value);
 std::string to_string(const Value& value);
-/// repr(value).
-Text represent(const Value& value);
+/// repr(value); `depth`: how many objects around it are being printed.
+Text represent(const Value& value, int depth = 0);
 std::string represent_float(double value);
 std::string represent_string(std::string_view text);
 

@@ -39,6 +39,13 @@ std::string JsonFields::string_or(const char* name, std::string fallback) const 
   return has(name) ? string(name) : std::move(fallback);
 }
 
+std::string JsonFields::short_string(const char* name) const {
+  constexpr size_t kMaxSize = 64;
+  std::string text = string(name);
+  if (text.size() > kMaxSize) fail_here(concat("\"", name, "\" is longer than ", kMaxSize, " bytes"));
+  return text;
+}
+
 bool JsonFields::boolean(const char* name) const {
   const auto& found = value(name);
   if (!found.is_boolean()) fail_here(concat("the field \"", name, "\" must be true or false"));

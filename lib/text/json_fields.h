@@ -17,6 +17,8 @@ class JsonFields {
   bool has(const char* name) const;
   std::string string(const char* name) const;
   std::string string_or(const char* name, std::string fallback) const;
+  /// A string of at most 64 bytes: one that is put into texts many times.
+  std::string short_string(const char* name) const;
   bool boolean(const char* name) const;
   bool boolean_or(const char* name, bool fallback) const;
   int64_t integer(const char* name) const;

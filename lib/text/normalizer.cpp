@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/error.h"
 #include "text/json_fields.h"
 #include "text/regex.h"
 #include "text/unicode_classes.h"
@@ -87,8 +88,13 @@ Normalizer build_sequence(const JsonFields& fields, int depth) {
   std::vector<Normalizer> steps;
   for (const auto& step : fields.array("normalizers"))
     steps.push_back(build_normalizer_step(step, fields.where(), depth + 1));
-  return [steps](AlignedText& text) {
-    for (const auto& step : steps) step(text);
+  return [steps, where = fields.where()](AlignedText& text) {
+    const size_t longest = longest_rewritten(text.text().size());
+    for (const auto& step : steps) {
+      step(text);
+      if (text.text().size() > longest)
+        fail(ErrorKind::kCheckpoint, where, ": its steps make a text more than ", kMaxRewrittenRatio, " times longer");
+    }
   };
 }
 
@@ -97,7 +103,7 @@ Normalizer build_replace(const JsonFields& fields) {
   const std::string expression =
       pattern.has("String") ? escape_regex(pattern.string("String")) : pattern.string("Regex");
   auto regex = std::make_shared<Regex>(expression, fields.where());
-  return [regex, content = fields.string("content")](AlignedText& text) { replace(text, *regex, content); };
+  return [regex, content = fields.short_string("content")](AlignedText& text) { replace(text, *regex, content); };
 }
 
 Normalizer build_normalizer_step(const nlohmann::json& description, const std::string& where, int depth) {
@@ -116,7 +122,7 @@ Normalizer build_normalizer_step(const nlohmann::json& description, const std::s
   if (type == "Replace") return build_replace(fields);
   if (type == "Sequence") return build_sequence(fields, depth);
   if (type == "Prepend") {
-    return [prefix = fields.string("prepend")](AlignedText& text) { prepend(text, prefix); };
+    return [prefix = fields.short_string("prepend")](AlignedText& text) { prepend(text, prefix); };
   }
   if (type == "Strip") {
     return [left = fields.boolean("strip_left"), right = fields.boolean("strip_right")](AlignedText& text) {

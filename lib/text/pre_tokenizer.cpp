@@ -129,7 +129,7 @@ PrefixScheme read_prefix_scheme(const JsonFields& fields) {
 }
 
 void add_metaspace(const JsonFields& fields, PreTokenizer& out) {
-  const std::string mark = fields.string("replacement");
+  const std::string mark = fields.short_string("replacement");
   const PrefixScheme scheme = read_prefix_scheme(fields);
   out.steps.push_back(make_rewrite([mark, scheme](const AlignedText& old, const Word& word, AlignedTextBuilder& text) {
     const std::string_view bytes = old.text().substr(word.begin, word.end - word.begin);

@@ -10,6 +10,7 @@ namespace dsft::text {
 namespace {
 
 constexpr uint32_t kMatchLimit = 20'000'000;
+constexpr uint32_t kHeapLimitKib = 128 << 10;  // PCRE2's own is 20 GB
 
 template <auto kFree>
 struct Free {
@@ -80,6 +81,7 @@ void Regex::for_each_match(std::string_view text, const std::function<void(size_
       pcre2_match_data_create_from_pattern(state_->code.get(), nullptr));
   DSFT_CHECK(context && data, "out of memory for a regular expression");
   pcre2_set_match_limit(context.get(), kMatchLimit);
+  pcre2_set_heap_limit(context.get(), kHeapLimitKib);
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   for (size_t start = 0; start <= text.size();) {
     int count =

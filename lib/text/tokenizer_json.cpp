@@ -13,6 +13,9 @@
 namespace dsft::text {
 namespace {
 
+/// A search for added tokens may take so many steps at every byte of a text.
+constexpr size_t kMaxAddedTokenBytes = 1024;
+
 /// Where the values of an object start in the file, by key.
 using MemberPositions = std::map<std::string, size_t, std::less<>>;
 
@@ -137,6 +140,8 @@ Bpe read_model(std::string_view json, const std::string& name, const MemberPosit
 AddedToken read_added_token(const JsonFields& fields) {
   AddedToken token;
   token.content = fields.string("content");
+  if (token.content.size() > kMaxAddedTokenBytes)
+    fields.fail_here(concat("the content is longer than ", kMaxAddedTokenBytes, " bytes"));
   const int64_t id = fields.integer("id");
   if (id < 0 || id >= Vocabulary::kMaxIds) fields.fail_here(concat("token \"", token.content, "\" has the id ", id));
   token.id = static_cast<int32_t>(id);

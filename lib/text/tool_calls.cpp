@@ -112,6 +112,13 @@ ToolCall call_of_function_tag(std::string_view name, std::string_view body) {
   return call.arguments.empty() ? kBrokenCall : call;
 }
 
+// Where the body that starts at `begin` ends: at its closing tag, or else before the next opening tag. The closing tag
+// is looked for up to there only: a text of opening tags alone would take quadratic time.
+size_t end_of_body(std::string_view text, size_t begin, size_t next, std::string_view close) {
+  const size_t limit = std::min(next, text.size());
+  return std::min(text.substr(0, limit).find(close, begin), limit);
+}
+
 std::vector<ToolCall> calls_of_function_tags(std::string_view text) {
   constexpr std::string_view kOpen = "<function=";
   constexpr std::string_view kClose = "</function>";
@@ -123,9 +130,8 @@ std::vector<ToolCall> calls_of_function_tags(std::string_view text) {
       calls.push_back(kBrokenCall);
       break;
     }
-    const size_t close = text.find(kClose, body);
     const size_t next = text.find(kOpen, body);
-    const size_t end = std::min({close, next, text.size()});
+    const size_t end = end_of_body(text, body, next, kClose);
     calls.push_back(call_of_function_tag(text.substr(name, body - name), text.substr(body + 1, end - body - 1)));
     at = next;
   }
@@ -139,7 +145,7 @@ std::vector<ToolCall> calls_of_tags(std::string_view text) {
   for (size_t at = text.find(kOpen); at != std::string_view::npos;) {
     const size_t begin = at + kOpen.size();
     const size_t next = text.find(kOpen, begin);
-    const size_t end = std::min({text.find(kClose, begin), next, text.size()});
+    const size_t end = end_of_body(text, begin, next, kClose);
     const std::string_view body = trimmed(text.substr(begin, end - begin));
     at = next;
     if (body.starts_with("<function=")) {

@@ -70,6 +70,17 @@ TEST_CASE("the newest whole checkpoint is found, and the others are named with t
   REQUIRE(found.ignored[2].find("position.json is missing") != std::string::npos);
 }
 
+TEST_CASE("a manifest that names what no file can be called is damaged, not a crash", "[checkpoint]") {
+  TempDir dir;
+  save(dir, 10);
+  const std::string entry = R"(": {"size": 1, "xxh64": "0"}}})";
+  dir.write("checkpoint-10/dsft_state/manifest.json",
+            R"({"format": 1, "num_ranks": 1, "files": {")" + std::string(5000, 'a') + entry);
+  const auto fault = find_checkpoint_fault(dir / "checkpoint-10");
+  REQUIRE(fault);
+  REQUIRE(fault->find("is missing") != std::string::npos);
+}
+
 TEST_CASE("old checkpoints are rotated, the best and the newest are kept", "[checkpoint]") {
   TempDir dir;
   for (const int64_t step : {1, 2, 3, 4}) save(dir, step);

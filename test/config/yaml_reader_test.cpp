@@ -60,6 +60,19 @@ TEST_CASE("an alias bomb, deep nesting and a huge file end with one fault", "[co
   CHECK(first_fault(std::string(kMaxRecipeBytes + 1, 'a')).find("at most 1048576") != std::string::npos);
 }
 
+TEST_CASE("aliases of a long text, long keys and endless faults end with one fault", "[config]") {
+  std::string copies = "a: &a " + std::string(500'000, 'x') + "\nb: [*a";
+  for (int i = 0; i < 50'000; ++i) copies += ", *a";
+  CHECK(first_fault(copies + "]\n").find("aliases stand for more than") != std::string::npos);
+  CHECK(first_fault("? " + std::string(5000, 'k') + "\n: 1\n").find("longer than 1024 bytes") != std::string::npos);
+  std::string twice = "a: 1\n";
+  for (int i = 0; i < 20'000; ++i) twice += "a: 1\n";
+  std::vector<Fault> faults;
+  read_yaml(twice, "r.yaml", faults);
+  REQUIRE(faults.size() == kMaxFaults + 1);
+  CHECK(faults.back().message == "further faults are not listed");
+}
+
 TEST_CASE("broken YAML, a binary file and a second document are faults with a place", "[config]") {
   CHECK(first_fault("a: [1, 2\n").find("not valid YAML") != std::string::npos);
   CHECK(first_fault("ab\ncd: \x01\n").starts_with("r.yaml:2:5: a control byte"));

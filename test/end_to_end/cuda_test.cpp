@@ -14,13 +14,15 @@ bool has_gpu(const test::TempDir& folder) {
 }
 
 std::filesystem::path make_job(const test::TempDir& folder, bool with_lora) {
-  return test::make_tiny_job(folder, std::string(with_lora ? "lora: {r: 16, lora_alpha: 32, lora_dropout: 0.05}\n" : "") +
-                                         "training: {max_steps: 20, per_device_train_batch_size: 4, "
-                                         "gradient_accumulation_steps: 2, learning_rate: 1.0e-3, save_steps: 10, "
-                                         "lr_scheduler_type: cosine, report_to: [none]}\n");
+  return test::make_tiny_job(folder,
+                             std::string(with_lora ? "lora: {r: 16, lora_alpha: 32, lora_dropout: 0.05}\n" : "") +
+                                 "training: {max_steps: 20, per_device_train_batch_size: 4, "
+                                 "gradient_accumulation_steps: 2, learning_rate: 1.0e-3, save_steps: 10, "
+                                 "lr_scheduler_type: cosine, report_to: [none]}\n");
 }
 
-std::vector<nlohmann::json> train(const test::TempDir& folder, std::vector<std::string> arguments, const std::string& name) {
+std::vector<nlohmann::json> train(const test::TempDir& folder, std::vector<std::string> arguments,
+                                  const std::string& name) {
   arguments.push_back("output_dir=" + (folder / name).string());
   const auto run = test::run_dsft(arguments, folder, "0");
   INFO(run.err);
@@ -55,15 +57,16 @@ TEST_CASE("Training on a GPU gives the CPU's losses and gradient norms", "[end_t
   CHECK(actual.back()["peak_memory_gib"].get<double>() < 0.5);
 }
 
-TEST_CASE("A run on a GPU continues from its checkpoint and its files answer on GPU and CPU alike", "[end_to_end][gpu]") {
+TEST_CASE("A run on a GPU continues from its checkpoint and its files answer on GPU and CPU alike",
+          "[end_to_end][gpu]") {
   test::TempDir folder;
   if (!has_gpu(folder)) SKIP("no GPU");
   const std::string recipe = make_job(folder, true).string();
   const auto whole = train(folder, {"launch", recipe, "device=cuda"}, "run");
-  const auto continued = train(folder,
-                               {"launch", recipe, "device=cuda",
-                                "training.resume_from_checkpoint=" + (folder / "run/checkpoint-10").string()},
-                               "continued");
+  const auto continued = train(
+      folder,
+      {"launch", recipe, "device=cuda", "training.resume_from_checkpoint=" + (folder / "run/checkpoint-10").string()},
+      "continued");
   for (const nlohmann::json& line : continued) {
     const nlohmann::json& before = whole[line["step"].get<size_t>() - 1];
     CHECK(std::abs(line["loss"].get<double>() / before["loss"].get<double>() - 1) < 1e-4);
@@ -71,10 +74,10 @@ TEST_CASE("A run on a GPU continues from its checkpoint and its files answer on 
   std::vector<nlohmann::json> scores;
   for (const char* device : {"cpu", "cuda"}) {
     const std::filesystem::path output = folder / (std::string(device) + ".jsonl");
-    const auto run = test::run_dsft({"score", "--model", (folder / "model").string(), "--adapter", (folder / "run").string(),
-                                     "--input", (folder / "train.jsonl").string(), "--output", output.string(),
-                                     "--device", device, "--dtype", "fp32"},
-                                    folder, "0");
+    const auto run = test::run_dsft(
+        {"score", "--model", (folder / "model").string(), "--adapter", (folder / "run").string(), "--input",
+         (folder / "train.jsonl").string(), "--output", output.string(), "--device", device, "--dtype", "fp32"},
+        folder, "0");
     INFO(run.err);
     REQUIRE(run.exit_code == 0);
     scores.push_back(test::read_lines(output));
@@ -82,7 +85,8 @@ TEST_CASE("A run on a GPU continues from its checkpoint and its files answer on 
   REQUIRE(scores[0].size() == 8);
   for (size_t row = 0; row < 8; ++row)
     for (size_t i = 1; i < scores[0][row]["log_probs"].size(); ++i)
-      CHECK(std::abs(scores[0][row]["log_probs"][i].get<double>() - scores[1][row]["log_probs"][i].get<double>()) < 1e-4);
+      CHECK(std::abs(scores[0][row]["log_probs"][i].get<double>() - scores[1][row]["log_probs"][i].get<double>()) <
+            1e-4);
   std::vector<std::string> texts;
   for (const char* device : {"cpu", "cuda"}) {
     const auto run = test::run_dsft({"generate", "--json", "--model", (folder / "model").string(), "--adapter",

@@ -34,6 +34,15 @@ TEST_CASE("ordered JSON keeps the order of keys", "[io]") {
           R"({"b":{"z":1,"y":[{"k":2,"a":3}]},"a":0})");
 }
 
+TEST_CASE("an object of very many keys is read in linear time, and a key written twice is still found", "[io]") {
+  std::string text = "{";
+  for (int i = 0; i < 100'000; ++i) text += "\"k" + std::to_string(i) + "\":0,";
+  const auto document = io::parse_ordered_json(text + "\"last\":1}", "x");
+  REQUIRE((document.size() == 100'001 && std::prev(document.end()).key() == "last"));
+  require_error(ErrorKind::kCheckpoint, {"\"k7\" is written twice"},
+                [&] { io::parse_ordered_json(text + "\"k7\":1}", "x"); });
+}
+
 TEST_CASE("JSONL lines come with number and offset", "[io]") {
   TempDir dir;
   const auto path = dir.write("rows.jsonl", "\xEF\xBB\xBF{\"a\":1}\r\n\n  \t\n{\"a\":2}\n{\"a\":3}");

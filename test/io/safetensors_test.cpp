@@ -112,6 +112,12 @@ TEST_CASE("the cases of the format's own reader are rejected", "[io]") {
   SECTION("shape and offsets differ") {
     require_rejected(file_of(R"({"t":{"dtype":"I32","shape":[2,2],"data_offsets":[0,4]}})", 4), {"need 16"});
   }
+  SECTION("endless dimensions") {
+    std::string shape = "1";
+    for (int i = 0; i < 64; ++i) shape += ",1";
+    require_rejected(file_of(R"({"t":{"dtype":"U8","shape":[)" + shape + R"(],"data_offsets":[0,1]}})", 1),
+                     {"more than 64 dimensions"});
+  }
   SECTION("elements overflow") {
     require_rejected(file_of(R"({"t":{"dtype":"I32","shape":[2,18446744073709551614],"data_offsets":[0,16]}})", 16),
                      {"dimension"});

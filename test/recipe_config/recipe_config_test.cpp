@@ -110,6 +110,13 @@ TEST_CASE("all faults of a recipe come together, in the order of the file", "[re
   CHECK((first < second && second < third && third < fourth));
 }
 
+TEST_CASE("keys that are required are missed in absent sections too", "[recipe_config]") {
+  const std::string faults = faults_of("recipe: sft\noutput_dir: a\n");
+  INFO(faults);
+  CHECK(faults.find("model.path: is required") != std::string::npos);
+  CHECK(faults.find("data.train: is required") != std::string::npos);
+}
+
 TEST_CASE("another tool's spelling names the right key", "[recipe_config]") {
   check_fault("cutoff_len: 5\n", "r.yaml:5:1: cutoff_len: is LLaMA-Factory's spelling: write `data.max_length`");
   check_fault("lora_rank: 5\n", "write `lora.r`");

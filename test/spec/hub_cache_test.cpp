@@ -53,6 +53,7 @@ TEST_CASE("models are found in folders first, then in the hub cache", "[spec]") 
                 [&] { find_model("owner/missing", ""); });
   require_error(ErrorKind::kUsage, {"no name of a branch"}, [&] { find_model("owner/name", "../../x"); });
   require_error(ErrorKind::kCheckpoint, {"no id of a model"}, [&] { find_model("models/a/b", ""); });
+  require_error(ErrorKind::kCheckpoint, {"There is no folder"}, [&] { find_model(std::string(5000, 'a'), ""); });
   require_error(ErrorKind::kCheckpoint, {"is a file"},
                 [&] { find_model((dir / "cache/models--owner--name/blobs/1").string(), ""); });
 

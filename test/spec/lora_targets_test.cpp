@@ -114,6 +114,10 @@ TEST_CASE("LoRA settings that cannot work say why", "[spec]") {
   fails({{"target_modules", {"q_proj"}}, {"exclude_modules", {"q_proj"}}}, {"exclude_modules"});
   fails({{"target_modules", "all-linear"}, {"layers_to_transform", {0}}}, {"layers_to_transform"});
   fails({{"target_modules", {"q_proj"}}, {"layers_pattern", {"layers"}}}, {"needs both"});
+  for (const char* pattern : {"(layers)", "layers|(x)layers"}) {
+    fails({{"target_modules", {"q_proj"}}, {"layers_pattern", {pattern}}, {"layers_to_transform", {0}}},
+          {"layers_pattern", "without groups"});
+  }
   fails({{"target_modules", {"q_proj"}}, {"rank_pattern", {{"q_proj", 0}}}},
         {"rank of model.layers.0.self_attn.q_proj is 0"});
   require_error(ErrorKind::kUsage, {"head"}, [&] {

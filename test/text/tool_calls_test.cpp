@@ -80,3 +80,13 @@ TEST_CASE("A message's calls come from tool_calls, else from its content", "[tex
   CHECK(tool_calls_of_message(Json::parse(R"({"content": null})")).empty());
   CHECK(tool_calls_of_message(Json::parse("[]")).empty());
 }
+
+TEST_CASE("An answer of opening tags alone is read in linear time", "[text]") {
+  std::string tags, functions;
+  for (int i = 0; i < 200'000; ++i) {
+    tags += "<tool_call>";
+    functions += "<function=>";
+  }
+  CHECK(read_tool_calls(tags).size() == 200'000);
+  CHECK(read_tool_calls(functions).size() == 200'000);
+}
