@@ -69,7 +69,8 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
   std::vector<double> counts = job_.loss->counts(micro_batches);
   const size_t num_denominators = counts.size();
   double num_tokens = 0;
-  for (const Batch& batch : micro_batches) num_tokens += static_cast<double>(batch.num_tokens());
+  for (const Batch& batch : micro_batches)
+    if (!batch.is_stand_in) num_tokens += static_cast<double>(batch.num_tokens());
   counts.push_back(num_tokens);
   at::Tensor totals = torch::tensor(counts, at::kDouble);
   context_.communicator.all_reduce(totals);

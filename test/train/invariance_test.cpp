@@ -35,8 +35,12 @@ class MemoryStore final : public data::ExampleStore {
   std::vector<data::Example> examples_;
 };
 
+/// What is trained.
+enum class Trained { kLora, kLoraOnHead, kSavedHead, kAll };
+
 struct Setting {
-  bool with_lora = true;
+  Trained trained = Trained::kLora;
+  std::string model = "qwen3";  // its embeddings are tied
   double dropout = 0.05;
   bool packing = false;
   bool recompute = false;
@@ -77,21 +81,30 @@ void read_weights(const model::CausalLm& lm, const std::filesystem::path& direct
     item.tensor.copy_(checkpoint::read_tensor(file, *file.find(item.name)));
 }
 
+void choose_trainable(model::CausalLm& lm, const Setting& setting) {
+  if (setting.trained == Trained::kAll) {
+    for (at::Tensor& parameter : lm.parameters()) parameter.requires_grad_(true);
+    return;
+  }
+  lora::LoraConfig config;
+  config.r = 4;
+  config.lora_alpha = 8;
+  config.lora_dropout = setting.dropout;
+  if (setting.trained == Trained::kLoraOnHead)
+    config.target_modules = {
+        .kind = lora::TargetModules::Kind::kNames, .names = {"q_proj", "down_proj", "lm_head"}, .regex = ""};
+  if (setting.trained == Trained::kSavedHead) config.modules_to_save = {"lm_head"};
+  lora::attach(lm, spec::match_lora_targets(lm.spec(), config), spec::match_modules_to_save(lm.spec(), config), config,
+               42);
+}
+
 // `rows` are made once for all ranks: drawing them uses torch's generator, which threads would share.
 Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore> rows, comm::Communicator& communicator,
                const std::filesystem::path& output_dir) {
-  auto lm = test::load_tiny_model("qwen3");
+  auto lm = test::load_tiny_model(setting.model);
   if (setting.dtype != at::kFloat)
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
-  if (setting.with_lora) {
-    lora::LoraConfig config;
-    config.r = 4;
-    config.lora_alpha = 8;
-    config.lora_dropout = setting.dropout;
-    lora::attach(*lm, spec::match_lora_targets(lm->spec(), config), {}, config, 42);
-  } else {
-    for (at::Tensor& parameter : lm->parameters()) parameter.requires_grad_(true);
-  }
+  choose_trainable(*lm, setting);
   train::TrainingConfig config;
   config.gradient_checkpointing =
       setting.recompute ? train::GradientCheckpointing::kTrue : train::GradientCheckpointing::kFalse;
@@ -156,7 +169,7 @@ constexpr double kBound = 1e-5;  // numerics.md, fp32, 20 steps
 
 TEST_CASE("A run learns: its loss falls", "[train]") {
   Setting setting;
-  setting.with_lora = GENERATE(true, false);
+  setting.trained = GENERATE(Trained::kLora, Trained::kAll);
   const Run run = run_training(setting);
   REQUIRE(run.reports.size() == 20);
   CHECK(run.reports.back().loss < run.reports.front().loss - 0.2);
@@ -165,7 +178,7 @@ TEST_CASE("A run learns: its loss falls", "[train]") {
 
 TEST_CASE("The micro-batch split does not change a run", "[train]") {
   Setting whole, split;
-  whole.with_lora = split.with_lora = GENERATE(true, false);
+  whole.trained = split.trained = GENERATE(Trained::kLora, Trained::kAll);
   whole.dropout = split.dropout = GENERATE(0.0, 0.05);
   whole.batch_size = 8;
   split.batch_size = 2;
@@ -176,7 +189,7 @@ TEST_CASE("The micro-batch split does not change a run", "[train]") {
 TEST_CASE("Recomputation does not change a run by a bit", "[train]") {
   Setting kept, recomputed;
   recomputed.recompute = true;
-  kept.with_lora = recomputed.with_lora = GENERATE(true, false);
+  kept.trained = recomputed.trained = GENERATE(Trained::kLora, Trained::kAll);
   require_same_curve(run_training(recomputed), run_training(kept), 0);
 }
 
@@ -190,7 +203,7 @@ TEST_CASE("Packing does not change a run whose updates hold the same rows", "[tr
 
 TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit for bit", "[train]") {
   Setting one, several;
-  one.with_lora = several.with_lora = GENERATE(true, false);
+  one.trained = several.trained = GENERATE(Trained::kLora, Trained::kAll);
   one.dropout = several.dropout = GENERATE(0.0, 0.05);
   const int num_ranks = GENERATE(2, 3);  // 3 does not divide the update: a rank runs short
   one.batch_size = 12;
@@ -208,10 +221,29 @@ TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit f
     for (size_t i = 0; i < runs[0].weights.size(); ++i) CHECK(torch::equal(runs[0].weights[i], runs[rank].weights[i]));
 }
 
+TEST_CASE("Ranks without a row in the last update change nothing, whatever is trained", "[train]") {
+  Setting one, several;
+  one.trained = several.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
+  one.model = several.model = "llama_plain";  // its head has a weight of its own
+  one.max_steps = several.max_steps = 6;
+  one.num_rows = several.num_rows = 25;  // the epoch's last update has one row
+  one.batch_size = 12;
+  several.batch_size = 4;
+  INFO(one.model << ", trained: " << static_cast<int>(one.trained));
+  const Run expected = run_training(one);
+  std::vector<Run> runs(3);
+  test::TempDir output;
+  const auto rows = std::make_shared<MemoryStore>(several.num_rows, kVocabSize);
+  comm::run_thread_ranks(3, [&](comm::Communicator& communicator) {
+    runs[communicator.rank()] = train_rank(several, rows, communicator, output.path());
+  });
+  require_same_curve(runs[0], expected, kBound);
+}
+
 TEST_CASE("Ten steps, saved and continued for ten, equal twenty bit for bit", "[train]") {
   Setting whole, first, second;
   const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
-  whole.with_lora = first.with_lora = second.with_lora = GENERATE(true, false);
+  whole.trained = first.trained = second.trained = GENERATE(Trained::kLora, Trained::kAll);
   whole.dtype = first.dtype = second.dtype = dtype;
   first.max_steps = 10;
   first.save_steps = 5;
@@ -233,7 +265,7 @@ TEST_CASE("Ten steps, saved and continued for ten, equal twenty bit for bit", "[
 TEST_CASE("fp16 trains with a dynamic loss scale", "[train]") {
   Setting setting;
   setting.dtype = at::kHalf;
-  setting.with_lora = GENERATE(true, false);
+  setting.trained = GENERATE(Trained::kLora, Trained::kAll);
   const Run run = run_training(setting);
   CHECK(run.reports.back().loss < run.reports.front().loss - 0.2);
   CHECK(run.reports.front().loss_scale == 65536);
