@@ -7,6 +7,7 @@
 #include "base/counter_random.h"
 #include "base/error.h"
 #include "checkpoint/adapter.h"
+#include "checkpoint/load_weights.h"
 #include "checkpoint/model_files.h"
 #include "checkpoint/shards.h"
 #include "io/atomic_directory.h"
@@ -27,6 +28,7 @@ class Merge {
   explicit Merge(const MergeRequest& request)
       : request_(request), spec_(spec::read_model_spec(request.base)), base_(io::SafetensorsSet::open(request.base)) {
     spec::require_weights(spec_, base_, request.base);
+    require_tied_head(spec_, base_);
     adapter_ = load_adapter(request.adapter, spec_);
     untie_ = spec_.tie_word_embeddings && changes_embedding();
     for (const spec::TensorSpec& tensor : spec::tensor_inventory(spec_)) names_.push_back(tensor.name);

@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "lora/adapters.h"
 #include "report/progress_line.h"
+#include "spec/parameter_counts.h"
 #include "train/observers.h"
 
 namespace dsft::recipe {
@@ -37,7 +38,7 @@ class ReductionHooks final : public nn::BlockHooks {
   ReductionHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer) : optimizer_(optimizer) {
     for (int64_t block = 0; block < model.num_blocks(); ++block) {
       indices_.emplace_back();
-      if (block == 0 && model.spec().tie_word_embeddings) continue;
+      if (block == 0 && model.has_tied_head()) continue;
       for (const auto& [name, parameter] : model.block_parameters(block))
         if (const int64_t index = optimizer.index_of(parameter); index >= 0) indices_.back().push_back(index);
     }
@@ -62,16 +63,14 @@ std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config
   } else {
     for (at::Tensor& parameter : loaded.model->parameters()) parameter.requires_grad_(true);
   }
-  int64_t num_trainable = 0, num_total = 0;
-  for (const auto& trainable : lora::trainable_tensors(*loaded.model)) {
-    num_trainable += trainable.tensor.numel();
-    if (trainable.is_adapter) num_total += trainable.tensor.numel();
-  }
-  for (const at::Tensor& parameter : loaded.model->parameters()) num_total += parameter.numel();
+  int64_t num_trainable = 0;
+  for (const auto& trainable : lora::trainable_tensors(*loaded.model)) num_trainable += trainable.tensor.numel();
+  const spec::ParameterCounts counts = spec::count_parameters(loaded.model->spec(), adapter ? &adapter->lora : nullptr);
+  DSFT_CHECK(num_trainable == counts.trainable, num_trainable, " trainable parameters, not ", counts.trainable);
   std::ostringstream share;
   share << std::fixed << std::setprecision(2)
-        << 100.0 * static_cast<double>(num_trainable) / static_cast<double>(num_total);
-  context.logger.info("trainable parameters: ", num_trainable, " of ", num_total, " (", share.str(), " %)",
+        << 100.0 * static_cast<double>(num_trainable) / static_cast<double>(counts.total);
+  context.logger.info("trainable parameters: ", num_trainable, " of ", counts.total, " (", share.str(), " %)",
                       config.lora ? concat(", LoRA on ", lora::adapted_modules(*loaded.model).size(), " modules")
                                   : std::string(", all weights"));
   return adapter;

@@ -104,6 +104,19 @@ TEST_CASE("a merge into a bf16 base equals PEFT's bit for bit", "[checkpoint]") 
                        io::SafetensorsFile::open(kFixtures / "plain/merged_bf16.safetensors"));
 }
 
+TEST_CASE("a merge does not drop a head that differs from the embedding that it is tied to", "[checkpoint]") {
+  TempDir dir;
+  fs::copy(kFixtures / "base", dir / "base");
+  const auto base = io::SafetensorsSet::open(kFixtures / "base");
+  NamedTensors tensors;
+  for (const std::string& name : base.names()) tensors.emplace_back(name, read_tensor(base, *base.find(name)));
+  tensors.emplace_back("lm_head.weight", at::zeros({20, 8}));
+  write_tensors(dir / "base/model.safetensors", tensors);
+  require_error(ErrorKind::kCheckpoint, {"tie_word_embeddings", "lm_head.weight differs"}, [&] {
+    merge_lora({.base = dir / "base", .adapter = kFixtures / "plain", .output = dir / "merged", .dtype = {}}, kQuiet);
+  });
+}
+
 TEST_CASE("a failed merge leaves nothing", "[checkpoint]") {
   TempDir dir;
   const MergeRequest request{.base = kFixtures / "base",

@@ -224,7 +224,7 @@ TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit f
 TEST_CASE("Ranks without a row in the last update change nothing, whatever is trained", "[train]") {
   Setting one, several;
   one.trained = several.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
-  one.model = several.model = "llama_plain";  // its head has a weight of its own
+  one.model = several.model = GENERATE(as<std::string>(), "llama_plain", "qwen3");  // untied and tied
   one.max_steps = several.max_steps = 6;
   one.num_rows = several.num_rows = 25;  // the epoch's last update has one row
   one.batch_size = 12;
