@@ -31,6 +31,15 @@ void print(const std::map<std::string, double>& metrics, bool is_json) {
   std::cout << object.dump(2) << "\n";
 }
 
+/// Which weights are judged: a recipe that trains an adapter does not name the one that it left.
+std::string describe_weights(const recipe_config::RecipeConfig& config) {
+  if (!config.lora) return concat("weights: ", config.model.path);
+  if (config.lora->adapter)
+    return concat("weights: ", config.model.path, " with the adapter in ", *config.lora->adapter);
+  return concat("weights: ", config.model.path, " as it is, without an adapter; lora.adapter=", config.output_dir,
+                " evaluates the one that this recipe trains");
+}
+
 }  // namespace
 
 int run_eval(const EvalOptions& options, const Logger& logger) {
@@ -49,6 +58,7 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   const std::optional<std::string> adapter = config.lora ? config.lora->adapter : std::nullopt;
   const recipe::LoadedModel loaded = recipe::load_model(config.model.path, config.model.revision, adapter,
                                                         recipe::torch_dtype(config.model.dtype, device), device);
+  logger.info(describe_weights(config));
   const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.directory, context);
   std::map<std::string, double> metrics;
   for (auto& evaluation : recipe::build_evaluations(config, loaded, data, context)) {

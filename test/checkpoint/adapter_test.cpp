@@ -104,6 +104,32 @@ TEST_CASE("a merge into a bf16 base equals PEFT's bit for bit", "[checkpoint]") 
                        io::SafetensorsFile::open(kFixtures / "plain/merged_bf16.safetensors"));
 }
 
+TEST_CASE("a merged folder has tokenizer and template of one folder: the adapter's where it has them", "[checkpoint]") {
+  TempDir dir;
+  fs::copy(kFixtures / "base", dir / "base");
+  fs::copy(kFixtures / "plain", dir / "adapter");
+  dir.write("base/tokenizer.json", "of the base");
+  dir.write("base/chat_template.jinja", "of the base");
+  dir.write("adapter/chat_template.jinja", "of the adapter");
+  int64_t num_merged = 0;
+  const auto merged = [&] {
+    const fs::path output = dir / concat("merged", ++num_merged);
+    merge_lora({.base = dir / "base", .adapter = dir / "adapter", .output = output, .dtype = {}}, kQuiet);
+    return output;
+  };
+  const fs::path without_tokenizer = merged();
+  CHECK(read_file(without_tokenizer / "tokenizer.json") == "of the base");
+  CHECK(read_file(without_tokenizer / "chat_template.jinja") == "of the base");
+  dir.write("adapter/tokenizer.json", "of the adapter");
+  const fs::path with_tokenizer = merged();
+  CHECK(read_file(with_tokenizer / "tokenizer.json") == "of the adapter");
+  CHECK(read_file(with_tokenizer / "chat_template.jinja") == "of the adapter");
+  // a template inside tokenizer_config.json would lose against the base's chat_template.jinja
+  fs::remove(dir / "adapter/chat_template.jinja");
+  dir.write("adapter/tokenizer_config.json", "{\"chat_template\": \"of the adapter\"}");
+  CHECK_FALSE(fs::exists(merged() / "chat_template.jinja"));
+}
+
 TEST_CASE("a merge does not drop a head that differs from the embedding that it is tied to", "[checkpoint]") {
   TempDir dir;
   fs::copy(kFixtures / "base", dir / "base");
