@@ -3,6 +3,7 @@
 #include <torch/nn/modules/container/modulelist.h>
 
 #include "base/error.h"
+#include "device/device.h"
 #include "nn/embedding.h"
 
 namespace dsft::model {
@@ -50,7 +51,7 @@ nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const Training
     std::vector<int64_t> lengths;
     for (int64_t d = 0; d < batch.num_documents(); ++d)
       lengths.push_back(batch.boundaries[d + 1] - batch.boundaries[d]);
-    const at::Tensor counts = torch::tensor(lengths, at::kLong).to(batch.samples.device());
+    const at::Tensor counts = device::copy_from_host(torch::tensor(lengths, at::kLong), batch.samples.device());
     context->dropout = {training->seed, batch.epoch, batch.samples.repeat_interleave(counts, 0, batch.num_tokens()),
                         batch.positions[0].contiguous()};
   }

@@ -31,7 +31,12 @@ Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
       context_(context),
       runner_(config.gradient_checkpointing == GradientCheckpointing::kTrue ? nn::BlockRunner::Keep::kInput
                                                                             : nn::BlockRunner::Keep::kGraph,
-              job_.hooks.get()) {}
+              job_.hooks.get()) {
+  const at::Tensor rates = torch::empty({job_.max_steps}, at::kDouble);
+  for (int64_t step = 0; step < job_.max_steps; ++step)
+    rates.data_ptr<double>()[step] = optim::learning_rate(job_.schedule, step);
+  learning_rates_ = rates.to(context_.device);
+}
 
 RunEnd Trainer::run() {
   resume();
@@ -81,7 +86,7 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
            " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
 
   const model::TrainingMode mode{context_.seed};
-  at::Tensor loss_sum = torch::zeros({}, at::kDouble);
+  at::Tensor loss_sum = torch::zeros({}, at::TensorOptions(at::kDouble).device(context_.device));
   std::map<std::string, at::Tensor> metric_sums;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const Batch batch = micro_batches[i].to(context_.device);
@@ -97,15 +102,14 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
       at::Tensor& sum = metric_sums[metric.name];
       sum = sum.defined() ? sum + part : part;
     }
-    loss_sum = loss_sum + objective.detach().to(at::kCPU, at::kDouble);
+    loss_sum = loss_sum + objective.detach().to(at::kDouble);
     job_.optimizer->backward(objective, i + 1 == micro_batches.size());
   }
-  const zero::StepResult result = job_.optimizer->clip_and_step(
-      [&](int64_t num_applied) { return optim::learning_rate(job_.schedule, num_applied); });
+  const zero::StepResult result = job_.optimizer->clip_and_step(learning_rates_);
 
   std::vector<at::Tensor> sums = {loss_sum};
-  for (const auto& [name, sum] : metric_sums) sums.push_back(sum.to(at::kCPU));
-  at::Tensor reduced = torch::stack(sums);
+  for (const auto& [name, sum] : metric_sums) sums.push_back(sum);
+  at::Tensor reduced = torch::stack(sums).to(at::kCPU);
   context_.communicator.all_reduce(reduced);
 
   StepReport report;

@@ -58,6 +58,7 @@ class Trainer final {
   const TrainingConfig& config_;
   RunContext& context_;
   nn::BlockRunner runner_;
+  at::Tensor learning_rates_;  ///< fp64 [max_steps], by the number of updates applied before
   State state_;
 };
 
