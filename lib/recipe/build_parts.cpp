@@ -31,16 +31,18 @@ std::optional<std::string> own_template(const RecipeConfig& config) {
   return io::read_text_file(*config.data.chat_template, kMaxTemplateBytes);
 }
 
-// Blocks own gradients; a tied embedding (block 0) gets its last part with the head's and is left to the end of the
-// pass.
+// Blocks own the gradients of their weights and adapters; a tied embedding (block 0) gets its last part with the head's
+// and is left to the end of the pass.
 class ReductionHooks final : public nn::BlockHooks {
  public:
   ReductionHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer) : optimizer_(optimizer) {
+    const std::vector<lora::TrainableTensor> trainable = lora::trainable_tensors(model);
     for (int64_t block = 0; block < model.num_blocks(); ++block) {
       indices_.emplace_back();
       if (block == 0 && model.has_tied_head()) continue;
-      for (const auto& [name, parameter] : model.block_parameters(block))
-        if (const int64_t index = optimizer.index_of(parameter); index >= 0) indices_.back().push_back(index);
+      const std::vector<std::string> modules = model.block_modules(block);
+      for (const lora::TrainableTensor& item : trainable)
+        if (model::is_inside(item.name, modules)) indices_.back().push_back(optimizer.index_of(item.tensor));
     }
   }
   void after_backward(int64_t block) override {
