@@ -18,6 +18,7 @@ using torch::autograd::variable_list;
 cpu::DropoutStream make_stream(double p, uint64_t module, const DropoutKeys& keys) {
   const uint64_t key = keys.seed ^ module;
   const auto threshold = static_cast<uint32_t>(std::lround(p * 65536.0));
+  DSFT_CHECK(p >= 0 && threshold < 65536, "dropout ", p, " keeps nothing");
   return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), static_cast<uint32_t>(keys.epoch), threshold,
           static_cast<float>(65536.0 / (65536.0 - threshold))};
 }

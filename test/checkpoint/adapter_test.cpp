@@ -176,6 +176,10 @@ TEST_CASE("adapters that do not fit are refused with all reasons", "[checkpoint]
   fails({"IA3"});
   copy_with("\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa_niter_4\"");
   fails({"pissa_niter_4"});
+  copy_with("\"lora_dropout\": 0.0", "\"lora_dropout\": 1.0");
+  fails({"lora_dropout", "drops every value"});
+  copy_with("\"lora_dropout\": 0.0", "\"lora_dropout\": 1.5");
+  fails({"lora_dropout"});
   copy_with("\"r\": 4", "\"r\": 3");
   fails({"wrong shape", "q_proj.lora_A.weight is [4, 8]", "[3, 8]"});
   copy_with("\"q_proj\"", "\"o_proj\"");

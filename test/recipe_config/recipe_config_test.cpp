@@ -136,6 +136,7 @@ TEST_CASE("wrong types say what stands there and what to write", "[recipe_config
   check_fault("lora: {use_dora: true}\n", "DoRA is not built");
   check_fault("lora: {target_modules: []}\n", "names no module");
   check_fault("lora: {lora_dropout: 1}\n", "must be at least 0 and less than 1, not 1");
+  check_fault("lora: {lora_dropout: 0.999999}\n", "would drop every value");
 }
 
 TEST_CASE("what later work brings is one clear fault", "[recipe_config]") {
