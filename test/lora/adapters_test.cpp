@@ -108,9 +108,7 @@ TEST_CASE("AdaptersDisabled shows the base model and puts back what it found", "
   }
   CHECK(torch::equal(network.forward(x), adapted));
   network.first->adapter()->is_enabled = false;
-  {
-    const lora::AdaptersDisabled scope(network);
-  }
+  { const lora::AdaptersDisabled scope(network); }
   CHECK(!network.first->adapter()->is_enabled);
   CHECK(network.second->adapter()->is_enabled);
 }

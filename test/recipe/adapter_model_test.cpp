@@ -53,8 +53,9 @@ double gap(const at::Tensor& actual, const at::Tensor& expected) {
   return (actual - expected).abs().max().item<double>();
 }
 
-const auto kCases = {"plain",      "bias_all",    "bias_lora_only",              "saved_head",    "saved_embedding",
-                     "saved_both", "target_head", "target_head_saved_embedding", "excluded_list", "excluded_regex"};
+const auto kCases = {"plain",           "bias_all",      "bias_lora_only", "saved_head",
+                     "saved_embedding", "saved_both",    "target_head",    "target_head_saved_embedding",
+                     "excluded_list",   "excluded_regex"};
 
 }  // namespace
 
@@ -106,9 +107,10 @@ TEST_CASE("Trainable and all parameters are counted as PEFT counts them, before 
 
 TEST_CASE("A new adapter leaves the logits as they are", "[recipe]") {
   const std::string base = GENERATE("llama_plain", "qwen3");  // untied and tied
-  const auto config = GENERATE(adapting({"q_proj", "down_proj"}, {}), adapting({"lm_head"}, {}),
-                               adapting({"q_proj"}, {"lm_head"}), adapting({"q_proj"}, {"embed_tokens"}),
-                               adapting({"lm_head"}, {"embed_tokens"}), adapting({"q_proj"}, {"lm_head", "embed_tokens"}));
+  const auto config =
+      GENERATE(adapting({"q_proj", "down_proj"}, {}), adapting({"lm_head"}, {}), adapting({"q_proj"}, {"lm_head"}),
+               adapting({"q_proj"}, {"embed_tokens"}), adapting({"lm_head"}, {"embed_tokens"}),
+               adapting({"q_proj"}, {"lm_head", "embed_tokens"}));
   const at::Tensor expected = logits_of(*test::load_tiny_model(base));
   auto lm = test::load_tiny_model(base);
   const auto settings = recipe::attach_lora(*lm, config, "base", 7);
