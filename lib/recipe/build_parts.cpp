@@ -118,11 +118,12 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig
                                                               const train::RunContext& context) {
   std::vector<std::unique_ptr<train::Observer>> observers;
   if (context.communicator.rank() != 0) return observers;
-  observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir));
+  const auto warn = [&logger = context.logger](const std::string& text) { logger.warn(text); };
+  observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir, warn));
   observers.push_back(std::make_unique<train::ProgressDisplay>(report::standard_error_terminal()));
   for (const train::ReportTo report_to : config.training.report_to)
     if (report_to == train::ReportTo::kTensorboard)
-      observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir));
+      observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir, warn));
   return observers;
 }
 
