@@ -45,7 +45,10 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
   fields.add("max_steps", config.max_steps, "Updates; greater than 0 it replaces num_train_epochs", at_least(-1));
   fields.add("per_device_train_batch_size", config.per_device_train_batch_size,
              "Rows of a micro-batch per rank; bins when packing", at_least(1));
-  fields.add("per_device_eval_batch_size", config.per_device_eval_batch_size, "The same in evaluation", at_least(1));
+  fields.add(
+      "per_device_eval_batch_size", config.per_device_eval_batch_size,
+      "The same in evaluation, and sequences generated together; null: passes of about 4,096 tokens, 32 sequences",
+      at_least(1));
   fields.add("gradient_accumulation_steps", config.gradient_accumulation_steps, "Micro-batches per update and rank",
              at_least(1));
   fields.add("gradient_checkpointing", config.gradient_checkpointing,
@@ -188,15 +191,13 @@ void describe_others(config::Fields& fields) {
 /// What needs evaluations: the best checkpoint and early stopping.
 void validate_best(const TrainingConfig& config, config::Section& section) {
   const bool has_evaluation = config.eval_strategy != EvalStrategy::kNo;
-  const bool needs_metric =
-      config.load_best_model_at_end || config.save_strategy == SaveStrategy::kBest || config.early_stopping_patience;
   if (config.load_best_model_at_end && !has_evaluation)
     section.fault("load_best_model_at_end", "needs evaluations: write eval_strategy: steps or epoch");
   if (config.save_strategy == SaveStrategy::kBest && !has_evaluation)
     section.fault("save_strategy", "`best` needs evaluations: write eval_strategy: steps or epoch");
   if (config.early_stopping_patience && !has_evaluation)
     section.fault("early_stopping_patience", "needs evaluations: write eval_strategy: steps or epoch");
-  if (!needs_metric) {
+  if (!tracks_best(config)) {
     section.no_effect("metric_for_best_model",
                       "neither load_best_model_at_end, save_strategy: best nor early_stopping_patience asks for it");
     section.no_effect("greater_is_better",
@@ -206,14 +207,23 @@ void validate_best(const TrainingConfig& config, config::Section& section) {
   if (config::to_word(config.save_strategy) != config::to_word(config.eval_strategy)) {
     section.fault("load_best_model_at_end", concat("needs a checkpoint at each evaluation: write save_strategy: ",
                                                    config::to_word(config.eval_strategy), " (or best)"));
-  } else if (config.eval_strategy == EvalStrategy::kSteps && config.eval_steps &&
-             config.save_steps % *config.eval_steps != 0) {
+  } else if (config.eval_strategy == EvalStrategy::kSteps && config.save_steps % eval_steps_of(config) != 0) {
     section.fault("load_best_model_at_end", concat("needs save_steps (", config.save_steps,
-                                                   ") to be a multiple of eval_steps (", *config.eval_steps, ")"));
+                                                   ") to be a multiple of eval_steps (", eval_steps_of(config), ")"));
   }
 }
 
 }  // namespace
+
+int64_t eval_steps_of(const TrainingConfig& config) {
+  constexpr int64_t kDefault = 500;
+  return config.eval_steps.value_or(config.logging_steps > 1 ? config.logging_steps : kDefault);
+}
+
+bool tracks_best(const TrainingConfig& config) {
+  return config.load_best_model_at_end || config.save_strategy == SaveStrategy::kBest ||
+         config.early_stopping_patience.has_value();
+}
 
 void describe_fields(config::Fields& fields, TrainingConfig& config) {
   describe_batches(fields, config);
