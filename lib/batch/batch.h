@@ -18,6 +18,7 @@ struct Batch {
   at::Tensor samples;  ///< int64 [S]: each document's index in the epoch's order, the key of its random numbers
   std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents, then T; stays on the host
   int64_t epoch = 0;
+  bool is_stand_in = false;  ///< of a rank that has no item: its token counts for nothing
 
   int64_t num_tokens() const { return boundaries.empty() ? 0 : boundaries.back(); }
   int64_t num_documents() const { return static_cast<int64_t>(boundaries.size()) - 1; }

@@ -15,7 +15,9 @@ int64_t ceil_div(int64_t a, int64_t b) {
 
 /// Stands in where a rank has no item: one token, no label. The trainer's sums do not change by it.
 Batch weightless_batch(int64_t epoch) {
-  return make_batch({Document{{0}, {data::kIgnored}, 0}}, epoch);
+  Batch batch = make_batch({Document{{0}, {data::kIgnored}, 0}}, epoch);
+  batch.is_stand_in = true;
+  return batch;
 }
 
 }  // namespace

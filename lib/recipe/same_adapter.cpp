@@ -63,7 +63,8 @@ void require_same_adapter(const spec::AdapterSettings& saved, const spec::Adapte
   if (text.empty() && shapes_of(saved_targets) != shapes_of(trained_targets))
     text = "\n  lora.rank_pattern, lora.alpha_pattern or lora.layers_to_transform: other modules, ranks or scales";
   if (text.empty()) return;
-  fail(ErrorKind::kCheckpoint, checkpoint.string(), " holds another adapter than the one that this recipe trains:", text,
+  fail(ErrorKind::kCheckpoint, checkpoint.string(),
+       " holds another adapter than the one that this recipe trains:", text,
        "\nWrite the values of the run that saved it, or start a run of its own with lora.adapter.");
 }
 

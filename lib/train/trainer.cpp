@@ -72,9 +72,8 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
   std::vector<double> counts = job_.loss->counts(micro_batches);
   const size_t num_denominators = counts.size();
   double num_tokens = 0;
-  // a batch of one token, where nothing can be predicted, only stands in for items that this rank does not have
   for (const Batch& batch : micro_batches)
-    if (batch.num_tokens() > 1) num_tokens += static_cast<double>(batch.num_tokens());
+    if (!batch.is_stand_in) num_tokens += static_cast<double>(batch.num_tokens());
   counts.push_back(num_tokens);
   at::Tensor totals = torch::tensor(counts, at::kDouble);
   context_.communicator.all_reduce(totals);

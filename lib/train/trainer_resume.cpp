@@ -116,8 +116,8 @@ void Trainer::restore_position(const fs::path& path, const std::string& saved) {
   job_.source->restore(place);
   if (!changed.empty())
     context_.logger.warn("the data is not that of the run that saved ", path.string(), ": ", join_words(changed),
-                         changed.size() == 1 ? " has" : " have",
-                         " changed. The run goes on at the same place, item ", place.item, " of epoch ", place.epoch,
+                         changed.size() == 1 ? " has" : " have", " changed. The run goes on at the same place, item ",
+                         place.item, " of epoch ", place.epoch,
                          ": some rows of that epoch may come twice or not at all.");
 }
 

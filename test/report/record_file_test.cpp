@@ -16,8 +16,7 @@ TEST_CASE("records that a full disk refuses wait and lose nothing, and it is sai
   const auto path = directory / "log";
   std::vector<std::string> warnings;
   RecordFile file(
-      path, [&] { return io::open_for_appending(path); },
-      [&](const std::string& text) { warnings.push_back(text); });
+      path, [&] { return io::open_for_appending(path); }, [&](const std::string& text) { warnings.push_back(text); });
   file.append("one\n");
   {
     const test::FileSizeLimit full(6);  // inside the second record

@@ -35,8 +35,12 @@ class MemoryStore final : public data::ExampleStore {
   std::vector<data::Example> examples_;
 };
 
+/// What is trained.
+enum class Trained { kLora, kLoraOnHead, kSavedHead, kAll };
+
 struct Setting {
-  bool with_lora = true;
+  Trained trained = Trained::kLora;
+  std::string model = "qwen3";  // its embeddings are tied
   double dropout = 0.05;
   bool packing = false;
   bool recompute = false;
@@ -81,21 +85,30 @@ inline void read_weights(const model::CausalLm& lm, const std::filesystem::path&
     item.tensor.copy_(checkpoint::read_tensor(file, *file.find(item.name)));
 }
 
+inline void choose_trainable(model::CausalLm& lm, const Setting& setting) {
+  if (setting.trained == Trained::kAll) {
+    for (at::Tensor& parameter : lm.parameters()) parameter.requires_grad_(true);
+    return;
+  }
+  lora::LoraConfig config;
+  config.r = 4;
+  config.lora_alpha = 8;
+  config.lora_dropout = setting.dropout;
+  if (setting.trained == Trained::kLoraOnHead)
+    config.target_modules = {
+        .kind = lora::TargetModules::Kind::kNames, .names = {"q_proj", "down_proj", "lm_head"}, .regex = ""};
+  if (setting.trained == Trained::kSavedHead) config.modules_to_save = {"lm_head"};
+  lora::attach(lm, spec::match_lora_targets(lm.spec(), config), spec::match_modules_to_save(lm.spec(), config), config,
+               42);
+}
+
 // `rows` are made once for all ranks: drawing them uses torch's generator, which threads would share.
-inline Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore> rows, comm::Communicator& communicator,
-               const std::filesystem::path& output_dir) {
-  auto lm = test::load_tiny_model("qwen3");
+inline Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore> rows,
+                      comm::Communicator& communicator, const std::filesystem::path& output_dir) {
+  auto lm = test::load_tiny_model(setting.model);
   if (setting.dtype != at::kFloat)
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
-  if (setting.with_lora) {
-    lora::LoraConfig config;
-    config.r = 4;
-    config.lora_alpha = 8;
-    config.lora_dropout = setting.dropout;
-    lora::attach(*lm, spec::match_lora_targets(lm->spec(), config), {}, config, 42);
-  } else {
-    for (at::Tensor& parameter : lm->parameters()) parameter.requires_grad_(true);
-  }
+  choose_trainable(*lm, setting);
   train::TrainingConfig config;
   config.gradient_checkpointing =
       setting.recompute ? train::GradientCheckpointing::kTrue : train::GradientCheckpointing::kFalse;

@@ -221,16 +221,26 @@ TEST_CASE("Logs come every logging_steps, and trainer_state.json has the Trainer
   // the fields of transformers.TrainerState
   std::vector<std::string> names;
   for (const auto& [name, value] : state.items()) names.push_back(name);
-  CHECK(names == std::vector<std::string>{"best_global_step",      "best_metric",
-                                          "best_model_checkpoint", "epoch",
-                                          "eval_steps",            "global_step",
-                                          "is_hyper_param_search", "is_local_process_zero",
-                                          "is_world_process_zero", "log_history",
-                                          "logging_steps",         "max_steps",
-                                          "num_input_tokens_seen", "num_train_epochs",
-                                          "save_steps",            "stateful_callbacks",
-                                          "total_flos",            "train_batch_size",
-                                          "trial_name",            "trial_params"});
+  CHECK(names == std::vector<std::string>{"best_global_step",
+                                          "best_metric",
+                                          "best_model_checkpoint",
+                                          "epoch",
+                                          "eval_steps",
+                                          "global_step",
+                                          "is_hyper_param_search",
+                                          "is_local_process_zero",
+                                          "is_world_process_zero",
+                                          "log_history",
+                                          "logging_steps",
+                                          "max_steps",
+                                          "num_input_tokens_seen",
+                                          "num_train_epochs",
+                                          "save_steps",
+                                          "stateful_callbacks",
+                                          "total_flos",
+                                          "train_batch_size",
+                                          "trial_name",
+                                          "trial_params"});
   CHECK(state["global_step"] == 7);
   CHECK(std::abs(state["epoch"].get<double>() - 7.0 / 3) < 1e-9);
 }
