@@ -1,5 +1,6 @@
 #include "checkpoint/run_state.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -141,4 +142,15 @@ TEST_CASE("a save that fails leaves no folder and the older checkpoints", "[chec
   require_error(ErrorKind::kCheckpoint, {"No space left"},
                 [&] { save_run_state(dir.path(), state_at(2), full_disk, *comm); });
   REQUIRE(std::distance(fs::directory_iterator(dir.path()), fs::directory_iterator()) == 1);
+}
+
+TEST_CASE("a crash, a full disk or a short write at any call leaves the new checkpoint or the one before",
+          "[checkpoint][slow]") {
+  TempDir dir;
+  const std::string bin = DSFT_BIN_DIR;
+  const std::string command = "LD_PRELOAD=" + bin + "/libdsft_fault_injection.so OMP_NUM_THREADS=1 " + bin +
+                              "/save_under_faults " + dir.path().string() + " > " + (dir / "said").string() + " 2>&1";
+  const int status = std::system(command.c_str());
+  INFO(read_file(dir / "said"));
+  REQUIRE(status == 0);
 }
