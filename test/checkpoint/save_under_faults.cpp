@@ -1,6 +1,6 @@
-// Saves a checkpoint over and over, each time with another of its system calls spoiled (fault_injection.cpp, preloaded),
-// and checks what is left: the new checkpoint or the one before, whole, and no later save in trouble. Each try is a
-// process of its own. Ends with 0, or 1 and the first try that went wrong.
+// Saves a checkpoint over and over, each time with another of its system calls spoiled (fault_injection.cpp,
+// preloaded), and checks what is left: the new checkpoint or the one before, whole, and no later save in trouble. Each
+// try is a process of its own. Ends with 0, or 1 and the first try that went wrong.
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 #include <sys/wait.h>
