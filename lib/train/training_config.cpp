@@ -94,22 +94,27 @@ void describe_optimizer(config::Fields& fields, TrainingConfig& config) {
 
 void describe_reports(config::Fields& fields, TrainingConfig& config) {
   fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
-  fields.add("eval_strategy", config.eval_strategy, "When to evaluate");
+  fields.add("eval_strategy", config.eval_strategy, "When to evaluate; by steps and epochs also at the last step");
   fields.add("eval_steps", config.eval_steps,
              "Updates between two evaluations; null: logging_steps where it is greater than 1, else 500", at_least(1));
   fields.add("eval_on_start", config.eval_on_start, "Evaluate before the first update");
-  fields.add("save_strategy", config.save_strategy, "When to save a checkpoint");
+  fields.add("save_strategy", config.save_strategy,
+             "When to save a checkpoint; by steps and epochs also at the last step");
   fields.add("save_steps", config.save_steps, "Updates between two checkpoints", at_least(1));
-  fields.add("save_total_limit", config.save_total_limit, "Checkpoints to keep; null: all", at_least(1));
-  fields.add("save_only_model", config.save_only_model, "Leave out what resuming needs");
+  fields.add("save_total_limit", config.save_total_limit,
+             "Checkpoints of this run to keep, the best and the last among them; null: all", at_least(1));
+  fields.add("save_only_model", config.save_only_model,
+             "Leave out what resuming needs; a stop by a signal saves it all the same");
   fields.add("load_best_model_at_end", config.load_best_model_at_end,
-             "Leave the weights of the best checkpoint in output_dir");
-  fields.add("metric_for_best_model", config.metric_for_best_model, "What is best: loss, or an eval metric");
+             "Leave the weights of the best checkpoint that was saved in output_dir");
+  fields.add("metric_for_best_model", config.metric_for_best_model,
+             "What is best: loss, or another number of eval.metrics; null: loss");
   fields.add("greater_is_better", config.greater_is_better, "null: unless the metric's name ends in loss");
   fields.add("early_stopping_patience", config.early_stopping_patience,
              "Evaluations without a better metric before the run ends; null: never", at_least(1));
-  fields.add("resume_from_checkpoint", config.resume_from_checkpoint,
-             "Continue from nothing, the newest valid checkpoint (true), or a directory");
+  fields.add(
+      "resume_from_checkpoint", config.resume_from_checkpoint,
+      "Continue from nothing, the newest whole checkpoint of the latest run in output_dir (true), or a directory");
   config::Field& report_to = fields.add("report_to", config.report_to, "Curves besides metrics.jsonl");
   report_to.read = [read = report_to.read, &config](const config::Node& node, config::Problems& problems) {
     read(node, problems);

@@ -28,9 +28,9 @@ test::ProgramRun run_program(std::vector<std::string> arguments, const test::Tem
   options.argv = {std::string(DSFT_BIN_DIR) + "/dsft"};
   options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
   options.environment = std::move(environment);
-  options.environment.insert(options.environment.end(), {{"DSFT_CACHE", (folder / "cache").string()},
-                                                         {"OMP_NUM_THREADS", "1"},
-                                                         {"CUDA_VISIBLE_DEVICES", ""}});
+  options.environment.insert(
+      options.environment.end(),
+      {{"DSFT_CACHE", (folder / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", ""}});
   std::unique_ptr<process::Child> child;
   options.on_line = [&](process::Stream stream, std::string_view line) {
     (stream == process::Stream::kStdout ? run.out : run.err) += std::string(line) + "\n";
@@ -131,9 +131,9 @@ TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as
   INFO(stopped.err);
   REQUIRE(stopped.exit_code == 75);
   // one rank with twice the rows has the same updates
-  const auto continued = test::run_dsft({"launch", "--num-procs", "1", recipe.string(), steps, kResume,
-                                         "training.per_device_train_batch_size=4"},
-                                        folder);
+  const auto continued = test::run_dsft(
+      {"launch", "--num-procs", "1", recipe.string(), steps, kResume, "training.per_device_train_batch_size=4"},
+      folder);
   INFO(continued.err);
   REQUIRE(continued.exit_code == 0);
   const auto expected = losses_of(folder / "whole"), actual = losses_of(folder / "run");
