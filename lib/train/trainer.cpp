@@ -32,7 +32,7 @@ RunEnd Trainer::run() {
   start();
   RunEnd end = RunEnd::kFinished;
   // a signal that comes in the last update has nothing left to stop, but for an evaluation that it cut short
-  while (state_.step < job_.max_steps || state_.is_evaluation_cut) {
+  while (!is_done()) {
     if (stop_agreed()) {
       end = RunEnd::kStoppedBySignal;
       save_checkpoint(Content::kResumable);
@@ -47,15 +47,17 @@ RunEnd Trainer::run() {
     }
     maybe_evaluate();
     maybe_save();
-    if (is_out_of_patience()) {
-      message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
-                     config_.metric_for_best_model.value_or("loss")));
-      break;
-    }
   }
+  if (is_out_of_patience())
+    message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
+                   config_.metric_for_best_model.value_or("loss")));
   finish();
   require_saved(end);
   return end;
+}
+
+bool Trainer::is_done() const {
+  return !state_.is_evaluation_cut && (state_.step >= job_.max_steps || is_out_of_patience());
 }
 
 void Trainer::start() {

@@ -50,6 +50,7 @@ class Trainer final {
   void maybe_evaluate();
   void maybe_save();
   bool is_last_step() const { return state_.step == job_.max_steps; }
+  bool is_done() const;
   bool is_epoch_end() const;
   int agreed_signal();
   bool stop_agreed();

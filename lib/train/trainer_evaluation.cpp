@@ -7,11 +7,11 @@
 
 namespace dsft::train {
 
-// An epoch ends with the update after which no item of it is left; one that max_steps cuts short ends there, as the
-// Trainer's does.
+// An epoch ends with the update after which no item of it is left; one that max_steps or early stopping cuts short ends
+// there, as the Trainer's does.
 bool Trainer::is_epoch_end() const {
   const double epoch = job_.source->epoch_progress();
-  return is_last_step() || std::abs(epoch - std::round(epoch)) < 1e-9;
+  return is_last_step() || is_out_of_patience() || std::abs(epoch - std::round(epoch)) < 1e-9;
 }
 
 void Trainer::maybe_evaluate() {

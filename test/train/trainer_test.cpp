@@ -1,6 +1,8 @@
 // When the trainer evaluates, saves and ends: the rules of HF's Trainer (DefaultFlowCallback, EarlyStoppingCallback,
 // _determine_best_metric, _save_checkpoint and rotate_checkpoints of transformers 5.17), steps worked out by hand.
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -203,6 +205,22 @@ TEST_CASE("A run without progress ends early", "[train]") {
   };
   CHECK(run_training(setting, output.path()).reports.size() == 4);
   CHECK(seen.evaluated == Steps{1, 2, 3, 4});
+}
+
+TEST_CASE("Early stopping ends an epoch, which is saved, and stays the end when the run is started again", "[train]") {
+  TempDir output;
+  Seen seen;
+  Setting setting = setting_of(20, {3.0, 2.0, 2.0, 2.5, 1.0}, seen);
+  setting.configure = [](train::TrainingConfig& config) {
+    config.eval_strategy = EvalStrategy::kSteps;
+    config.eval_steps = 1;
+    config.save_strategy = SaveStrategy::kEpoch;
+    config.early_stopping_patience = 2;
+  };
+  run_training(setting, output.path());
+  CHECK(saved_steps(output.path()) == Steps{3, 4});
+  setting.resume = true;
+  CHECK(run_training(setting, output.path()).reports.empty());
 }
 
 TEST_CASE("Logs come every logging_steps, and trainer_state.json has the Trainer's form", "[train]") {
@@ -439,4 +457,35 @@ TEST_CASE("An observer that fails does not end a run", "[train]") {
   };
   CHECK(run_training(setting, output.path()).end == RunEnd::kFinished);
   CHECK(seen.evaluated == Steps{0});  // the others go on being told
+}
+
+TEST_CASE("A Ctrl-C after any stop request ends the process at once with 130", "[train]") {
+  const auto status_after = [](std::initializer_list<int> signals) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const train::StopSignal stop_signal;
+      for (const int signal : signals) ::raise(signal);
+      ::_exit(stop_signal.caught());
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  CHECK(status_after({SIGTERM}) == SIGTERM);
+  CHECK(status_after({SIGINT, SIGINT}) == 130);
+  CHECK(status_after({SIGTERM, SIGINT}) == 130);
+  CHECK(status_after({SIGUSR1, SIGINT}) == 130);
+  CHECK(status_after({SIGTERM, SIGTERM}) == SIGTERM);  // a scheduler that says it twice wants a saved state
+}
+
+TEST_CASE("A signal before the first update ends the process as if it had no handler", "[train]") {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const train::StopSignal stop_signal;
+    ::raise(SIGTERM);
+    stop_signal.end_process(stop_signal.caught());
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM));
 }
