@@ -40,6 +40,15 @@ std::string describe_weights(const recipe_config::RecipeConfig& config) {
                 " evaluates the one that this recipe trains");
 }
 
+// The loss is measured on all rows, the generating metrics on eval.num_samples of them: where the counts differ, the
+// latter have names of their own.
+void merge(std::map<std::string, double> part, std::map<std::string, double>& metrics) {
+  for (const auto& [name, value] : part) {
+    const auto [found, is_new] = metrics.emplace(name, value);
+    if (!is_new && found->second != value) metrics[name + "_generated"] = value;
+  }
+}
+
 }  // namespace
 
 int run_eval(const EvalOptions& options, const Logger& logger) {
@@ -63,7 +72,7 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   std::map<std::string, double> metrics;
   for (auto& evaluation : recipe::build_evaluations(config, loaded, data, context)) {
     logger.info("evaluating: ", evaluation->name());
-    metrics.merge(evaluation->run(*loaded.model, *communicator));
+    merge(*evaluation->run(*loaded.model, *communicator), metrics);
   }
   if (communicator->rank() == 0) print(metrics, options.is_json);
   return 0;

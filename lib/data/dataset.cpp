@@ -159,6 +159,12 @@ std::vector<double> Dataset::file_weights() const {
   return weights;
 }
 
+std::vector<CacheKey> Dataset::cache_keys() const {
+  std::vector<CacheKey> keys;
+  for (const Part& part : parts_) keys.push_back(part.cache->key());
+  return keys;
+}
+
 bool is_held_out(uint64_t seed, uint64_t file, int64_t row_number, double fraction) {
   return CounterStream(seed, hash_name("eval_fraction"), file).uniform(static_cast<uint64_t>(row_number)) < fraction;
 }

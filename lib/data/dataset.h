@@ -47,6 +47,9 @@ class Dataset final : public ExampleStore {
   std::vector<int64_t> file_begins() const { return {begins_.begin(), begins_.end() - 1}; }
   std::vector<double> file_weights() const;
 
+  /// What the tokens of each file were made from.
+  std::vector<CacheKey> cache_keys() const;
+
  private:
   struct Place {
     const Part* part;

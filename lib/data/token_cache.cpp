@@ -212,6 +212,10 @@ int64_t TokenCache::row_number(int64_t row) const {
   return state_->at<int64_t>(state_->numbers_offset(), row);
 }
 
+CacheKey TokenCache::key() const {
+  return state_->header.key;
+}
+
 const RowCounts& TokenCache::counts() const {
   return state_->header.counts;
 }

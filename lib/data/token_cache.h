@@ -86,6 +86,7 @@ class TokenCache final : public ExampleStore {
 
   int64_t row_number(int64_t row) const;  ///< line or row in the source file, from 1
   const RowCounts& counts() const;
+  CacheKey key() const;  ///< what the tokens were made from
 
  private:
   struct State;

@@ -6,8 +6,10 @@
 
 #include "checkpoint/load_weights.h"
 #include "checkpoint/save_model.h"
+#include "io/checksum.h"
 #include "io/file.h"
 #include "lora/adapters.h"
+#include "recipe/same_adapter.h"
 #include "report/progress_line.h"
 #include "spec/parameter_counts.h"
 #include "train/observers.h"
@@ -20,6 +22,7 @@ using recipe_config::RecipeConfig;
 namespace {
 
 constexpr uint64_t kMaxTemplateBytes = 1 << 20;
+constexpr const char* kAdapterConfig = "adapter_config.json";
 
 // transformers' get_decay_parameter_names: no decay on biases and weights of norms.
 bool has_weight_decay(const std::string& name) {
@@ -119,11 +122,12 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig
                                                               const train::RunContext& context) {
   std::vector<std::unique_ptr<train::Observer>> observers;
   if (context.communicator.rank() != 0) return observers;
-  observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir));
+  const auto warn = [&logger = context.logger](const std::string& text) { logger.warn(text); };
+  observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir, warn));
   observers.push_back(std::make_unique<train::ProgressDisplay>(report::standard_error_terminal()));
   for (const train::ReportTo report_to : config.training.report_to)
     if (report_to == train::ReportTo::kTensorboard)
-      observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir));
+      observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir, warn));
   return observers;
 }
 
@@ -133,22 +137,44 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
   const fs::path source = loaded.directory;
   const auto chat_template = own_template(config);
   if (adapter) {
+    for (const auto& trainable : lora::trainable_tensors(*model)) job.weights_size_bytes += trainable.tensor.nbytes();
     job.save_weights = [=](const fs::path& directory) {
       checkpoint::save_adapter(directory, model->spec(), *adapter, collect_adapter(*model, *adapter));
       checkpoint::copy_model_files(source, directory, {.chat_template = chat_template});
     };
     job.load_weights = [=](const fs::path& directory) {
+      if (!fs::exists(directory / kAdapterConfig))
+        fail(ErrorKind::kCheckpoint, directory.string(),
+             " holds no adapter, and the recipe has a section lora: it was ",
+             "saved by a run that trained all weights.");
+      require_same_adapter(spec::read_adapter_settings(directory), *adapter, model->spec(), directory);
       fill_adapter(*model, checkpoint::load_adapter(directory, model->spec()).weights);
     };
   } else {
+    for (const at::Tensor& parameter : model->parameters()) job.weights_size_bytes += parameter.nbytes();
     job.save_weights = [=](const fs::path& directory) {
       checkpoint::save_model(directory, model::named_parameters_of(*model),
                              {.source = source, .dtype = model->dtype(), .chat_template = chat_template});
     };
     job.load_weights = [=](const fs::path& directory) {
+      if (fs::exists(directory / kAdapterConfig))
+        fail(ErrorKind::kCheckpoint, directory.string(),
+             " holds an adapter, and the recipe has no section lora: it was ", "saved by a run with LoRA.");
       checkpoint::load_weights(model->spec(), io::SafetensorsSet::open(directory), model::named_parameters_of(*model));
     };
   }
+}
+
+std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train) {
+  std::string keys, weights;
+  for (const data::CacheKey& key : train.cache_keys()) keys += io::to_hex(key.first) + io::to_hex(key.second) + " ";
+  for (const double weight : train.file_weights()) weights += concat(weight, " ");
+  return {{"the tokens of data.train", keys},
+          {"the weights of data.train", weights},
+          {"data.max_length", concat(config.max_length)},
+          {"data.packing", config.packing ? "true" : "false"},
+          {"data.shuffle", config.shuffle ? "true" : "false"},
+          {"data.eval_fraction", concat(config.eval_fraction)}};
 }
 
 data::PreparedData prepare_recipe_data(const RecipeConfig& config, const fs::path& model_directory,

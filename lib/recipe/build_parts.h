@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,9 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_confi
 /// How trained weights are written and read back: an adapter, or a whole model.
 void set_weight_files(train::Job& job, const recipe_config::RecipeConfig& config, const LoadedModel& loaded,
                       const std::optional<spec::AdapterSettings>& adapter);
+
+/// What the order and the content of the training items depend on, by name (train::Job::data_fingerprint).
+std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train);
 
 /// Prepares the recipe's data: rank 0 tokenises, the others open the cache. Collective.
 data::PreparedData prepare_recipe_data(const recipe_config::RecipeConfig& config,
