@@ -56,11 +56,5 @@ int run_and_report(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int code = run_and_report(argc, argv);
-  // Everything of ours is closed by now. The static destructors of LibTorch's CUDA libraries are left out: built by g++
-  // 13 against the PyPI wheel they end in "free(): invalid pointer" after all work is done, and without them the
-  // program ends at once.
-  std::cout.flush();
-  std::fflush(nullptr);
-  std::_Exit(code);
+  return run_and_report(argc, argv);
 }

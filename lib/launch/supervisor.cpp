@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "launch/rank_logs.h"
 #include "process/output_tail.h"
+#include "process/process_tree.h"
 
 namespace dsft::launch {
 namespace {
@@ -191,6 +192,14 @@ LaunchResult explain_ranks(ExitStatus status, const std::string& words, const Ra
   return result;
 }
 
+/// Asks the ranks to save and end, by the signal that no terminal sends. mpirun ends the job on SIGTERM, and some
+/// installations of it hand no other signal on, so the ranks, its children on this host, get theirs from here.
+void ask_ranks_to_stop(const process::Child& mpirun) {
+  for (const process::ProcessId& child : process::find_children(mpirun.pid())) {
+    if (process::has_environment_variable(child, "OMPI_COMM_WORLD_RANK")) process::send_signal({child}, SIGUSR1);
+  }
+}
+
 LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& options,
                              process::SignalListener& signals) {
   const LogFolder folder(options.log_dir);
@@ -211,11 +220,10 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
       return explain_ranks(*status, mpirun_words.text(), logs, plan, requests);
     }
     requests.take([](int) {});
-    // mpirun ends the job on SIGTERM, but hands SIGUSR1 on, which the trainer takes for the same wish; it drops one
-    // that comes before it has noted its ranks as running, so the wish is said again until the job ends
+    // said again until the job ends: a rank may start only now
     const auto now = std::chrono::steady_clock::now();
     if (requests.first() != 0 && now >= next_reminder) {
-      child.send_signal(SIGUSR1);
+      ask_ranks_to_stop(child);
       next_reminder = now + kReminderInterval;
     }
     if (!requests.must_kill()) continue;

@@ -66,6 +66,22 @@ std::vector<ProcessId> find_descendants(pid_t root) {
   return found;
 }
 
+std::vector<ProcessId> find_children(pid_t parent) {
+  std::vector<ProcessId> found;
+  for (const ProcessStat& stat : read_all()) {
+    if (stat.parent == parent) found.push_back(stat.id);
+  }
+  return found;
+}
+
+bool has_environment_variable(const ProcessId& process, std::string_view name) {
+  std::ifstream file("/proc/" + std::to_string(process.pid) + "/environ");
+  for (std::string entry; std::getline(file, entry, '\0');) {
+    if (entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=') return true;
+  }
+  return false;
+}
+
 bool is_running(const ProcessId& process) {
   const auto stat = read_stat(process.pid);
   return stat && stat->id == process && stat->state != 'Z' && stat->state != 'X';

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <thread>
@@ -162,6 +163,24 @@ TEST_CASE("A child gets a signal when its parent is killed", "[process]") {
   };
   for (int i = 0; i < 200 && runs(); ++i) std::this_thread::sleep_for(10ms);
   REQUIRE_FALSE(runs());
+}
+
+TEST_CASE("Children are found without grandchildren, with the environment that they were started with", "[process]") {
+  process::ChildOptions options = shell("sleep 5 & sleep 5 & wait");
+  options.environment = {{"DSFT_TEST_MARK", "1"}};
+  Child child(std::move(options));
+  std::vector<process::ProcessId> sleeps;
+  for (int i = 0; i < 400 && sleeps.size() < 2; ++i) {
+    std::this_thread::sleep_for(5ms);
+    sleeps = process::find_children(child.pid());
+  }
+  REQUIRE(sleeps.size() == 2);
+  const auto own = process::find_children(::getpid());
+  REQUIRE(std::any_of(own.begin(), own.end(), [&](const auto& id) { return id.pid == child.pid(); }));
+  REQUIRE(std::none_of(own.begin(), own.end(), [&](const auto& id) { return id == sleeps[0]; }));
+  REQUIRE(process::has_environment_variable(sleeps[0], "DSFT_TEST_MARK"));
+  REQUIRE_FALSE(process::has_environment_variable(sleeps[0], "DSFT_TEST_MAR"));
+  child.kill_tree(100ms);
 }
 
 TEST_CASE("A listener takes signals in the order of their arrival, and children do not inherit its mask", "[process]") {
