@@ -31,6 +31,24 @@ void print(const std::map<std::string, double>& metrics, bool is_json) {
   std::cout << object.dump(2) << "\n";
 }
 
+/// Which weights are judged: a recipe that trains an adapter does not name the one that it left.
+std::string describe_weights(const recipe_config::RecipeConfig& config) {
+  if (!config.lora) return concat("weights: ", config.model.path);
+  if (config.lora->adapter)
+    return concat("weights: ", config.model.path, " with the adapter in ", *config.lora->adapter);
+  return concat("weights: ", config.model.path, " as it is, without an adapter; lora.adapter=", config.output_dir,
+                " evaluates the one that this recipe trains");
+}
+
+// The loss is measured on all rows, the generating metrics on eval.num_samples of them: where the counts differ, the
+// latter have names of their own.
+void merge(std::map<std::string, double> part, std::map<std::string, double>& metrics) {
+  for (const auto& [name, value] : part) {
+    const auto [found, is_new] = metrics.emplace(name, value);
+    if (!is_new && found->second != value) metrics[name + "_generated"] = value;
+  }
+}
+
 }  // namespace
 
 int run_eval(const EvalOptions& options, const Logger& logger) {
@@ -49,11 +67,12 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   const std::optional<std::string> adapter = config.lora ? config.lora->adapter : std::nullopt;
   const recipe::LoadedModel loaded = recipe::load_model(config.model.path, config.model.revision, adapter,
                                                         recipe::torch_dtype(config.model.dtype, device), device);
+  logger.info(describe_weights(config));
   const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.directory, context);
   std::map<std::string, double> metrics;
   for (auto& evaluation : recipe::build_evaluations(config, loaded, data, context)) {
     logger.info("evaluating: ", evaluation->name());
-    metrics.merge(evaluation->run(*loaded.model, *communicator));
+    merge(*evaluation->run(*loaded.model, *communicator), metrics);
   }
   if (communicator->rank() == 0) print(metrics, options.is_json);
   return 0;

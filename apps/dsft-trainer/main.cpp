@@ -1,12 +1,10 @@
-#include <torch/types.h>
-
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
-#include <new>
 
 #include "base/error.h"
 #include "comm/placement.h"
+#include "dsft-trainer/failure.h"
 #include "dsft-trainer/tasks.h"
 
 namespace {
@@ -49,27 +47,9 @@ int run_and_report(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return 0;
     return print_error(error.what(), ErrorKind::kUsage);
-  } catch (const Error& error) {
-    return print_error(error.full_message(), error.kind());
-  } catch (const c10::OutOfMemoryError& error) {
-    return print_error(concat("out of GPU memory: ", error.what_without_backtrace(),
-                              "\nTry a smaller training.per_device_train_batch_size or data.max_length, or "
-                              "training.gradient_checkpointing: true."),
-                       ErrorKind::kDevice);
-  } catch (const std::bad_alloc&) {
-    return print_error("out of memory", ErrorKind::kDevice);
-  } catch (const c10::Error& error) {
-    const std::string message = error.what_without_backtrace();
-    // LibTorch's CPU allocator reports exhaustion as a plain error.
-    if (message.find("DefaultCPUAllocator") != std::string::npos)
-      return print_error("out of memory: " + message, ErrorKind::kDevice);
-    return print_error(
-        concat("internal error: ", message, "\nThis is a bug in dsft; please report it with the output of `dsft env`."),
-        ErrorKind::kInternal);
-  } catch (const std::exception& error) {
-    return print_error(concat("internal error: ", error.what(),
-                              "\nThis is a bug in dsft; please report it with the output of `dsft env`."),
-                       ErrorKind::kInternal);
+  } catch (...) {
+    const apps::Failure failure = apps::describe_current_exception();
+    return print_error(failure.message, failure.kind);
   }
 }
 

@@ -1,10 +1,14 @@
 #include <torch/types.h>
 
+#include <stdlib.h>
+
+#include <cstdio>
 #include <filesystem>
 
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
 #include "device/device.h"
+#include "dsft-trainer/failure.h"
 #include "dsft-trainer/tasks.h"
 #include "io/file.h"
 #include "recipe/registry.h"
@@ -24,14 +28,24 @@ int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Co
           const Logger& logger) {
   if (communicator.rank() == 0) write_resolved_recipe(config);
   communicator.barrier();
+  train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
+  train::Job job = recipe::build_job(config, context);
+  // only now: while rows are tokenised and weights loaded there is nothing to save, and a signal ends the process
   const train::StopSignal stop_signal;
-  train::RunContext context{communicator,      device, static_cast<uint64_t>(config.seed),
-                            config.output_dir, logger, &stop_signal};
-  train::Trainer trainer(recipe::build_job(config, context), config.training, context);
+  context.stop_signal = &stop_signal;
+  train::Trainer trainer(std::move(job), config.training, context);
   const train::RunEnd end = trainer.run();
   if (end == train::RunEnd::kStoppedBySignal) return static_cast<int>(ErrorKind::kStopped);
   logger.info("done: ", config.output_dir);
   return 0;
+}
+
+// transformers' enable_full_determinism. cuBLAS reads its workspace when CUDA starts, so this comes before that.
+void make_deterministic() {
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setBenchmarkCuDNN(false);
 }
 
 }  // namespace
@@ -42,21 +56,16 @@ int run_train(const TrainOptions& options, const Logger& logger) {
   const recipe_config::RecipeConfig config =
       recipe_config::load_run_recipe(options.recipe.recipe, options.recipe.overrides, device::has_cuda(), warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
+  if (config.training.full_determinism) make_deterministic();
   const at::Device device = device::choose_device(config.device, placement.local_rank);
-  if (config.training.full_determinism) at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   const auto communicator = comm::make_communicator(device);
   try {
     return train(config, device, *communicator, logger);
-  } catch (Error& error) {
+  } catch (...) {
     if (communicator->size() > 1) {
-      std::fprintf(stderr, "error (rank %d): %s\n", communicator->rank(), error.full_message().c_str());
-      communicator->abort(error.exit_code(), error.message());
-    }
-    throw;
-  } catch (const std::exception& error) {
-    if (communicator->size() > 1) {
-      std::fprintf(stderr, "error (rank %d): %s\n", communicator->rank(), error.what());
-      communicator->abort(static_cast<int>(ErrorKind::kInternal), error.what());
+      const Failure failure = describe_current_exception();
+      std::fprintf(stderr, "error (rank %d): %s\n", communicator->rank(), failure.message.c_str());
+      communicator->abort(static_cast<int>(failure.kind), failure.message);
     }
     throw;
   }

@@ -55,13 +55,12 @@ optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, const d
 
 /// The run as far as it is known: sizes, rows, updates, learning rates.
 Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
-  // As PEFT counts: of all parameters, the adapter's included.
-  const int64_t num_all = inputs.num_parameters + inputs.num_adapter;
+  const spec::ParameterCounts& counts = inputs.parameters;
   const double share =
-      100.0 * static_cast<double>(inputs.num_trainable) / static_cast<double>(std::max<int64_t>(1, num_all));
+      100.0 * static_cast<double>(counts.trainable) / static_cast<double>(std::max<int64_t>(1, counts.total));
   Json plan = {{"model", inputs.model_directory.string()},
-               {"num_params", inputs.num_parameters},
-               {"num_trainable", inputs.num_trainable},
+               {"num_params", counts.model},
+               {"num_trainable", counts.trainable},
                {"trainable_percent", share},
                {"num_adapted_modules", inputs.num_adapted_modules}};
   if (!inputs.data) return plan;

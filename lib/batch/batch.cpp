@@ -1,13 +1,14 @@
 #include "batch/batch.h"
 
 #include "base/error.h"
+#include "device/device.h"
 
 namespace dsft {
 
 Batch Batch::to(at::Device device) const {
   Batch moved = *this;
-  for (at::Tensor* tensor : {&moved.ids, &moved.positions, &moved.labels, &moved.samples})
-    *tensor = tensor->to(device, /*non_blocking=*/true);
+  for (at::Tensor* tensor : {&moved.ids, &moved.positions, &moved.labels, &moved.supervised, &moved.samples})
+    *tensor = device::copy_from_host(*tensor, device);
   return moved;
 }
 
@@ -38,6 +39,7 @@ Batch make_batch(const std::vector<Document>& documents, int64_t epoch) {
       labels[token] = i == 0 ? -100 : documents[d].labels[i];
     }
   }
+  batch.supervised = batch.labels.ne(-100).nonzero().squeeze(1);
   return batch;
 }
 

@@ -15,9 +15,12 @@ struct Batch {
   at::Tensor positions;  ///< int64 [P, T]: position inside the document (P = 1; 3 for multimodal rotary)
   at::Tensor labels;  ///< int64 [T]: the token itself where it is supervised (predicted from the token before it), else
                       ///< -100; a document's first is -100
-  at::Tensor samples;  ///< int64 [S]: each document's index in the epoch's order, the key of its random numbers
+  at::Tensor supervised;  ///< int64 [N]: the positions in `labels` that are not -100, made on the host, where no
+                          ///< device has to be asked for their number
+  at::Tensor samples;     ///< int64 [S]: each document's index in the epoch's order, the key of its random numbers
   std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents, then T; stays on the host
   int64_t epoch = 0;
+  bool is_stand_in = false;  ///< of a rank that has no item: its token counts for nothing
 
   int64_t num_tokens() const { return boundaries.empty() ? 0 : boundaries.back(); }
   int64_t num_documents() const { return static_cast<int64_t>(boundaries.size()) - 1; }

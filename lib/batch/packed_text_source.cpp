@@ -1,6 +1,7 @@
 #include "batch/packed_text_source.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 
@@ -14,7 +15,9 @@ int64_t ceil_div(int64_t a, int64_t b) {
 
 /// Stands in where a rank has no item: one token, no label. The trainer's sums do not change by it.
 Batch weightless_batch(int64_t epoch) {
-  return make_batch({Document{{0}, {data::kIgnored}, 0}}, epoch);
+  Batch batch = make_batch({Document{{0}, {data::kIgnored}, 0}}, epoch);
+  batch.is_stand_in = true;
+  return batch;
 }
 
 }  // namespace
@@ -65,8 +68,25 @@ void PackedTextSource::restore(const SourcePosition& position) {
   items_of_epoch_ = num_items;
 }
 
+int64_t PackedTextSource::num_updates(int64_t num_items) const {
+  return ceil_div(num_items, shape_.items_per_micro_batch * shape_.micro_batches * shape_.num_ranks);
+}
+
 int64_t PackedTextSource::steps_per_epoch() const {
-  return ceil_div(items_of_first_epoch_, shape_.items_per_micro_batch * shape_.micro_batches * shape_.num_ranks);
+  return num_updates(items_of_first_epoch_);
+}
+
+int64_t PackedTextSource::steps_in(double num_epochs) const {
+  const auto num_whole = static_cast<int64_t>(num_epochs);
+  if (!plan_.packing) return static_cast<int64_t>(std::ceil(num_epochs * static_cast<double>(steps_per_epoch())));
+  const auto updates_of = [&](int64_t epoch) {
+    return num_updates(static_cast<int64_t>(data::plan_epoch(*store_, plan_, epoch).size()));
+  };
+  int64_t num_steps = 0;
+  for (int64_t epoch = 0; epoch < num_whole; ++epoch) num_steps += updates_of(epoch);
+  const double rest = num_epochs - static_cast<double>(num_whole);
+  if (rest > 0) num_steps += static_cast<int64_t>(std::ceil(rest * static_cast<double>(updates_of(num_whole))));
+  return num_steps;
 }
 
 double PackedTextSource::epoch_progress() const {

@@ -46,6 +46,9 @@ class PackedTextSource final : public StepSource {
   int64_t steps_per_epoch() const override;
   double epoch_progress() const override;
 
+  /// Updates in so many epochs. With packing each epoch has bins of its own, and so its own number of them.
+  int64_t steps_in(double num_epochs) const;
+
  private:
   struct Step {
     std::vector<Batch> batches;
@@ -58,6 +61,7 @@ class PackedTextSource final : public StepSource {
   };
 
   const Epoch& plan_of(int64_t epoch);
+  int64_t num_updates(int64_t num_items) const;
   std::optional<Step> read_step(SourcePosition from);
   std::vector<Batch> read_batches(const Epoch& epoch, int64_t first_item, int64_t num_items) const;
   void prefetch();

@@ -41,18 +41,6 @@ void check_names(const spec::ModelSpec& spec, const io::SafetensorsSet& weights,
   fail(ErrorKind::kCheckpoint, text);
 }
 
-void check_tied_head(const spec::ModelSpec& spec, const io::SafetensorsSet& weights) {
-  const io::TensorInfo* head = weights.find("lm_head.weight");
-  const io::TensorInfo* embedding = weights.find("model.embed_tokens.weight");
-  if (!spec.tie_word_embeddings || head == nullptr || embedding == nullptr) return;
-  if (head->shape == embedding->shape &&
-      at::equal(read_tensor(weights, *head), read_tensor(weights, *embedding).to(to_scalar_type(head->dtype))))
-    return;
-  fail(ErrorKind::kCheckpoint, weights.file_of(*head).path().string(),
-       ": config.json says tie_word_embeddings: true, but lm_head.weight differs from ",
-       "model.embed_tokens.weight. Set tie_word_embeddings to false in config.json to use both.");
-}
-
 /// Runs a task for each index on several threads; the first error is thrown once all have ended.
 template <typename Task>
 void run_in_parallel(size_t count, int num_threads, const Task& task) {
@@ -82,10 +70,22 @@ void run_in_parallel(size_t count, int num_threads, const Task& task) {
 
 }  // namespace
 
+void require_tied_head(const spec::ModelSpec& spec, const io::SafetensorsSet& weights) {
+  const io::TensorInfo* head = weights.find("lm_head.weight");
+  const io::TensorInfo* embedding = weights.find("model.embed_tokens.weight");
+  if (!spec.tie_word_embeddings || head == nullptr || embedding == nullptr) return;
+  if (head->shape == embedding->shape &&
+      at::equal(read_tensor(weights, *head), read_tensor(weights, *embedding).to(to_scalar_type(head->dtype))))
+    return;
+  fail(ErrorKind::kCheckpoint, weights.file_of(*head).path().string(),
+       ": config.json says tie_word_embeddings: true, but lm_head.weight differs from ",
+       "model.embed_tokens.weight. Set tie_word_embeddings to false in config.json to use both.");
+}
+
 void load_weights(const spec::ModelSpec& spec, const io::SafetensorsSet& weights, const NamedTensors& parameters,
                   int num_threads) {
   check_names(spec, weights, parameters);
-  check_tied_head(spec, weights);
+  require_tied_head(spec, weights);
   // The largest first, so that no thread is left alone with one at the end.
   std::vector<size_t> order(parameters.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;

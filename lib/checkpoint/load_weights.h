@@ -12,4 +12,7 @@ namespace dsft::checkpoint {
 void load_weights(const spec::ModelSpec& spec, const io::SafetensorsSet& weights, const NamedTensors& parameters,
                   int num_threads = 4);
 
+/// With tied embeddings: fails with kCheckpoint where the file's lm_head.weight differs from the embedding.
+void require_tied_head(const spec::ModelSpec& spec, const io::SafetensorsSet& weights);
+
 }  // namespace dsft::checkpoint

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 #include "checkpoint/run_state.h"
@@ -17,6 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kFolderPrefix = "checkpoint-";
+constexpr const char* kUnfinishedMark = ".tmp";  // of io::AtomicDirectory
 
 fs::path manifest_path(const fs::path& checkpoint) {
   return checkpoint / kStateFolder / "manifest.json";
@@ -37,7 +39,7 @@ nlohmann::json read_manifest(const fs::path& checkpoint) {
   const nlohmann::json manifest = io::read_json_file(manifest_path(checkpoint));
   const bool is_whole = manifest.is_object() && manifest.contains("files") && manifest["files"].is_object() &&
                         manifest.contains("num_ranks") && manifest["num_ranks"].is_number_integer() &&
-                        manifest.contains("format") && manifest["format"] == 1;
+                        manifest["num_ranks"] >= 1 && manifest.contains("format") && manifest["format"] == 1;
   if (!is_whole)
     fail(ErrorKind::kCheckpoint, manifest_path(checkpoint).string(),
          " is no manifest of a checkpoint that this version of dsft reads.");
@@ -66,14 +68,15 @@ std::optional<std::string> find_file_fault(const fs::path& checkpoint, const std
 
 }  // namespace
 
-void write_manifest(const fs::path& checkpoint, int64_t step, int num_ranks) {
+void write_manifest(const fs::path& checkpoint, const ManifestOrigin& origin) {
   nlohmann::json files = nlohmann::json::object();
   for (const auto& entry : fs::recursive_directory_iterator(checkpoint)) {
     if (!entry.is_regular_file()) continue;
     files[entry.path().lexically_relative(checkpoint).generic_string()] = {
         {"size", entry.file_size()}, {"xxh64", io::to_hex(io::xxh64_of_file(entry.path()))}};
   }
-  const nlohmann::json manifest = {{"format", 1}, {"step", step}, {"num_ranks", num_ranks}, {"files", files}};
+  const nlohmann::json manifest = {
+      {"format", 1}, {"run", origin.run}, {"step", origin.step}, {"num_ranks", origin.num_ranks}, {"files", files}};
   io::write_text_file(manifest_path(checkpoint), manifest.dump(2) + "\n");
 }
 
@@ -88,22 +91,46 @@ std::optional<std::string> find_checkpoint_fault(const fs::path& checkpoint) {
     for (const auto& [name, entry] : manifest["files"].items()) {
       if (const auto fault = find_file_fault(checkpoint, name, entry)) return fault;
     }
-  } catch (const Error& error) {
-    return error.message();
+  } catch (const std::exception& error) {  // also what the file system refuses
+    return error.what();
   }
   return std::nullopt;
 }
 
+std::optional<int64_t> run_of_checkpoint(const fs::path& checkpoint) {
+  try {
+    const nlohmann::json manifest = read_manifest(checkpoint);
+    // format 1 had no runs at first
+    const auto run = manifest.find("run");
+    return run != manifest.end() && run->is_number_integer() ? run->get<int64_t>() : 0;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::optional<int64_t> step_of_checkpoint(const fs::path& checkpoint) {
+  return step_of(checkpoint);
+}
+
 std::vector<fs::path> list_checkpoints(const fs::path& output_dir) {
-  std::vector<std::pair<int64_t, fs::path>> found;
+  struct Found {
+    std::optional<int64_t> run;
+    int64_t step;
+    fs::path path;
+  };
+  std::vector<Found> found;
+  int64_t last_run = 0;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(output_dir, error)) {
     const auto step = step_of(entry.path());
-    if (step && entry.is_directory()) found.emplace_back(*step, entry.path());
+    if (!step || !entry.is_directory()) continue;
+    found.push_back({run_of_checkpoint(entry.path()), *step, entry.path()});
+    last_run = std::max(last_run, found.back().run.value_or(0));
   }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  const auto age = [&](const Found& item) { return std::pair(item.run.value_or(last_run), item.step); };
+  std::sort(found.begin(), found.end(), [&](const Found& a, const Found& b) { return age(a) > age(b); });
   std::vector<fs::path> paths;
-  for (auto& [step, path] : found) paths.push_back(std::move(path));
+  for (Found& item : found) paths.push_back(std::move(item.path));
   return paths;
 }
 
@@ -115,27 +142,53 @@ FoundCheckpoint find_newest_checkpoint(const fs::path& output_dir) {
       found.path = path;
       break;
     }
-    found.ignored.push_back(concat(path.string(), " is not used: ", *fault, "."));
+    found.ignored.push_back(concat(path.string(), " is not used: ", *fault));
   }
   return found;
 }
 
-void rotate_checkpoints(const fs::path& output_dir, int64_t limit, std::optional<int64_t> best_step) {
-  if (limit < 1) return;
-  const std::vector<fs::path> paths = list_checkpoints(output_dir);
-  int64_t kept = 0;
-  for (const fs::path& path : paths) kept += best_step && step_of(path) == best_step ? 1 : 0;
-  for (size_t i = 0; i < paths.size(); ++i) {
-    if (best_step && step_of(paths[i]) == best_step) continue;
-    if (i == 0 || kept < limit) {
-      ++kept;
-      continue;
-    }
-    std::error_code error;
-    fs::remove_all(paths[i], error);
-    if (error)
-      fail(ErrorKind::kCheckpoint, "Cannot delete the old checkpoint ", paths[i].string(), ": ", error.message(), ".");
+int64_t next_run(const fs::path& output_dir) {
+  int64_t last = 0;
+  for (const fs::path& path : list_checkpoints(output_dir)) last = std::max(last, run_of_checkpoint(path).value_or(0));
+  return last + 1;
+}
+
+std::vector<std::string> rotate_checkpoints(const fs::path& output_dir, const Rotation& rotation) {
+  std::vector<std::string> faults;
+  if (rotation.limit < 1) return faults;
+  std::vector<fs::path> others;  // newest first
+  int64_t num_kept = 1;          // the last
+  for (const fs::path& path : list_checkpoints(output_dir)) {
+    const auto step = step_of(path);
+    if (step == rotation.last_step || run_of_checkpoint(path) != rotation.run) continue;
+    if (step == rotation.best_step)
+      ++num_kept;
+    else
+      others.push_back(path);
   }
+  for (const fs::path& path : others) {
+    if (num_kept++ < rotation.limit) continue;
+    // by one rename it is no checkpoint any more: a run killed while it deletes leaves nothing half whole
+    const fs::path doomed = path.string() + kUnfinishedMark + "-old";
+    std::error_code error;
+    fs::remove_all(doomed, error);
+    if (!error) fs::rename(path, doomed, error);
+    if (!error) fs::remove_all(doomed, error);
+    if (error) faults.push_back(concat("the old checkpoint ", path.string(), " cannot be deleted: ", error.message()));
+  }
+  return faults;
+}
+
+void remove_unfinished_checkpoints(const fs::path& output_dir) {
+  std::vector<fs::path> unfinished;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(output_dir, error)) {
+    const std::string name = entry.path().filename().string();
+    const size_t mark = name.find(kUnfinishedMark);
+    if (mark != std::string::npos && step_of(name.substr(0, mark)) && entry.is_directory(error))
+      unfinished.push_back(entry.path());
+  }
+  for (const fs::path& path : unfinished) fs::remove_all(path, error);
 }
 
 }  // namespace dsft::checkpoint

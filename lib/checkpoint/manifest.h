@@ -8,7 +8,17 @@ namespace dsft::checkpoint {
 /// Folder of a checkpoint that holds what dsft alone reads.
 constexpr const char* kStateFolder = "dsft_state";
 
-/// Writes dsft_state/manifest.json: step, number of ranks, and size and XXH64 of every other file of the folder.
-void write_manifest(const std::filesystem::path& checkpoint, int64_t step, int num_ranks);
+/// Who wrote a checkpoint, and when in the run.
+struct ManifestOrigin {
+  int64_t run = 0;  ///< which run of its output_dir: RunState::run
+  int64_t step = 0;
+  int num_ranks = 1;
+};
+
+/// Writes dsft_state/manifest.json: the origin, and size and XXH64 of every other file of the folder.
+void write_manifest(const std::filesystem::path& checkpoint, const ManifestOrigin& origin);
+
+/// How many ranks wrote a checkpoint; at least 1.
+int num_saved_ranks(const std::filesystem::path& checkpoint);
 
 }  // namespace dsft::checkpoint

@@ -6,7 +6,9 @@
 
 #include "base/counter_random.h"
 #include "base/error.h"
+#include "base/nearest_name.h"
 #include "checkpoint/adapter.h"
+#include "checkpoint/load_weights.h"
 #include "checkpoint/model_files.h"
 #include "checkpoint/shards.h"
 #include "io/atomic_directory.h"
@@ -27,6 +29,7 @@ class Merge {
   explicit Merge(const MergeRequest& request)
       : request_(request), spec_(spec::read_model_spec(request.base)), base_(io::SafetensorsSet::open(request.base)) {
     spec::require_weights(spec_, base_, request.base);
+    require_tied_head(spec_, base_);
     adapter_ = load_adapter(request.adapter, spec_);
     untie_ = spec_.tie_word_embeddings && changes_embedding();
     for (const spec::TensorSpec& tensor : spec::tensor_inventory(spec_)) names_.push_back(tensor.name);
@@ -97,6 +100,19 @@ void check_output(const fs::path& output) {
   }
 }
 
+/// text_directory_of, and says what it means.
+fs::path choose_text_directory(const MergeRequest& request, const Logger& logger) {
+  const fs::path directory = text_directory_of(request.base, request.adapter);
+  const std::vector<std::string> of_adapter = find_tokenizer_files(request.adapter);
+  if (directory == request.adapter) {
+    logger.info("Tokenizer and chat template are those in ", directory.string(), ".");
+  } else if (!of_adapter.empty()) {
+    logger.warn(request.adapter.string(), " has ", join_words(of_adapter),
+                ", but no tokenizer.json: tokenizer and chat template are taken from ", directory.string(), " alone.");
+  }
+  return directory;
+}
+
 at::Tensor random_vector(int64_t size, const std::string& name) {
   const CounterStream stream(0, hash_name(name));
   at::Tensor vector = at::empty({size}, at::kDouble);
@@ -147,15 +163,16 @@ void merge_lora(const MergeRequest& request, const Logger& logger, const Compare
   for (const std::string& name : merge.names())
     infos.push_back(describe_tensor(name, merge.shape(name), merge.output_type(name)));
   io::AtomicDirectory output(request.output);
-  ModelFileChanges changes{.dtype = request.dtype, .tie_word_embeddings = {}, .chat_template = {}};
+  ModelFileChanges changes{.dtype = request.dtype,
+                           .tie_word_embeddings = {},
+                           .chat_template = {},
+                           .text_directory = choose_text_directory(request, logger)};
   if (merge.unties()) {
     changes.tie_word_embeddings = false;
     logger.info(
         "The adapter changes one side of the tied embedding: both are written, and tie_word_embeddings becomes false.");
   }
   copy_model_files(request.base, output.path(), changes);
-  // An adapter's folder carries the tokenizer and the template that it was trained with.
-  copy_tokenizer_files(request.adapter, output.path());
   ShardWriter writer(output.path(), std::move(infos), request.max_shard_bytes);
   for (const std::string& name : merge.names())
     write_tensor(writer.next(), merge.merged_tensor(name), merge.output_type(name));

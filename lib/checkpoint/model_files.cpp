@@ -58,11 +58,20 @@ std::string dtype_config_name(at::ScalarType type) {
   }
 }
 
+fs::path text_directory_of(const fs::path& base, const fs::path& adapter) {
+  return fs::exists(adapter / "tokenizer.json") ? adapter : base;
+}
+
+std::vector<std::string> find_tokenizer_files(const fs::path& directory) {
+  std::vector<std::string> names;
+  for (const char* name : kTokenizerFiles)
+    if (fs::exists(directory / name)) names.emplace_back(name);
+  return names;
+}
+
 void copy_tokenizer_files(const fs::path& source, const fs::path& target,
                           const std::optional<std::string>& chat_template) {
-  for (const char* name : kTokenizerFiles) {
-    if (fs::exists(source / name)) io::copy_file_contents(source / name, target / name);
-  }
+  for (const std::string& name : find_tokenizer_files(source)) io::copy_file_contents(source / name, target / name);
   const fs::path templates = source / "additional_chat_templates";
   if (fs::is_directory(templates) && !chat_template) {
     fs::create_directories(target / templates.filename());
@@ -78,7 +87,7 @@ void copy_model_files(const fs::path& source, const fs::path& target, const Mode
   write_config(source / "config.json", target / "config.json", changes);
   if (fs::exists(source / "generation_config.json"))
     io::copy_file_contents(source / "generation_config.json", target / "generation_config.json");
-  copy_tokenizer_files(source, target, changes.chat_template);
+  copy_tokenizer_files(changes.text_directory.empty() ? source : changes.text_directory, target, changes.chat_template);
 }
 
 }  // namespace dsft::checkpoint

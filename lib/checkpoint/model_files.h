@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace dsft::checkpoint {
 
@@ -13,8 +14,15 @@ struct ModelFileChanges {
   std::optional<at::ScalarType> dtype = {};      ///< config.json's dtype (or torch_dtype, as the source spells it)
   std::optional<bool> tie_word_embeddings = {};  ///< empty: as it was
   std::optional<std::string> chat_template =
-      {};  ///< another template than the source's: written as chat_template.jinja
+      {};                                     ///< another template than the source's: written as chat_template.jinja
+  std::filesystem::path text_directory = {};  ///< where tokenizer and template come from; empty: the source
 };
+
+/// Where the tokenizer and the chat template of base + adapter come from, both from one folder: the adapter's where it
+/// has a tokenizer.json (what it was trained with), else the base's.
+std::filesystem::path text_directory_of(const std::filesystem::path& base, const std::filesystem::path& adapter);
+/// Tokenizer and template files in a folder.
+std::vector<std::string> find_tokenizer_files(const std::filesystem::path& directory);
 
 /// Copies generation_config.json, the tokenizer's files and the chat template from one model folder to another; what is
 /// not there is skipped.

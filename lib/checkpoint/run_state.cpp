@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "checkpoint/manifest.h"
+#include "comm/small_collectives.h"
 #include "io/atomic_directory.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -39,6 +40,12 @@ void run_agreed(comm::Communicator& communicator, const Step& step) {
     fail(ErrorKind::kCheckpoint, "Another rank could not save its part of the checkpoint; nothing of it was kept.");
 }
 
+int64_t optimizer_size_bytes(const RunState& state) {
+  int64_t size = 0;
+  for (const auto& [name, tensor] : state.optimizer) size += static_cast<int64_t>(tensor.nbytes());
+  return size;
+}
+
 std::string read_small_json(const fs::path& path) {
   return io::read_json_file(path).dump();
 }
@@ -47,42 +54,43 @@ std::string read_small_json(const fs::path& path) {
 
 void save_run_state(const fs::path& output_dir, const RunState& state,
                     const std::function<void(const fs::path&)>& save_weights, comm::Communicator& communicator) {
-  const fs::path target = output_dir / concat("checkpoint-", state.trainer.global_step);
-  const fs::path temporary = target.string() + ".tmp";
+  const bool is_writer = communicator.rank() == 0;
+  const int64_t size_bytes = comm::all_reduce_value(communicator, optimizer_size_bytes(state)) +
+                             static_cast<int64_t>(state.weights_size_bytes);
   std::unique_ptr<io::AtomicDirectory>
       directory;  // on rank 0; deletes the temporary folder where an error leaves this function
   run_agreed(communicator, [&] {
-    if (communicator.rank() != 0) return;
-    directory = std::make_unique<io::AtomicDirectory>(target);
-    fs::create_directory(temporary / kStateFolder);
+    if (!is_writer) return;
+    io::require_free_space(output_dir, static_cast<uint64_t>(size_bytes));
+    directory = std::make_unique<io::AtomicDirectory>(output_dir / concat("checkpoint-", state.trainer.global_step));
+    fs::create_directory(directory->path() / kStateFolder);
   });
+  const fs::path temporary =
+      comm::broadcast_bytes(communicator, is_writer ? directory->path().string() : std::string());
   run_agreed(communicator, [&] {
     write_tensors(temporary / kStateFolder / optimizer_file(communicator.rank(), communicator.size()), state.optimizer);
-    if (communicator.rank() != 0) return;
+    if (!is_writer) return;
     save_weights(temporary);
     write_trainer_state(temporary, state.trainer);
     io::write_text_file(temporary / kStateFolder / "position.json", state.position);
     io::write_text_file(temporary / kStateFolder / "random.json", state.random);
   });
   run_agreed(communicator, [&] {
-    if (communicator.rank() != 0) return;
-    write_manifest(temporary, state.trainer.global_step, communicator.size());
+    if (!is_writer) return;
+    write_manifest(temporary, {state.run, state.trainer.global_step, communicator.size()});
     directory->commit();
   });
 }
 
-RunState load_run_state(const fs::path& checkpoint, int rank, int num_ranks) {
+RunState load_run_state(const fs::path& checkpoint, int rank) {
   const int saved_ranks = num_saved_ranks(checkpoint);
-  if (saved_ranks != num_ranks) {
-    fail(ErrorKind::kCheckpoint, checkpoint.string(), " was written by ", saved_ranks, " ranks, not by ", num_ranks,
-         ".");
-  }
   RunState state;
+  state.run = run_of_checkpoint(checkpoint).value_or(0);
   state.trainer = read_trainer_state(checkpoint);
   const fs::path folder = checkpoint / kStateFolder;
   state.position = read_small_json(folder / "position.json");
   state.random = read_small_json(folder / "random.json");
-  const io::SafetensorsFile file = io::SafetensorsFile::open(folder / optimizer_file(rank, num_ranks));
+  const auto file = io::SafetensorsFile::open(folder / optimizer_file(rank % saved_ranks, saved_ranks));
   for (const io::TensorInfo& info : file.tensors()) state.optimizer.emplace_back(info.name, read_tensor(file, info));
   return state;
 }

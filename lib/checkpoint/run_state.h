@@ -15,32 +15,39 @@ namespace dsft::checkpoint {
 /// What one rank adds to a checkpoint of a run.
 struct RunState {
   TrainerState trainer;
-  std::string position;    ///< JSON text of the place in the data; equal on all ranks
-  std::string random;      ///< JSON text of seeds and counters; equal on all ranks
-  NamedTensors optimizer;  ///< of this rank
+  int64_t run = 1;                  ///< which run of its output_dir this is: each that starts anew has the next number
+  std::string position;             ///< JSON text of the place in the data; equal on all ranks
+  std::string random;               ///< JSON text of seeds and counters; equal on all ranks
+  NamedTensors optimizer;           ///< of this rank
+  uint64_t weights_size_bytes = 0;  ///< about what save_weights writes: space is looked for before anything is written
 };
 
 /// Writes output_dir/checkpoint-<step>/: `save_weights` puts the weight files and what belongs to them into the folder
 /// it is given (on rank 0 only), then come trainer_state.json and dsft_state/ with position, random and each rank's
 /// optimizer, and last manifest.json with the size and XXH64 of every file. The folder is written as
-/// checkpoint-<step>.tmp and renamed when all is durable. Where any rank fails (a full disk), the temporary folder is
-/// deleted and every rank throws kCheckpoint; older checkpoints stay. Collective.
+/// checkpoint-<step>.tmp and renamed when all is durable. Where any rank fails (a full disk, seen before or while it is
+/// written), the temporary folder is deleted and every rank throws kCheckpoint; older checkpoints stay. Collective.
 void save_run_state(const std::filesystem::path& output_dir, const RunState& state,
                     const std::function<void(const std::filesystem::path&)>& save_weights,
                     comm::Communicator& communicator);
 
-/// Reads what save_run_state wrote, with all checks. `rank` of `num_ranks`: the optimizer part to read; the numbers
-/// must be those of the saving run (num_saved_ranks says them). Throws kCheckpoint.
-RunState load_run_state(const std::filesystem::path& checkpoint, int rank, int num_ranks);
-
-/// How many ranks wrote a checkpoint.
-int num_saved_ranks(const std::filesystem::path& checkpoint);
+/// Reads what save_run_state wrote, with all checks. Every rank of the saving run held the whole optimizer (ZeRO stage
+/// 0), so that `rank` may be one of any number of ranks. Throws kCheckpoint.
+RunState load_run_state(const std::filesystem::path& checkpoint, int rank);
 
 /// Why a folder is no whole checkpoint, or nothing: the manifest is there, and every file of it has its size and
 /// checksum.
 std::optional<std::string> find_checkpoint_fault(const std::filesystem::path& checkpoint);
 
-/// The checkpoints of a run, newest first, valid or not.
+/// Which run of its output_dir wrote a checkpoint (0: one that did not count them yet); nothing where there is no
+/// manifest that can be read.
+std::optional<int64_t> run_of_checkpoint(const std::filesystem::path& checkpoint);
+
+/// The step in a folder's name "checkpoint-<step>", or nothing.
+std::optional<int64_t> step_of_checkpoint(const std::filesystem::path& checkpoint);
+
+/// The checkpoints of a folder, newest first: by run, then by step. Valid or not; those that do not say their run
+/// count to the last one.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& output_dir);
 
 /// The newest whole checkpoint.
@@ -50,8 +57,22 @@ struct FoundCheckpoint {
 };
 FoundCheckpoint find_newest_checkpoint(const std::filesystem::path& output_dir);
 
-/// Deletes the oldest checkpoints beyond `limit`, never the one of `best_step`, never the newest (HF's
-/// save_total_limit). A limit below 1 keeps all.
-void rotate_checkpoints(const std::filesystem::path& output_dir, int64_t limit, std::optional<int64_t> best_step);
+/// The number of a run that starts anew in a folder.
+int64_t next_run(const std::filesystem::path& output_dir);
+
+/// What of a run's checkpoints is kept.
+struct Rotation {
+  int64_t limit = 0;  ///< HF's save_total_limit; below 1 keeps all
+  int64_t run = 1;
+  int64_t last_step = 0;                  ///< just saved: never deleted
+  std::optional<int64_t> best_step = {};  ///< never deleted
+};
+
+/// Deletes the oldest checkpoints of a run beyond the limit; those of other runs and of other programs are not touched
+/// and not counted. Gives one sentence per folder that could not be deleted.
+std::vector<std::string> rotate_checkpoints(const std::filesystem::path& output_dir, const Rotation& rotation);
+
+/// Deletes what a killed run left of a checkpoint that it was writing or deleting.
+void remove_unfinished_checkpoints(const std::filesystem::path& output_dir);
 
 }  // namespace dsft::checkpoint

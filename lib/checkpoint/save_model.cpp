@@ -1,6 +1,7 @@
 #include "checkpoint/save_model.h"
 
 #include <algorithm>
+#include <regex>
 
 #include "base/error.h"
 #include "io/atomic_directory.h"
@@ -12,9 +13,36 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr const char* kIndexName = "model.safetensors.index.json";
+
 bool is_weight_file(const std::string& name) {
-  const bool is_ours = name.starts_with("model") || name.starts_with("adapter_model");
-  return is_ours && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
+  static const std::regex kNames(
+      R"((adapter_)?model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json)");
+  return std::regex_match(name, kNames);
+}
+
+// Other files, then weights, then the index that names shards.
+int publishing_order(const fs::path& name) {
+  return name == kIndexName ? 2 : is_weight_file(name.string()) ? 1 : 0;
+}
+
+void move_file(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  if (fs::is_directory(to, error)) fs::remove_all(to, error);
+  fs::rename(from, to, error);
+  if (error)
+    fail(ErrorKind::kCheckpoint, "Cannot move ", from.string(), " to ", to.string(), ": ", error.message(), ".");
+}
+
+void remove_stale_weights(const fs::path& directory, const std::vector<fs::path>& names) {
+  std::vector<fs::path> stale;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    const fs::path name = entry.path().filename();
+    if (is_weight_file(name.string()) && std::find(names.begin(), names.end(), name) == names.end())
+      stale.push_back(entry.path());
+  }
+  std::error_code ignored;
+  for (const fs::path& path : stale) fs::remove(path, ignored);
 }
 
 }  // namespace
@@ -34,23 +62,18 @@ void publish_files(const fs::path& finished, const fs::path& directory) {
   io::sync_tree(finished);
   std::vector<fs::path> names;
   for (const auto& entry : fs::directory_iterator(finished)) names.push_back(entry.path().filename());
-  std::stable_partition(names.begin(), names.end(),
-                        [](const fs::path& name) { return !is_weight_file(name.string()); });
+  std::stable_sort(names.begin(), names.end(),
+                   [](const fs::path& a, const fs::path& b) { return publishing_order(a) < publishing_order(b); });
   std::error_code error;
+  if (fs::remove(directory / kIndexName, error)) io::sync_directory(directory);
   for (const fs::path& name : names) {
-    if (fs::is_directory(directory / name)) fs::remove_all(directory / name, error);
-    fs::rename(finished / name, directory / name, error);
-    if (error)
-      fail(ErrorKind::kCheckpoint, "Cannot move ", (finished / name).string(), " to ", directory.string(), ": ",
-           error.message(), ".");
+    if (name == kIndexName) {
+      remove_stale_weights(directory, names);  // a model.safetensors would be read in place of the index
+      io::sync_directory(directory);
+    }
+    move_file(finished / name, directory / name);
   }
-  std::vector<fs::path> stale;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    const fs::path name = entry.path().filename();
-    if (is_weight_file(name.string()) && std::find(names.begin(), names.end(), name) == names.end())
-      stale.push_back(entry.path());
-  }
-  for (const fs::path& path : stale) fs::remove(path, error);
+  remove_stale_weights(directory, names);
   io::sync_directory(directory);
 }
 

@@ -20,9 +20,10 @@ struct SaveModelOptions {
 void save_model(const std::filesystem::path& directory, const NamedTensors& parameters,
                 const SaveModelOptions& options);
 
-/// Moves the files of a finished folder into `directory`, weights last, replacing files of the same names and removing
-/// weight files that are not part of the new set (fewer shards than before, an old adapter). A reader never finds a
-/// half-written file.
+/// Moves the files of a finished folder into `directory`, replacing files of the same names, and deletes weight files
+/// of an earlier save that are not part of the new set (other shards, an old adapter), by the names that transformers
+/// and PEFT give them. A reader never finds a half-written file, and where the process is killed midway never old and
+/// new shards that load together: the old index goes first, the new one comes last.
 void publish_files(const std::filesystem::path& finished, const std::filesystem::path& directory);
 
 }  // namespace dsft::checkpoint

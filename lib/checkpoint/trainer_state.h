@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace dsft::checkpoint {
 
@@ -21,7 +22,7 @@ struct TrainerState {
   std::optional<double> best_metric;
   std::optional<int64_t> best_global_step;
   std::optional<std::string> best_model_checkpoint;
-  std::string log_history = "[]";  ///< JSON text: a list of objects
+  std::vector<std::string> log_history;  ///< JSON objects, each on one line
 };
 
 void write_trainer_state(const std::filesystem::path& directory, const TrainerState& state);

@@ -196,6 +196,12 @@ std::vector<double> Dataset::file_weights() const {
   return weights;
 }
 
+std::vector<CacheKey> Dataset::contents() const {
+  std::vector<CacheKey> keys;
+  for (const Part& part : parts_) keys.push_back(part.cache->contents());
+  return keys;
+}
+
 bool is_held_out(uint64_t seed, uint64_t file, int64_t row_number, double fraction) {
   return CounterStream(seed, hash_name("eval_fraction"), file).uniform(static_cast<uint64_t>(row_number)) < fraction;
 }

@@ -230,6 +230,11 @@ int64_t TokenCache::row_number(int64_t row) const {
   return state_->row_numbers[static_cast<size_t>(row)];
 }
 
+CacheKey TokenCache::contents() const {
+  // the index holds the length and the checksum of each row
+  return {state_->header.index_checksum, static_cast<uint64_t>(state_->header.num_tokens)};
+}
+
 const RowCounts& TokenCache::counts() const {
   return state_->header.counts;
 }

@@ -90,6 +90,7 @@ class TokenCache final : public ExampleStore {
 
   int64_t row_number(int64_t row) const;  ///< line or row in the source file, from 1
   const RowCounts& counts() const;
+  CacheKey contents() const;  ///< of all rows: equal for equal tokens, marks and row numbers, whoever made them
 
  private:
   struct State;

@@ -45,6 +45,11 @@ at::Device choose_device(DeviceChoice choice, int local_rank) {
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 }
 
+at::Tensor copy_from_host(const at::Tensor& host, at::Device device) {
+  // only from pinned memory is the copy asynchronous
+  return device.is_cuda() && host.is_cpu() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
+}
+
 int64_t peak_memory_bytes(at::Device device) {
   return device.is_cuda() ? cuda::peak_allocated_bytes(device.index()) : peak_resident_bytes();
 }

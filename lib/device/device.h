@@ -1,6 +1,6 @@
 #pragma once
 
-#include <c10/core/Device.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>
@@ -19,6 +19,9 @@ std::vector<std::string> gpu_names();
 /// The device of this process: for CUDA the GPU number `local_rank` of those visible. Throws kDevice where CUDA is
 /// asked for and there is none.
 at::Device choose_device(DeviceChoice choice, int local_rank);
+
+/// A host tensor on `device`, by a copy that the host does not wait for; what is queued there later sees it done.
+at::Tensor copy_from_host(const at::Tensor& host, at::Device device);
 
 /// Largest memory so far, in bytes: what torch has allocated on a GPU, or this process's resident set on the CPU.
 int64_t peak_memory_bytes(at::Device device);

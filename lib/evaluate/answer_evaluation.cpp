@@ -11,6 +11,8 @@
 namespace dsft::evaluate {
 namespace {
 
+constexpr int64_t kRoundsOfPlaces = 2;
+
 bool has_tool_calls(const nlohmann::ordered_json& message) {
   const auto calls = message.find("tool_calls");
   return calls != message.end() && calls->is_array() && !calls->empty();
@@ -70,19 +72,26 @@ double AnswerEvaluation::score(Metric metric, const Task& task, const generate::
   return makes_same_calls(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/false), task.reference);
 }
 
-std::map<std::string, double> AnswerEvaluation::run(model::CausalLm& model, comm::Communicator& communicator) {
-  std::vector<generate::Request> requests;
-  std::vector<size_t> indices;
-  for (size_t i = static_cast<size_t>(communicator.rank()); i < tasks_.size();
-       i += static_cast<size_t>(communicator.size())) {
-    requests.push_back(tasks_[i].request);
-    indices.push_back(i);
-  }
-  const std::vector<generate::Completion> completions = generate::generate(model, nn::BlockRunner(), requests, engine_);
+std::optional<std::map<std::string, double>> AnswerEvaluation::run(model::CausalLm& model,
+                                                                   comm::Communicator& communicator,
+                                                                   const train::StopCheck& must_stop) {
+  const auto rank = static_cast<size_t>(communicator.rank()), size = static_cast<size_t>(communicator.size());
+  // a round keeps every place of the engine busy for a while, and is short enough to be waited for
+  const size_t round = must_stop ? static_cast<size_t>(kRoundsOfPlaces * engine_.max_sequences) * size : tasks_.size();
   std::vector<double> own(metrics_.size() + 1, 0.0);  // matches of each metric, then generated tokens
-  for (size_t r = 0; r < requests.size(); ++r) {
-    for (size_t m = 0; m < metrics_.size(); ++m) own[m] += score(metrics_[m], tasks_[indices[r]], completions[r]);
-    own.back() += static_cast<double>(completions[r].token_ids.size());
+  for (size_t first = 0; first < tasks_.size(); first += round) {
+    if (must_stop && must_stop()) return std::nullopt;
+    std::vector<generate::Request> requests;
+    std::vector<size_t> indices;
+    for (size_t i = first + rank; i < std::min(first + round, tasks_.size()); i += size) {
+      requests.push_back(tasks_[i].request);
+      indices.push_back(i);
+    }
+    const auto completions = generate::generate(model, nn::BlockRunner(), requests, engine_);
+    for (size_t r = 0; r < requests.size(); ++r) {
+      for (size_t m = 0; m < metrics_.size(); ++m) own[m] += score(metrics_[m], tasks_[indices[r]], completions[r]);
+      own.back() += static_cast<double>(completions[r].token_ids.size());
+    }
   }
   at::Tensor sums = torch::tensor(own, at::kDouble).to(model.device());
   communicator.all_reduce(sums);

@@ -25,7 +25,8 @@ class AnswerEvaluation final : public train::Evaluation {
                    generate::EngineOptions engine);
 
   std::string name() const override;
-  std::map<std::string, double> run(model::CausalLm& model, comm::Communicator& communicator) override;
+  std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
+                                                   const train::StopCheck& must_stop = {}) override;
 
  private:
   struct Task {

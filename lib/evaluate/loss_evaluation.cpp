@@ -9,11 +9,13 @@
 namespace dsft::evaluate {
 namespace {
 
-std::vector<std::vector<int64_t>> plan_batches(const data::ExampleStore& rows, int64_t tokens_per_batch) {
+std::vector<std::vector<int64_t>> plan_batches(const data::ExampleStore& rows, const PassSize& pass) {
   std::vector<std::vector<int64_t>> batches;
-  int64_t num_tokens = tokens_per_batch;
+  int64_t num_tokens = 0;
   for (int64_t row = 0; row < rows.size(); ++row) {
-    if (num_tokens + rows.length(row) > tokens_per_batch) {
+    const bool is_full = batches.empty() || num_tokens + rows.length(row) > pass.max_tokens ||
+                         static_cast<int64_t>(batches.back().size()) >= pass.max_rows;
+    if (is_full) {
       batches.emplace_back();
       num_tokens = 0;
     }
@@ -45,29 +47,34 @@ at::Tensor sum_batch(model::CausalLm& model, const nn::BlockRunner& runner, cons
 
 }  // namespace
 
-LossEvaluation::LossEvaluation(std::shared_ptr<const data::ExampleStore> rows, int64_t tokens_per_batch)
-    : rows_(std::move(rows)), batches_(plan_batches(*rows_, tokens_per_batch)) {
+LossEvaluation::LossEvaluation(std::shared_ptr<const data::ExampleStore> rows, PassSize pass)
+    : rows_(std::move(rows)), batches_(plan_batches(*rows_, pass)) {
   if (rows_->size() == 0)
     fail(ErrorKind::kData, "there is no evaluation row; name files in data.eval or write data.eval_fraction.");
 }
 
-std::map<std::string, double> LossEvaluation::run(model::CausalLm& model, comm::Communicator& communicator) {
+std::optional<std::map<std::string, double>> LossEvaluation::run(model::CausalLm& model,
+                                                                 comm::Communicator& communicator,
+                                                                 const train::StopCheck& must_stop) {
   const torch::NoGradGuard no_grad;
   const nn::BlockRunner runner;
   const auto num_batches = static_cast<int64_t>(batches_.size());
   // each batch has a place of its own, so that adding up the ranks' zeros is exact and the order of the sum is always
   // the same
   at::Tensor sums = torch::zeros({num_batches, 3}, at::TensorOptions(at::kDouble).device(model.device()));
-  for (int64_t b = communicator.rank(); b < num_batches; b += communicator.size())
-    sums[b].copy_(sum_batch(model, runner, *rows_, batches_[b]));
+  for (int64_t first = 0; first < num_batches; first += communicator.size()) {
+    if (must_stop && must_stop()) return std::nullopt;
+    const int64_t own = first + communicator.rank();
+    if (own < num_batches) sums[own].copy_(sum_batch(model, runner, *rows_, batches_[own]));
+  }
   communicator.all_reduce(sums);
   const at::Tensor totals = sums.sum(0).to(at::kCPU);
   const double num_tokens = totals[1].item<double>(), loss = totals[0].item<double>() / num_tokens;
-  return {{"eval_loss", loss},
-          {"eval_perplexity", std::exp(loss)},
-          {"eval_mean_token_accuracy", totals[2].item<double>() / num_tokens},
-          {"num_rows", static_cast<double>(rows_->size())},
-          {"num_tokens", num_tokens}};
+  return std::map<std::string, double>{{"eval_loss", loss},
+                                       {"eval_perplexity", std::exp(loss)},
+                                       {"eval_mean_token_accuracy", totals[2].item<double>() / num_tokens},
+                                       {"num_rows", static_cast<double>(rows_->size())},
+                                       {"num_tokens", num_tokens}};
 }
 
 }  // namespace dsft::evaluate

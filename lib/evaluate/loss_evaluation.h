@@ -1,11 +1,20 @@
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <memory>
+#include <vector>
 
 #include "data/example_store.h"
 #include "train/evaluation.h"
 
 namespace dsft::evaluate {
+
+/// How many rows a forward pass takes: as many as both bounds let in, and at least one.
+struct PassSize {
+  int64_t max_rows = std::numeric_limits<int64_t>::max();
+  int64_t max_tokens = 4096;
+};
 
 /// The loss on evaluation rows: eval_loss = sum of the losses of all supervised tokens / their number, eval_perplexity
 /// its exponential, eval_mean_token_accuracy the share of supervised tokens that the model holds likeliest, num_rows,
@@ -13,11 +22,11 @@ namespace dsft::evaluate {
 /// depend on the number of ranks.
 class LossEvaluation final : public train::Evaluation {
  public:
-  /// `tokens_per_batch`: of one forward pass; a longer row has a pass of its own.
-  explicit LossEvaluation(std::shared_ptr<const data::ExampleStore> rows, int64_t tokens_per_batch = 4096);
+  explicit LossEvaluation(std::shared_ptr<const data::ExampleStore> rows, PassSize pass = {});
 
   std::string name() const override { return "loss"; }
-  std::map<std::string, double> run(model::CausalLm& model, comm::Communicator& communicator) override;
+  std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
+                                                   const train::StopCheck& must_stop = {}) override;
 
  private:
   std::shared_ptr<const data::ExampleStore> rows_;

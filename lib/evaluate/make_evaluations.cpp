@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "evaluate/answer_evaluation.h"
-#include "evaluate/loss_evaluation.h"
 #include "io/json.h"
 
 namespace dsft::evaluate {
@@ -18,7 +17,7 @@ std::vector<std::unique_ptr<train::Evaluation>> make_evaluations(const EvalConfi
       generating.push_back(metric);
   }
   if (generating.size() < config.metrics.size())
-    evaluations.push_back(std::make_unique<LossEvaluation>(parts.rows, parts.tokens_per_batch));
+    evaluations.push_back(std::make_unique<LossEvaluation>(parts.rows, parts.pass));
   if (generating.empty()) return evaluations;
   const auto assets = std::make_shared<const data::TextAssets>(
       data::TextAssets::load(parts.model_directory, parts.data.chat_template.value_or("")));
@@ -28,6 +27,7 @@ std::vector<std::unique_ptr<train::Evaluation>> make_evaluations(const EvalConfi
   engine.sampling.temperature = config.temperature;
   engine.stop_ids = assets->stop_ids;
   engine.seed = parts.seed;
+  engine.max_sequences = parts.sequences_together.value_or(engine.max_sequences);
   evaluations.push_back(
       std::make_unique<AnswerEvaluation>(read_evaluation_rows(parts.data, parts.seed, config.num_samples), assets,
                                          template_kwargs, generating, config.max_new_tokens, engine));

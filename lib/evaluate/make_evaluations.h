@@ -7,6 +7,7 @@
 #include "data/data_config.h"
 #include "data/example_store.h"
 #include "evaluate/eval_config.h"
+#include "evaluate/loss_evaluation.h"
 #include "train/evaluation.h"
 
 namespace dsft::evaluate {
@@ -17,7 +18,8 @@ struct EvaluationParts {
   data::DataConfig data;                           ///< names the files whose rows the generating metrics read
   std::filesystem::path model_directory;           ///< tokenizer, chat template and stop tokens
   uint64_t seed = 42;
-  int64_t tokens_per_batch = 4096;  ///< of one forward pass of the loss
+  PassSize pass = {};                              ///< of the loss
+  std::optional<int64_t> sequences_together = {};  ///< that generating metrics decode at a time; none: the engine's own
 };
 
 /// The evaluations that `eval.metrics` names, the loss first; empty where there are no evaluation rows. exact_match and

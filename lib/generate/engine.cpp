@@ -37,6 +37,7 @@ Batch decoding_batch(const std::vector<Sequence>& sequences, const SlotCache& ca
   batch.ids = at::empty({count}, at::kLong);
   batch.positions = at::empty({1, count}, at::kLong);
   batch.labels = at::full({count}, -100, at::kLong);
+  batch.supervised = at::empty({0}, at::kLong);
   batch.samples = at::zeros({count}, at::kLong);
   for (int64_t s = 0; s < count; ++s) {
     batch.ids.data_ptr<int64_t>()[s] = sequences[s].history.back();

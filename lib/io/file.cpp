@@ -59,6 +59,12 @@ FileDescriptor open_for_writing(const std::filesystem::path& path, ErrorKind kin
   return file;
 }
 
+FileDescriptor open_for_appending(const std::filesystem::path& path, ErrorKind kind) {
+  FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (!file.is_open()) fail_write(path, errno, kind);
+  return file;
+}
+
 uint64_t file_size(const FileDescriptor& file, const std::filesystem::path& path, ErrorKind kind) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) fail(kind, "Cannot read ", path.string(), ": ", std::strerror(errno), ".");

@@ -31,6 +31,9 @@ FileDescriptor open_for_reading(const std::filesystem::path& path, ErrorKind kin
 /// Creates or empties a file for writing.
 FileDescriptor open_for_writing(const std::filesystem::path& path, ErrorKind kind = ErrorKind::kCheckpoint);
 
+/// Opens a file for writing at its end; makes it where it is not there.
+FileDescriptor open_for_appending(const std::filesystem::path& path, ErrorKind kind = ErrorKind::kCheckpoint);
+
 /// Size in bytes of an open file.
 uint64_t file_size(const FileDescriptor& file, const std::filesystem::path& path,
                    ErrorKind kind = ErrorKind::kCheckpoint);

@@ -21,6 +21,9 @@ struct DropoutKeys {
 /// stored. x [T, K]; `module` is hash_name of the module's path.
 at::Tensor counter_dropout(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys);
 
+/// The same by LibTorch's operations, on any device: the readable form, and the fallback of devices without a kernel.
+at::Tensor counter_dropout_by_operations(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys);
+
 /// The factor of each element ([T, size], 0 or 1 / keep probability) by plain tensor operations on any device: the
 /// reference of the kernels.
 at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, const DropoutKeys& keys, at::Device device);

@@ -87,7 +87,28 @@ bool is_contract_code(int code) {
   return (code >= 0 && code <= 6) || code == 75 || code == 130;
 }
 
-/// The contract's code for the end of a rank, which mpirun gives as 128 + signal where one killed it.
+bool is_crash(int signal) {
+  return signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS || signal == SIGFPE || signal == SIGILL;
+}
+
+bool is_stop_request(int signal) {
+  return signal == SIGTERM || signal == SIGINT || signal == SIGUSR1;
+}
+
+/// What a signal that nobody asked for means.
+LaunchResult explain_death(const std::string& what, int signal, bool is_alone) {
+  if (is_crash(signal)) {
+    // peers see a rank lost; a process alone is the bug itself
+    const ErrorKind kind = is_alone ? ErrorKind::kInternal : ErrorKind::kCommunication;
+    return {static_cast<int>(kind), what + ": a bug in dsft or a library; please report it with `dsft env`", ""};
+  }
+  const std::string hint =
+      signal == SIGKILL ? "; where nobody killed it, the machine ran out of memory (see dmesg)" : "";
+  return {static_cast<int>(ErrorKind::kCommunication), what + hint, ""};
+}
+
+/// The contract's code for the end of a rank, which mpirun gives as 128 + signal where one killed it. `who` is empty
+/// for a process alone.
 LaunchResult explain(const std::string& who, ExitStatus status, const StopRequests& requests) {
   if (status.signal == 0 && status.exit_code > 128 && !is_contract_code(status.exit_code)) {
     status = {0, status.exit_code - 128};
@@ -97,14 +118,12 @@ LaunchResult explain(const std::string& who, ExitStatus status, const StopReques
     return {status.exit_code,
             "stopped after saving; the same command with training.resume_from_checkpoint=true goes on", ""};
   }
-  const std::string what = who + " " + status.describe();
+  const std::string what = (who.empty() ? "the trainer" : who) + " " + status.describe();
   if (status.signal == 0) return {is_contract_code(status.exit_code) ? status.exit_code : 1, what, ""};
+  if (requests.first() == 0 || !is_stop_request(status.signal)) return explain_death(what, status.signal, who.empty());
   // stopped before the trainer had its own handlers: nothing was begun, nothing is lost
   if (requests.first() == SIGINT) return interrupted();
-  if (requests.first() != 0) return {static_cast<int>(ErrorKind::kStopped), what + " before the run began", ""};
-  const std::string hint =
-      status.signal == SIGKILL ? "; where nobody killed it, the machine ran out of memory (see dmesg)" : "";
-  return {static_cast<int>(ErrorKind::kCommunication), what + hint, ""};
+  return {static_cast<int>(ErrorKind::kStopped), what + " before the run began", ""};
 }
 
 LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals) {
@@ -121,7 +140,7 @@ LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& opti
   process::Child child(child_options);
   StopRequests requests(signals);
   while (true) {
-    if (const auto status = child.wait_for(kPollInterval)) return explain("the trainer", *status, requests);
+    if (const auto status = child.wait_for(kPollInterval)) return explain("", *status, requests);
     requests.take([&](int signal) { child.send_signal(signal); });
     if (!requests.must_kill()) continue;
     child.kill_tree(options.kill_grace);
@@ -141,10 +160,12 @@ int failing_rank(const std::string& words) {
   return -1;
 }
 
-/// The first rank whose last lines hold the trainer's error message; -1 where there is none.
+/// The first rank whose last lines hold the trainer's error message ("error: ", or "error (rank 1): " where it has
+/// peers); -1 where there is none.
 int rank_with_error(const RankLogs& logs, int num_ranks) {
   for (int rank = 0; rank < num_ranks; ++rank) {
-    if (("\n" + logs.tail(rank).text()).find("\nerror: ") != std::string::npos) return rank;
+    const std::string text = "\n" + logs.tail(rank).text();
+    if (text.find("\nerror: ") != std::string::npos || text.find("\nerror (rank ") != std::string::npos) return rank;
   }
   return -1;
 }

@@ -62,6 +62,21 @@ void free_biases(torch::nn::Module& root, const std::vector<spec::LoraTarget>& t
   }
 }
 
+// A tied weight belongs to two modules. One that is trained whole must not change the other.
+void untie_saved(torch::nn::Module& root, const std::vector<std::string>& modules_to_save) {
+  const auto is_saved = [&](const std::string& parameter) {
+    return std::any_of(modules_to_save.begin(), modules_to_save.end(),
+                       [&](const std::string& module) { return is_inside(parameter, module); });
+  };
+  for (const NamedLinear& item : linear_modules(root)) {
+    if (!item.linear->is_tied()) continue;
+    bool is_side_saved = is_saved(item.name + ".weight");
+    for (const auto& other : root.named_parameters())
+      is_side_saved = is_side_saved || (other.value().is_same(item.linear->weight()) && is_saved(other.key()));
+    if (is_side_saved) item.linear->untie();
+  }
+}
+
 }  // namespace
 
 std::vector<NamedLinear> linear_modules(const torch::nn::Module& root) {
@@ -88,6 +103,7 @@ void attach(torch::nn::Module& root, const std::vector<spec::LoraTarget>& target
     found->second->adapter() = make_adapter(target, config, seed, found->second->weight().device());
   }
   free_biases(root, targets, config.bias);
+  untie_saved(root, modules_to_save);
   for (auto& item : root.named_parameters())
     for (const std::string& module : modules_to_save)
       if (is_inside(item.key(), module)) item.value().requires_grad_(true);
@@ -109,6 +125,7 @@ void merge(torch::nn::Module& root) {
   torch::NoGradGuard no_grad;
   for (NamedLinear& item : adapted_modules(root)) {
     const nn::LoraAdapter& adapter = *item.linear->adapter();
+    if (item.linear->is_tied()) item.linear->untie();
     at::Tensor weight = item.linear->weight();
     weight.copy_(weight.to(at::kFloat) + adapter.scale * torch::mm(adapter.b, adapter.a));
     item.linear->adapter().reset();

@@ -26,8 +26,9 @@ std::vector<NamedLinear> adapted_modules(const torch::nn::Module& root);
 
 /// Fills the slots of the targets, freezes everything else and makes A, B trainable (fp32, on the module's device). A
 /// starts as `init_lora_weights` says (U(-1/sqrt(in), 1/sqrt(in)), PEFT's kaiming_uniform(a = sqrt 5); or N(0, 1/r^2))
-/// from (seed, module path), B at zero. `modules_to_save` and `bias` make full weights trainable too. Throws kInternal
-/// if a target is no Linear of the model (spec::match_lora_targets made them).
+/// from (seed, module path), B at zero. `modules_to_save` and `bias` make full weights trainable too. Where these are
+/// one side of a tied pair, the head gets a weight of its own first, as in PEFT, which trains copies of saved modules.
+/// Throws kInternal if a target is no Linear of the model (spec::match_lora_targets made them).
 void attach(torch::nn::Module& root, const std::vector<spec::LoraTarget>& targets,
             const std::vector<std::string>& modules_to_save, const LoraConfig& config, uint64_t seed);
 
@@ -43,7 +44,8 @@ class AdaptersDisabled {
   std::vector<NamedLinear> switched_off_;
 };
 
-/// Adds every adapter to its weight, W + scale * B A in fp32 rounded once, and empties the slots.
+/// Adds every adapter to its weight, W + scale * B A in fp32 rounded once, and empties the slots. A tied head that has
+/// one is untied: the embedding stays as it is.
 void merge(torch::nn::Module& root);
 
 /// A trainable tensor with the name under which PEFT and transformers know it

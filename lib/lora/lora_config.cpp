@@ -143,6 +143,10 @@ void validate(const LoraConfig& config, config::Section& section) {
   if (config.exclude_modules && config.exclude_modules->kind == Kind::kAllLinear) {
     section.fault("exclude_modules", "`all-linear` leaves nothing to adapt; name the modules to exclude");
   }
+  if (config.lora_dropout >= kDropoutLimit) {
+    section.fault("lora_dropout",
+                  concat("`", config.lora_dropout, "` would drop every value, so that nothing is learned"));
+  }
   for (const auto& [pattern, rank] : config.rank_pattern) {
     if (rank < 1) section.fault("rank_pattern", concat("the rank of `", pattern, "` must be at least 1, not ", rank));
   }

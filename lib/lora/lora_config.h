@@ -60,6 +60,9 @@ struct LoraConfig {
   std::optional<std::string> adapter;  ///< directory of an adapter to continue from
 };
 
+/// Dropout draws 16 bits: what would round to dropping everything is none. 0 <= dropout < 1 - 2^-17.
+constexpr double kDropoutLimit = 1.0 - 0x1p-17;
+
 void describe_fields(config::Fields& fields, LoraConfig& config);
 /// Contradictions inside the section.
 void validate(const LoraConfig& config, config::Section& section);

@@ -3,21 +3,19 @@
 
 namespace dsft::loss {
 
-SupervisedTokens supervised_tokens(const at::Tensor& labels) {
-  const at::Tensor positions = labels.ne(-100).nonzero().squeeze(1);
-  return {positions - 1, labels.index_select(0, positions)};
+SupervisedTokens supervised_tokens(const Batch& batch) {
+  return {batch.supervised - 1, batch.labels.index_select(0, batch.supervised)};
 }
 
 std::vector<double> CausalLmLoss::counts(const std::vector<Batch>& micro_batches) const {
   double supervised = 0;
-  for (const Batch& batch : micro_batches)
-    supervised += static_cast<double>(batch.labels.ne(-100).sum().item<int64_t>());
+  for (const Batch& batch : micro_batches) supervised += static_cast<double>(batch.supervised.numel());
   return {supervised};
 }
 
 LossResult CausalLmLoss::compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
                                  const nn::BlockRunner& runner) const {
-  const SupervisedTokens tokens = supervised_tokens(batch.labels);
+  const SupervisedTokens tokens = supervised_tokens(batch);
   const TokenLogProbs result = token_log_probs(model, hidden, tokens.rows, tokens.targets, runner);
   return {{{"loss", -result.log_probs.sum(), 0}}, {{"mean_token_accuracy", result.is_argmax.sum().to(at::kFloat), 0}}};
 }

@@ -51,6 +51,6 @@ struct SupervisedTokens {
   at::Tensor rows;     ///< int64 [N]
   at::Tensor targets;  ///< int64 [N]
 };
-SupervisedTokens supervised_tokens(const at::Tensor& labels);
+SupervisedTokens supervised_tokens(const Batch& batch);
 
 }  // namespace dsft::loss

@@ -57,6 +57,8 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
     if (!context->saved_data["trains_head"].toBool())
       return {saved[0] * scale.to(saved[0].scalar_type()), {}, {}, {}, {}};
     const at::Tensor &hidden = saved[0], &weight = saved[1], &targets = saved[2];
+    // a micro-batch without a label still takes part in the update, with zeros
+    if (hidden.size(0) == 0) return {torch::zeros_like(hidden), torch::zeros_like(weight), {}, {}, {}};
     const int64_t chunk_rows = context->saved_data["chunk_rows"].toInt();
     at::Tensor hidden_gradient = torch::empty_like(hidden);
     at::Tensor weight_gradient;  // fp32: pieces of a 16-bit sum would be rounded once per chunk
@@ -76,12 +78,13 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
   }
 };
 
-// A head with an adapter: each chunk is its own recomputed block, so that the same memory bound holds.
+// A head with an adapter: each chunk is its own recomputed block, so that the same memory bound holds. Without a row
+// there is one empty chunk, so that the result stays connected to the adapter.
 TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head, const at::Tensor& targets) {
   const int64_t chunk_rows = rows_of_chunk(0, head.out_features());
   const nn::BlockRunner chunks(nn::BlockRunner::Keep::kInput);
   std::vector<at::Tensor> log_probs, is_argmax;
-  for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
+  for (int64_t begin = 0; begin == 0 || begin < hidden.size(0); begin += chunk_rows) {
     const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
     const at::Tensor chunk_targets = targets.narrow(0, begin, count);
     const auto results =

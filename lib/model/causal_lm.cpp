@@ -1,10 +1,19 @@
 #include "model/causal_lm.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/nearest_name.h"
 #include "model/families.h"
 
 namespace dsft::model {
+
+std::vector<std::pair<std::string, at::Tensor>> CausalLm::block_parameters(int64_t block) const {
+  auto list = named_parameters_of(*this);
+  const std::vector<std::string> modules = block_modules(block);
+  std::erase_if(list, [&](const auto& item) { return !is_inside(item.first, modules); });
+  return list;
+}
 
 at::Tensor CausalLm::logits(const at::Tensor& rows, const nn::BlockRunner& runner) {
   return run_head(rows, runner, [](const at::Tensor& normalised, const nn::Linear& head) {
@@ -26,6 +35,11 @@ std::vector<std::pair<std::string, at::Tensor>> named_parameters_of(const torch:
   std::vector<std::pair<std::string, at::Tensor>> list;
   for (const auto& item : model.named_parameters()) list.emplace_back(item.key(), item.value());
   return list;
+}
+
+bool is_inside(const std::string& tensor, const std::vector<std::string>& modules) {
+  return std::any_of(modules.begin(), modules.end(),
+                     [&](const std::string& module) { return tensor.starts_with(module + "."); });
 }
 
 }  // namespace dsft::model

@@ -32,8 +32,13 @@ class CausalLm : public torch::nn::Module {
   const spec::ModelSpec& spec() const { return spec_; }
   virtual int64_t num_blocks() const = 0;
 
+  /// Paths of the modules that a block runs ("model.layers.0"); each module belongs to one block.
+  virtual std::vector<std::string> block_modules(int64_t block) const = 0;
+  /// Whether the head shares the embedding's weight. Training one of the two alone unties them (lora::attach).
+  virtual bool has_tied_head() const = 0;
+
   /// The parameters that a block owns, for sharding; a tied embedding belongs to block 0.
-  virtual std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const = 0;
+  std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const;
 
   /// Hidden states [T, H] before the final norm. `training`: null turns dropout off. `cache`: null in training.
   virtual at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
@@ -60,5 +65,8 @@ std::shared_ptr<CausalLm> build_causal_lm(const spec::ModelSpec& spec, at::Scala
 
 /// named_parameters() as a list, in model order; a tied head stands once, as the embedding.
 std::vector<std::pair<std::string, at::Tensor>> named_parameters_of(const torch::nn::Module& model);
+
+/// Whether a tensor's name lies inside one of these modules.
+bool is_inside(const std::string& tensor, const std::vector<std::string>& modules);
 
 }  // namespace dsft::model

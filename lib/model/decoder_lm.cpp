@@ -3,6 +3,7 @@
 #include <torch/nn/modules/container/modulelist.h>
 
 #include "base/error.h"
+#include "device/device.h"
 #include "nn/embedding.h"
 
 namespace dsft::model {
@@ -28,26 +29,16 @@ struct DecoderLm::Body final : torch::nn::Module {
 DecoderLm::DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options)
     : CausalLm(spec), rotary_(spec.rope, spec.head_dim, spec.max_position_embeddings) {
   body_ = register_module("model", std::make_shared<Body>(spec, options));
-  if (spec.tie_word_embeddings)
-    lm_head_ = nn::Linear::tied_to(body_->embed_tokens->weight());
-  else
-    lm_head_ = register_module("lm_head", std::make_shared<nn::Linear>(spec.hidden_size, spec.vocab_size, options));
+  lm_head_ = register_module("lm_head", spec.tie_word_embeddings
+                                            ? nn::Linear::tied_to(body_->embed_tokens->weight())
+                                            : std::make_shared<nn::Linear>(spec.hidden_size, spec.vocab_size, options));
 }
 
-std::vector<std::pair<std::string, at::Tensor>> DecoderLm::block_parameters(int64_t block) const {
-  const auto with_prefix = [](const torch::nn::Module& module, const std::string& prefix) {
-    auto list = named_parameters_of(module);
-    for (auto& [name, parameter] : list) name = prefix + name;
-    return list;
-  };
-  if (block == 0) return with_prefix(*body_->embed_tokens, "model.embed_tokens.");
-  if (block <= spec().num_hidden_layers)
-    return with_prefix(*body_->layers[block - 1], "model.layers." + std::to_string(block - 1) + ".");
-  DSFT_CHECK(block == num_blocks() - 1, "block ", block, " of ", num_blocks());
-  auto list = with_prefix(*body_->norm, "model.norm.");
-  if (!spec().tie_word_embeddings)
-    for (auto& item : with_prefix(*lm_head_, "lm_head.")) list.push_back(item);
-  return list;
+std::vector<std::string> DecoderLm::block_modules(int64_t block) const {
+  DSFT_CHECK(block >= 0 && block < num_blocks(), "block ", block, " of ", num_blocks());
+  if (block == 0) return {"model.embed_tokens"};
+  if (block == num_blocks() - 1) return {"model.norm", "lm_head"};
+  return {"model.layers." + std::to_string(block - 1)};
 }
 
 nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training,
@@ -60,7 +51,7 @@ nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const Training
     std::vector<int64_t> lengths;
     for (int64_t d = 0; d < batch.num_documents(); ++d)
       lengths.push_back(batch.boundaries[d + 1] - batch.boundaries[d]);
-    const at::Tensor counts = torch::tensor(lengths, at::kLong).to(batch.samples.device());
+    const at::Tensor counts = device::copy_from_host(torch::tensor(lengths, at::kLong), batch.samples.device());
     context->dropout = {training->seed, batch.epoch, batch.samples.repeat_interleave(counts, 0, batch.num_tokens()),
                         batch.positions[0].contiguous()};
   }

@@ -11,7 +11,8 @@ class DecoderLm final : public CausalLm {
   DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options);
 
   int64_t num_blocks() const override { return spec().num_hidden_layers + 2; }
-  std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const override;
+  std::vector<std::string> block_modules(int64_t block) const override;
+  bool has_tied_head() const override { return lm_head_->is_tied(); }
   at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
                            nn::KvCache* cache) override;
   std::vector<at::Tensor> run_head(
@@ -24,7 +25,7 @@ class DecoderLm final : public CausalLm {
   nn::ForwardContextPtr make_context(const Batch& batch, const TrainingMode* training, nn::KvCache* cache) const;
 
   std::shared_ptr<Body> body_;
-  std::shared_ptr<nn::Linear> lm_head_;  // registered only where it is not tied
+  std::shared_ptr<nn::Linear> lm_head_;
   nn::RotaryTable rotary_;
 };
 

@@ -1,5 +1,7 @@
 #include "nn/linear.h"
 
+#include "base/error.h"
+
 namespace dsft::nn {
 
 at::Tensor DenseWeight::multiply(const at::Tensor& x, const at::Tensor& bias) const {
@@ -16,7 +18,16 @@ Linear::Linear(const at::Tensor& weight)
     : in_features_(weight.size(1)), out_features_(weight.size(0)), storage_(std::make_unique<DenseWeight>(weight)) {}
 
 std::shared_ptr<Linear> Linear::tied_to(const at::Tensor& weight) {
-  return std::shared_ptr<Linear>(new Linear(weight));
+  auto linear = std::shared_ptr<Linear>(new Linear(weight));
+  linear->is_tied_ = true;
+  return linear;
+}
+
+void Linear::untie() {
+  DSFT_CHECK(is_tied_, "a Linear that is not tied was to be untied");
+  storage_ =
+      std::make_unique<DenseWeight>(register_parameter("weight", weight().detach().clone(), /*requires_grad=*/false));
+  is_tied_ = false;
 }
 
 std::shared_ptr<Linear> Linear::with_bias(int64_t in_features, int64_t out_features, at::TensorOptions options) {

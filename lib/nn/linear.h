@@ -33,6 +33,9 @@ class Linear final : public torch::nn::Module {
 
   /// A Linear over another module's weight [out, in] (a tied head); the weight is not registered a second time.
   static std::shared_ptr<Linear> tied_to(const at::Tensor& weight);
+  bool is_tied() const { return is_tied_; }
+  /// Gives a tied Linear a registered weight of its own, a copy of the shared one.
+  void untie();
 
   /// x [T, in] -> [T, out].
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
@@ -52,6 +55,7 @@ class Linear final : public torch::nn::Module {
   int64_t in_features_, out_features_;
   std::unique_ptr<WeightStorage> storage_;
   at::Tensor bias_;
+  bool is_tied_ = false;
   std::optional<LoraAdapter> adapter_;
 };
 

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "device/device.h"
 
 namespace dsft::nn {
 namespace {
@@ -59,6 +60,7 @@ at::Tensor llama3_frequencies(const RopeSpec& rope, int64_t dim, int64_t origina
 RotaryTable::RotaryTable(const RopeSpec& rope, int64_t head_dim, int64_t max_position_embeddings)
     : rope_(rope), head_dim_(head_dim), max_position_embeddings_(max_position_embeddings) {
   if (rope_.type == RopeSpec::Type::kYarn) attention_scaling_ = yarn_attention_scaling(rope_);
+  if (rope_.type != RopeSpec::Type::kDynamic) frequencies_ = inverse_frequencies().unsqueeze(0);
 }
 
 // [D/2], the same for every token.
@@ -84,7 +86,7 @@ at::Tensor RotaryTable::inverse_frequencies() const {
 // [T, D/2]: the base grows with the document's length beyond the trained one (NTK-aware scaling).
 at::Tensor RotaryTable::dynamic_frequencies(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const {
   const int64_t num_documents = static_cast<int64_t>(boundaries.size()) - 1;
-  const at::Tensor bounds = torch::tensor(boundaries, at::kLong).to(positions.device());
+  const at::Tensor bounds = device::copy_from_host(torch::tensor(boundaries, at::kLong), positions.device());
   const at::Tensor ends = bounds.narrow(0, 1, num_documents), counts = ends - bounds.narrow(0, 0, num_documents);
   const double trained = static_cast<double>(max_position_embeddings_);
   const at::Tensor lengths =
@@ -102,7 +104,7 @@ std::pair<at::Tensor, at::Tensor> RotaryTable::angles(const at::Tensor& position
                                                       const std::vector<int64_t>& boundaries) const {
   const at::Tensor frequencies = rope_.type == RopeSpec::Type::kDynamic
                                      ? dynamic_frequencies(positions, boundaries)
-                                     : inverse_frequencies().to(positions.device()).unsqueeze(0);
+                                     : device::copy_from_host(frequencies_, positions.device());
   const at::Tensor angle = positions[0].to(at::kFloat).unsqueeze(1) * frequencies;
   return {angle.cos() * attention_scaling_, angle.sin() * attention_scaling_};
 }

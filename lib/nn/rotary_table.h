@@ -29,6 +29,7 @@ class RotaryTable {
   int64_t head_dim_;
   int64_t max_position_embeddings_;
   double attention_scaling_ = 1.0;
+  at::Tensor frequencies_;  ///< [1, D/2] on the host; undefined where they depend on the document
 };
 
 }  // namespace dsft::nn

@@ -1,9 +1,16 @@
 #include "recipe/build_evaluations.h"
 
+#include <limits>
+
 #include "base/error.h"
 #include "evaluate/make_evaluations.h"
 
 namespace dsft::recipe {
+namespace {
+
+constexpr int64_t kAnyNumber = std::numeric_limits<int64_t>::max();
+
+}  // namespace
 
 std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config,
                                                                   const LoadedModel& loaded,
@@ -17,6 +24,12 @@ std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_c
   parts.data = config.data;
   parts.model_directory = loaded.directory;
   parts.seed = context.seed;
+  if (const auto& size = config.training.per_device_eval_batch_size) {
+    parts.sequences_together = *size;
+    // bins when packing: as many tokens as they may hold
+    parts.pass = config.data.packing ? evaluate::PassSize{.max_tokens = *size * config.data.max_length}
+                                     : evaluate::PassSize{.max_rows = *size, .max_tokens = kAnyNumber};
+  }
   return evaluate::make_evaluations(config.eval, parts);
 }
 

@@ -94,15 +94,23 @@ checkpoint::AdapterWeights collect_adapter(const model::CausalLm& model, const s
 
 void fill_adapter(model::CausalLm& model, const checkpoint::AdapterWeights& weights) {
   torch::NoGradGuard no_grad;
+  size_t num_filled = 0;
   for (const lora::NamedLinear& item : lora::adapted_modules(model)) {
     const checkpoint::AdapterModule& module = weights.modules.at(item.name);
     item.linear->adapter()->a.copy_(module.a);
     item.linear->adapter()->b.copy_(module.b);
+    ++num_filled;
   }
   for (auto& [name, parameter] : model::named_parameters_of(model)) {
     for (const auto* group : {&weights.modules_to_save, &weights.biases})
-      if (const auto found = group->find(name); found != group->end()) parameter.copy_(found->second);
+      if (const auto found = group->find(name); found != group->end()) {
+        parameter.copy_(found->second);
+        ++num_filled;
+      }
   }
+  const size_t num_given = weights.modules.size() + weights.modules_to_save.size() + weights.biases.size();
+  DSFT_CHECK(num_filled == num_given, "of ", num_given, " parts of the adapter ", num_filled,
+             " have a place in the model");
 }
 
 }  // namespace dsft::recipe

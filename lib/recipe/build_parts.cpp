@@ -6,9 +6,12 @@
 
 #include "checkpoint/load_weights.h"
 #include "checkpoint/save_model.h"
+#include "io/checksum.h"
 #include "io/file.h"
 #include "lora/adapters.h"
+#include "recipe/same_adapter.h"
 #include "report/progress_line.h"
+#include "spec/parameter_counts.h"
 #include "train/observers.h"
 
 namespace dsft::recipe {
@@ -19,6 +22,7 @@ using recipe_config::RecipeConfig;
 namespace {
 
 constexpr uint64_t kMaxTemplateBytes = 1 << 20;
+constexpr const char* kAdapterConfig = "adapter_config.json";
 
 // transformers' get_decay_parameter_names: no decay on biases and weights of norms.
 bool has_weight_decay(const std::string& name) {
@@ -30,16 +34,18 @@ std::optional<std::string> own_template(const RecipeConfig& config) {
   return io::read_text_file(*config.data.chat_template, kMaxTemplateBytes);
 }
 
-// Blocks own gradients; a tied embedding (block 0) gets its last part with the head's and is left to the end of the
-// pass.
+// Blocks own the gradients of their weights and adapters; a tied embedding (block 0) gets its last part with the head's
+// and is left to the end of the pass.
 class ReductionHooks final : public nn::BlockHooks {
  public:
   ReductionHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer) : optimizer_(optimizer) {
+    const std::vector<lora::TrainableTensor> trainable = lora::trainable_tensors(model);
     for (int64_t block = 0; block < model.num_blocks(); ++block) {
       indices_.emplace_back();
-      if (block == 0 && model.spec().tie_word_embeddings) continue;
-      for (const auto& [name, parameter] : model.block_parameters(block))
-        if (const int64_t index = optimizer.index_of(parameter); index >= 0) indices_.back().push_back(index);
+      if (block == 0 && model.has_tied_head()) continue;
+      const std::vector<std::string> modules = model.block_modules(block);
+      for (const lora::TrainableTensor& item : trainable)
+        if (model::is_inside(item.name, modules)) indices_.back().push_back(optimizer.index_of(item.tensor));
     }
   }
   void after_backward(int64_t block) override {
@@ -62,16 +68,14 @@ std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config
   } else {
     for (at::Tensor& parameter : loaded.model->parameters()) parameter.requires_grad_(true);
   }
-  int64_t num_trainable = 0, num_total = 0;
-  for (const auto& trainable : lora::trainable_tensors(*loaded.model)) {
-    num_trainable += trainable.tensor.numel();
-    if (trainable.is_adapter) num_total += trainable.tensor.numel();
-  }
-  for (const at::Tensor& parameter : loaded.model->parameters()) num_total += parameter.numel();
+  int64_t num_trainable = 0;
+  for (const auto& trainable : lora::trainable_tensors(*loaded.model)) num_trainable += trainable.tensor.numel();
+  const spec::ParameterCounts counts = spec::count_parameters(loaded.model->spec(), adapter ? &adapter->lora : nullptr);
+  DSFT_CHECK(num_trainable == counts.trainable, num_trainable, " trainable parameters, not ", counts.trainable);
   std::ostringstream share;
   share << std::fixed << std::setprecision(2)
-        << 100.0 * static_cast<double>(num_trainable) / static_cast<double>(num_total);
-  context.logger.info("trainable parameters: ", num_trainable, " of ", num_total, " (", share.str(), " %)",
+        << 100.0 * static_cast<double>(num_trainable) / static_cast<double>(counts.total);
+  context.logger.info("trainable parameters: ", num_trainable, " of ", counts.total, " (", share.str(), " %)",
                       config.lora ? concat(", LoRA on ", lora::adapted_modules(*loaded.model).size(), " modules")
                                   : std::string(", all weights"));
   return adapter;
@@ -113,11 +117,12 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig
                                                               const train::RunContext& context) {
   std::vector<std::unique_ptr<train::Observer>> observers;
   if (context.communicator.rank() != 0) return observers;
-  observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir));
+  const auto warn = [&logger = context.logger](const std::string& text) { logger.warn(text); };
+  observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir, warn));
   observers.push_back(std::make_unique<train::ProgressDisplay>(report::standard_error_terminal()));
   for (const train::ReportTo report_to : config.training.report_to)
     if (report_to == train::ReportTo::kTensorboard)
-      observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir));
+      observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir, warn));
   return observers;
 }
 
@@ -127,22 +132,44 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
   const fs::path source = loaded.directory;
   const auto chat_template = own_template(config);
   if (adapter) {
+    for (const auto& trainable : lora::trainable_tensors(*model)) job.weights_size_bytes += trainable.tensor.nbytes();
     job.save_weights = [=](const fs::path& directory) {
       checkpoint::save_adapter(directory, model->spec(), *adapter, collect_adapter(*model, *adapter));
       checkpoint::copy_model_files(source, directory, {.chat_template = chat_template});
     };
     job.load_weights = [=](const fs::path& directory) {
+      if (!fs::exists(directory / kAdapterConfig))
+        fail(ErrorKind::kCheckpoint, directory.string(),
+             " holds no adapter, and the recipe has a section lora: it was ",
+             "saved by a run that trained all weights.");
+      require_same_adapter(spec::read_adapter_settings(directory), *adapter, model->spec(), directory);
       fill_adapter(*model, checkpoint::load_adapter(directory, model->spec()).weights);
     };
   } else {
+    for (const at::Tensor& parameter : model->parameters()) job.weights_size_bytes += parameter.nbytes();
     job.save_weights = [=](const fs::path& directory) {
       checkpoint::save_model(directory, model::named_parameters_of(*model),
                              {.source = source, .dtype = model->dtype(), .chat_template = chat_template});
     };
     job.load_weights = [=](const fs::path& directory) {
+      if (fs::exists(directory / kAdapterConfig))
+        fail(ErrorKind::kCheckpoint, directory.string(),
+             " holds an adapter, and the recipe has no section lora: it was ", "saved by a run with LoRA.");
       checkpoint::load_weights(model->spec(), io::SafetensorsSet::open(directory), model::named_parameters_of(*model));
     };
   }
+}
+
+std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train) {
+  std::string keys, weights;
+  for (const data::CacheKey& key : train.contents()) keys += io::to_hex(key.first) + io::to_hex(key.second) + " ";
+  for (const double weight : train.file_weights()) weights += concat(weight, " ");
+  return {{"the tokens of data.train", keys},
+          {"the weights of data.train", weights},
+          {"data.max_length", concat(config.max_length)},
+          {"data.packing", config.packing ? "true" : "false"},
+          {"data.shuffle", config.shuffle ? "true" : "false"},
+          {"data.eval_fraction", concat(config.eval_fraction)}};
 }
 
 data::PreparedData prepare_recipe_data(const RecipeConfig& config, const fs::path& model_directory,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,7 +22,8 @@ std::optional<spec::AdapterSettings> choose_trainable(const recipe_config::Recip
 std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const recipe_config::RecipeConfig& config,
                                                         const model::CausalLm& model, train::RunContext& context);
 
-/// Starts the reduction of a block's gradients while the blocks before it still run backward.
+/// Starts the reduction of a block's gradients, those of its adapters included, while the blocks before it still run
+/// backward. The optimizer must hold the model's trainable tensors.
 std::unique_ptr<nn::BlockHooks> build_reduction_hooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer);
 
 /// The schedule of `max_steps` updates; prints the rate at the first, last warm-up, middle and last step.
@@ -34,6 +36,9 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_confi
 /// How trained weights are written and read back: an adapter, or a whole model.
 void set_weight_files(train::Job& job, const recipe_config::RecipeConfig& config, const LoadedModel& loaded,
                       const std::optional<spec::AdapterSettings>& adapter);
+
+/// What the order and the content of the training items depend on, by name (train::Job::data_fingerprint).
+std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train);
 
 /// Prepares the recipe's data: rank 0 tokenises, the others open the cache. Collective.
 data::PreparedData prepare_recipe_data(const recipe_config::RecipeConfig& config,

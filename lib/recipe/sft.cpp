@@ -15,10 +15,9 @@ int64_t num_epochs(const train::TrainingConfig& training) {
   return training.max_steps > 0 ? training.max_steps : static_cast<int64_t>(std::ceil(training.num_train_epochs));
 }
 
-int64_t num_steps(const train::TrainingConfig& training, int64_t steps_per_epoch) {
+int64_t num_steps(const train::TrainingConfig& training, const PackedTextSource& source) {
   if (training.max_steps > 0) return training.max_steps;
-  return std::max<int64_t>(
-      1, static_cast<int64_t>(std::ceil(training.num_train_epochs * static_cast<double>(steps_per_epoch))));
+  return std::max<int64_t>(1, source.steps_in(training.num_train_epochs));
 }
 
 }  // namespace
@@ -30,9 +29,11 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   train::Job job;
   const StepShape shape{config.training.per_device_train_batch_size, config.training.gradient_accumulation_steps,
                         context.communicator.rank(), context.communicator.size(), num_epochs(config.training)};
-  job.source = std::make_unique<PackedTextSource>(
+  auto source = std::make_unique<PackedTextSource>(
       data.train, data::make_plan_options(config.data, *data.train, context.seed), shape);
-  job.max_steps = num_steps(config.training, job.source->steps_per_epoch());
+  job.max_steps = num_steps(config.training, *source);
+  job.source = std::move(source);
+  job.data_fingerprint = fingerprint_data(config.data, *data.train);
   context.logger.info("plan: ", job.max_steps, " updates, ", job.source->steps_per_epoch(), " per epoch, ",
                       shape.items_per_micro_batch, " x ", shape.micro_batches, " x ", shape.num_ranks,
                       config.data.packing ? " bins" : " rows", " (micro-batch x accumulation x ranks) each");

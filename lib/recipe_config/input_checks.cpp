@@ -20,12 +20,6 @@
 namespace dsft::recipe_config {
 namespace {
 
-int64_t num_elements(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
-}
-
 constexpr int kSilentRank = -1;  // a logger of any rank but 0 says nothing
 
 /// Runs the checks one after the other and gathers what they throw.
@@ -73,9 +67,7 @@ class InputChecker {
   void check_model() {
     report_.model_directory = spec::find_model(config_.model.path, config_.model.revision);
     spec_ = spec::read_model_spec(report_.model_directory);
-    for (const spec::TensorSpec& tensor : spec::tensor_inventory(spec_))
-      report_.num_parameters += num_elements(tensor.shape);
-    report_.num_trainable = config_.lora ? 0 : report_.num_parameters;
+    report_.parameters = spec::count_parameters(spec_, /*lora=*/nullptr);
   }
 
   /// The tokenizer and the chat templates; false where rows cannot be tokenised.
@@ -140,13 +132,7 @@ class InputChecker {
       report_.num_adapted_modules = static_cast<int64_t>(spec::match_lora_targets(spec_, settings).size());
     });
     if (!has_targets) return;
-    attempt("lora.modules_to_save", [&] {
-      for (const spec::AdapterTensor& tensor : spec::adapter_inventory(spec_, settings)) {
-        report_.num_trainable += num_elements(tensor.shape);
-        if (tensor.kind == spec::AdapterTensor::Kind::kLoraA || tensor.kind == spec::AdapterTensor::Kind::kLoraB)
-          report_.num_adapter += num_elements(tensor.shape);
-      }
-    });
+    attempt("lora.modules_to_save", [&] { report_.parameters = spec::count_parameters(spec_, &settings); });
   }
 
   lora::LoraConfig read_adapter(const std::string& directory) {

@@ -10,6 +10,7 @@
 #include "base/logger.h"
 #include "data/dataset.h"
 #include "recipe_config/recipe_config.h"
+#include "spec/parameter_counts.h"
 
 namespace dsft::recipe_config {
 
@@ -23,9 +24,7 @@ struct InputFault {
 struct InputReport {
   std::vector<InputFault> faults;
   std::filesystem::path model_directory;
-  int64_t num_parameters = 0;  ///< of the checkpoint
-  int64_t num_trainable = 0;   ///< adapter and modules_to_save, or all
-  int64_t num_adapter = 0;     ///< of the adapter's A and B alone
+  spec::ParameterCounts parameters;
   int64_t num_adapted_modules = 0;
   std::optional<data::PreparedData> data;
 };

@@ -30,6 +30,25 @@ void validate_places(const RecipeConfig& config, config::Section& top) {
   if (!has_output) top.fault("output_dir", "is required: the folder that the run writes");
 }
 
+// The names that the evaluations of eval.metrics report (lib/evaluate), without "eval_".
+std::vector<std::string> reported_metrics(const evaluate::EvalConfig& config) {
+  std::vector<std::string> names;
+  for (const evaluate::Metric metric : config.metrics) {
+    names.emplace_back(config::to_word(metric));
+    if (metric == evaluate::Metric::kLoss) names.insert(names.end(), {"perplexity", "mean_token_accuracy"});
+  }
+  return names;
+}
+
+void validate_metric(const RecipeConfig& config, config::Section& top) {
+  std::string name = config.training.metric_for_best_model.value_or("loss");
+  if (name.starts_with("eval_")) name.erase(0, 5);
+  const std::vector<std::string> reported = reported_metrics(config.eval);
+  if (std::find(reported.begin(), reported.end(), name) != reported.end()) return;
+  top.fault("training.metric_for_best_model",
+            concat("`", name, "` is not measured: eval.metrics gives ", join_words(reported)));
+}
+
 void validate_evaluation(const RecipeConfig& config, config::Section& top) {
   const auto& training = config.training;
   const bool has_data = !config.data.eval.empty() || config.data.eval_fraction > 0;
@@ -39,15 +58,7 @@ void validate_evaluation(const RecipeConfig& config, config::Section& top) {
   if (!has_data && training.eval_on_start) {
     top.fault("training.eval_on_start", "needs evaluation rows: write data.eval or data.eval_fraction");
   }
-  if (!training.metric_for_best_model) return;
-  std::string name = *training.metric_for_best_model;
-  if (name.starts_with("eval_")) name.erase(0, 5);
-  std::vector<std::string> known = {"loss", "perplexity"};
-  for (const evaluate::Metric metric : config.eval.metrics) known.emplace_back(config::to_word(metric));
-  if (std::find(known.begin(), known.end(), name) == known.end()) {
-    top.fault("training.metric_for_best_model",
-              concat("`", name, "` is not measured: eval.metrics gives ", join_words(known)));
-  }
+  if (tracks_best(training) || training.metric_for_best_model) validate_metric(config, top);
 }
 
 }  // namespace

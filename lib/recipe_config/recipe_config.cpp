@@ -86,13 +86,8 @@ void resolve_dtype(RecipeConfig& config) {
 }
 
 void resolve_evaluation(train::TrainingConfig& training) {
-  constexpr int64_t kDefaultEvalSteps = 500;
-  if (training.eval_strategy == train::EvalStrategy::kSteps && !training.eval_steps) {
-    training.eval_steps = training.logging_steps > 1 ? training.logging_steps : kDefaultEvalSteps;
-  }
-  const bool needs_metric = training.load_best_model_at_end || training.save_strategy == train::SaveStrategy::kBest ||
-                            training.early_stopping_patience;
-  if (!needs_metric) return;
+  if (training.eval_strategy == train::EvalStrategy::kSteps) training.eval_steps = eval_steps_of(training);
+  if (!tracks_best(training)) return;
   if (!training.metric_for_best_model) training.metric_for_best_model = "loss";
   if (!training.greater_is_better) training.greater_is_better = !ends_with_loss(*training.metric_for_best_model);
 }

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <chrono>
 #include <cstring>
 
@@ -103,29 +102,26 @@ std::string encode_scalar_event(double wall_time_s, int64_t step, const std::map
   return wall_time_field(wall_time_s) + key(2, kVarint) + varint(static_cast<uint64_t>(step)) + bytes_field(5, summary);
 }
 
-EventFile::EventFile(const std::filesystem::path& directory) {
+EventFile::EventFile(const std::filesystem::path& directory, RecordFile::Warn warn) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   const double time_s = now_s();
   path_ = directory / file_name(time_s);
-  file_.open(path_, std::ios::binary | std::ios::trunc);
-  if (!file_) {
-    fail(ErrorKind::kCheckpoint, "cannot make the TensorBoard file ", path_.string(), ": ", std::strerror(errno),
-         "; give output_dir a folder that can be written, or set training.report_to to none");
-  }
-  write(encode_version_event(time_s));
+  const auto open = [path = path_] {
+    try {
+      return io::open_for_appending(path);
+    } catch (const Error& error) {
+      fail(ErrorKind::kCheckpoint, "cannot make the TensorBoard file: ", error.message(),
+           " Give output_dir a folder that can be written, or set training.report_to to none.");
+    }
+  };
+  open();  // a folder that cannot be written is for the user to mend before anything is computed
+  file_.emplace(path_, open, std::move(warn));
+  file_->append(frame_record(encode_version_event(time_s)));
 }
 
 void EventFile::add_scalars(int64_t step, const std::map<std::string, double>& scalars) {
-  write(encode_scalar_event(now_s(), step, scalars));
-}
-
-void EventFile::write(const std::string& event) {
-  file_ << frame_record(event);
-  file_.flush();
-  if (!file_) {
-    fail(ErrorKind::kCheckpoint, "cannot write to ", path_.string(), ": ", std::strerror(errno), "; is the disk full?");
-  }
+  file_->append(frame_record(encode_scalar_event(now_s(), step, scalars)));
 }
 
 }  // namespace dsft::report

@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+
+#include "report/record_file.h"
 
 namespace dsft::report {
 
@@ -22,23 +24,22 @@ std::string encode_version_event(double wall_time_s);
 /// Encodes the protobuf message tensorflow.Event with one simple_value for each scalar.
 std::string encode_scalar_event(double wall_time_s, int64_t step, const std::map<std::string, double>& scalars);
 
-/// A TensorBoard event file of scalars: DIR/events.out.tfevents.<seconds>.<host>.<process>.dsft. Each event is on disk
-/// when add_scalars returns, so that a running TensorBoard shows it and a killed run keeps it.
+/// A TensorBoard event file of scalars: DIR/events.out.tfevents.<seconds>.<host>.<process>.dsft. Each event is in the
+/// file when add_scalars returns, so that a running TensorBoard shows it and a killed run keeps it; where the disk is
+/// full it waits (RecordFile).
 class EventFile {
  public:
-  /// Makes the folder and the file; throws kCheckpoint where they cannot be written.
-  explicit EventFile(const std::filesystem::path& directory);
+  /// Makes the folder and the file; throws kCheckpoint where they cannot be made.
+  EventFile(const std::filesystem::path& directory, RecordFile::Warn warn);
 
-  /// Appends one event. Throws kCheckpoint where the file can no longer be written (a full disk).
+  /// Appends one event.
   void add_scalars(int64_t step, const std::map<std::string, double>& scalars);
 
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  void write(const std::string& event);
-
   std::filesystem::path path_;
-  std::ofstream file_;
+  std::optional<RecordFile> file_;
 };
 
 }  // namespace dsft::report

@@ -202,6 +202,8 @@ AdapterSettings read_adapter_settings(const std::filesystem::path& directory) {
   config.r = fields.integer("r", 8, 1, kLargestRank);
   config.lora_alpha = fields.number("lora_alpha", 8, -kLargestAlpha, kLargestAlpha);
   config.lora_dropout = fields.number("lora_dropout", 0.0, 0.0, 1.0);
+  if (config.lora_dropout >= lora::kDropoutLimit)
+    fields.fault("lora_dropout", "is ", config.lora_dropout, ", which drops every value; it must be below 1");
   config.use_rslora = fields.boolean("use_rslora", false);
   config.bias = read_bias(fields);
   config.task_type = fields.text("task_type", "CAUSAL_LM");

@@ -1,12 +1,17 @@
 #pragma once
 
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "comm/communicator.h"
 #include "model/causal_lm.h"
 
 namespace dsft::train {
+
+/// Whether the run is to stop, the same answer on every rank. Collective.
+using StopCheck = std::function<bool()>;
 
 /// One way to judge a model; the trainer and `dsft eval` run the same list.
 class Evaluation {
@@ -15,8 +20,11 @@ class Evaluation {
 
   virtual std::string name() const = 0;
 
-  /// Metrics by name ("eval_loss"), equal on all ranks. Leaves the model as it found it. Collective.
-  virtual std::map<std::string, double> run(model::CausalLm& model, comm::Communicator& communicator) = 0;
+  /// Metrics by name ("eval_loss"; those that begin with "num_" say what was measured on), equal on all ranks. Leaves
+  /// the model as it found it. Asks between its batches whether to stop (where it is given a check), and then gives
+  /// nothing. Collective.
+  virtual std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
+                                                           const StopCheck& must_stop = {}) = 0;
 };
 
 }  // namespace dsft::train

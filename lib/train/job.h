@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,8 +32,11 @@ struct Job {
   std::vector<std::unique_ptr<Observer>> observers;  ///< empty but on rank 0
   /// Writes the trained weights and what belongs to them into an empty folder (rank 0 calls it).
   std::function<void(const std::filesystem::path& directory)> save_weights;
+  uint64_t weights_size_bytes = 0;  ///< about what save_weights writes
   /// Reads them back into the model (all ranks), for resuming and for the best model.
   std::function<void(const std::filesystem::path& directory)> load_weights;
+  /// What the order and the content of the data depend on, by name: a run that continues is told what has changed.
+  std::map<std::string, std::string> data_fingerprint;
 };
 
 }  // namespace dsft::train

@@ -1,10 +1,11 @@
 #include "train/observers.h"
 
 #include <chrono>
+#include <fstream>
 #include <nlohmann/json.hpp>
-#include <vector>
 
 #include "base/error.h"
+#include "io/file.h"
 #include "train/metrics_line.h"
 
 namespace dsft::train {
@@ -18,30 +19,55 @@ double monotonic_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Lines of an earlier part of the run: those up to the step that it continues from.
-std::vector<std::string> lines_to_keep(const std::filesystem::path& path, int64_t first_step) {
-  std::vector<std::string> kept;
+bool is_line_to_keep(const std::string& line, int64_t first_step) {
+  const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object() || !object.contains("step")) return false;  // also the torn last line of a killed run
+  return object["step"].is_number_integer() && object["step"].get<int64_t>() <= first_step;
+}
+
+// Leaves the lines of the earlier part of the run, up to the step that it continues from.
+void keep_lines(const std::filesystem::path& path, int64_t first_step) {
+  if (!std::filesystem::exists(path)) return;
+  std::string kept;
   std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (object.is_object() && object.value("step", first_step + 1) <= first_step) kept.push_back(line);
-  }
-  return kept;
+  for (std::string line; std::getline(file, line);)
+    if (is_line_to_keep(line, first_step)) kept += line + '\n';
+  if (!file.eof()) fail(ErrorKind::kCheckpoint, "Cannot read ", path.string(), ".");
+  io::replace_text_file(path, kept);
+}
+
+// Renames the file of an earlier run; gives the new name, or nothing where there was none.
+std::optional<std::filesystem::path> set_aside(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  std::filesystem::path free_name;
+  for (int number = 1; free_name.empty() || std::filesystem::exists(free_name); ++number)
+    free_name = path.parent_path() / concat(path.stem().string(), "-", number, path.extension().string());
+  std::error_code error;
+  std::filesystem::rename(path, free_name, error);
+  if (error)
+    fail(ErrorKind::kCheckpoint, "Cannot rename ", path.string(), " of an earlier run: ", error.message(), ".");
+  return free_name;
 }
 
 }  // namespace
 
 void MetricsFile::on_start(const RunPlan& plan) {
   plan_ = plan;
-  const std::vector<std::string> kept =
-      plan.first_step > 0 ? lines_to_keep(path_, plan.first_step) : std::vector<std::string>();
-  file_.open(path_, std::ios::trunc);
-  if (!file_) fail(ErrorKind::kCheckpoint, "cannot write ", path_.string());
-  for (const std::string& line : kept) write(line);
+  file_.emplace(
+      path_, [this] { return open(); }, warn_);
+  file_->append("");
+}
+
+io::FileDescriptor MetricsFile::open() const {
+  if (plan_.first_step > 0)
+    keep_lines(path_, plan_.first_step);
+  else if (const auto renamed = set_aside(path_))
+    warn_(concat(path_.string(), " of an earlier run is now ", renamed->filename().string()));
+  return io::open_for_appending(path_);
 }
 
 void MetricsFile::write(const std::string& line) {
-  file_ << line << '\n' << std::flush;
+  if (file_) file_->append(line + '\n');
 }
 
 void MetricsFile::on_step(const StepReport& report) {

@@ -1,36 +1,42 @@
 #pragma once
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 
 #include "report/event_file.h"
 #include "report/progress_line.h"
+#include "report/record_file.h"
 #include "train/observer.h"
 
 namespace dsft::train {
 
-/// metrics.jsonl: one object per log. A resumed run keeps the lines up to its first step.
+/// metrics.jsonl: one object per log. A resumed run keeps the lines up to its first step; one that starts anew renames
+/// the file of an earlier run to metrics-<n>.jsonl.
 class MetricsFile final : public Observer {
  public:
-  explicit MetricsFile(std::filesystem::path output_dir) : path_(std::move(output_dir) / "metrics.jsonl") {}
+  MetricsFile(std::filesystem::path output_dir, report::RecordFile::Warn warn)
+      : path_(std::move(output_dir) / "metrics.jsonl"), warn_(std::move(warn)) {}
   void on_start(const RunPlan& plan) override;
   void on_step(const StepReport& report) override;
   void on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) override;
+  void on_end() override { file_.reset(); }
 
  private:
+  io::FileDescriptor open() const;
   void write(const std::string& line);
 
   std::filesystem::path path_;
-  std::ofstream file_;
+  report::RecordFile::Warn warn_;
+  std::optional<report::RecordFile> file_;
   RunPlan plan_;
 };
 
 /// TensorBoard's event file under output_dir/tb.
 class TensorboardCurves final : public Observer {
  public:
-  explicit TensorboardCurves(const std::filesystem::path& output_dir) : file_(output_dir / "tb") {}
+  TensorboardCurves(const std::filesystem::path& output_dir, report::RecordFile::Warn warn)
+      : file_(output_dir / "tb", std::move(warn)) {}
   void on_start(const RunPlan& plan) override { plan_ = plan; }
   void on_step(const StepReport& report) override;
   void on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) override;

@@ -17,7 +17,7 @@ bool is_installed = false;
 std::array<struct sigaction, kSignals.size()> previous_actions;
 
 void handle(int signal) {
-  if (signal == SIGINT && caught_signal == SIGINT) _exit(static_cast<int>(ErrorKind::kInterrupted));
+  if (signal == SIGINT && caught_signal != 0) _exit(static_cast<int>(ErrorKind::kInterrupted));
   caught_signal = signal;
 }
 
@@ -40,6 +40,12 @@ StopSignal::~StopSignal() {
 
 int StopSignal::caught() const {
   return caught_signal;
+}
+
+void StopSignal::end_process(int signal) const {
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+  _exit(128 + signal);  // where it is blocked
 }
 
 }  // namespace dsft::train

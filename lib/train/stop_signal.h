@@ -2,9 +2,9 @@
 
 namespace dsft::train {
 
-/// While it lives, SIGTERM, SIGINT and SIGUSR1 only raise a flag, so that a run can save and end with 75. A second
-/// SIGINT ends the process at once with 130. One at a time in a process: signal handlers are the process's, not a
-/// job's.
+/// While it lives, SIGTERM, SIGINT and SIGUSR1 only raise a flag, so that a run can save and end with 75. A
+/// SIGINT after any of them ends the process at once with 130. One at a time in a process: signal handlers are the
+/// process's, not a job's.
 class StopSignal {
  public:
   StopSignal();
@@ -14,6 +14,9 @@ class StopSignal {
 
   /// The signal that was caught, or 0.
   int caught() const;
+
+  /// Ends the process by a signal as if it had not been handled.
+  [[noreturn]] void end_process(int signal) const;
 };
 
 }  // namespace dsft::train

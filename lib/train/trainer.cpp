@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/stopwatch.h"
-#include "checkpoint/save_model.h"
+#include "comm/small_collectives.h"
 #include "device/device.h"
 #include "io/file.h"
 #include "train/metrics_line.h"
@@ -18,11 +18,6 @@ namespace {
 constexpr int64_t kMaxBadSteps = 5;
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
-// An epoch ends with the update after which no item of it is left.
-bool is_whole(double epoch) {
-  return std::abs(epoch - std::round(epoch)) < 1e-9;
-}
-
 }  // namespace
 
 Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
@@ -31,36 +26,51 @@ Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
       context_(context),
       runner_(config.gradient_checkpointing == GradientCheckpointing::kTrue ? nn::BlockRunner::Keep::kInput
                                                                             : nn::BlockRunner::Keep::kGraph,
-              job_.hooks.get()) {}
+              job_.hooks.get()) {
+  const at::Tensor rates = torch::empty({job_.max_steps}, at::kDouble);
+  for (int64_t step = 0; step < job_.max_steps; ++step)
+    rates.data_ptr<double>()[step] = optim::learning_rate(job_.schedule, step);
+  learning_rates_ = rates.to(context_.device);
+}
 
 RunEnd Trainer::run() {
-  resume();
-  const RunPlan plan{job_.max_steps, state_.step, job_.source->steps_per_epoch(), config_.logging_steps};
-  for (auto& observer : job_.observers) observer->on_start(plan);
-  if (config_.eval_on_start && state_.step == 0) evaluate();
+  start();
   RunEnd end = RunEnd::kFinished;
-  while (state_.step < job_.max_steps) {
-    const auto micro_batches = job_.source->next_step();
-    if (!micro_batches) break;  // the same answer on every rank
-    const StepReport report = train_step(*micro_batches);
-    notify(report);
-    check_finite(report, *micro_batches);
-    const bool is_epoch_end = is_whole(report.epoch);
-    maybe_evaluate(is_epoch_end);
-    maybe_save(is_epoch_end);
+  // a signal that comes in the last update has nothing left to stop, but for an evaluation that it cut short
+  while (!is_done()) {
     if (stop_agreed()) {
       end = RunEnd::kStoppedBySignal;
+      save_checkpoint(Content::kResumable);
       break;
     }
-    if (is_out_of_patience()) {
-      message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
-                     *config_.metric_for_best_model));
-      break;
+    if (!state_.is_evaluation_cut) {
+      const auto micro_batches = job_.source->next_step();
+      if (!micro_batches) break;  // the same answer on every rank
+      const StepReport report = train_step(*micro_batches);
+      notify(report);
+      check_finite(report, *micro_batches);
     }
+    maybe_evaluate();
+    maybe_save();
   }
-  if (end == RunEnd::kStoppedBySignal && config_.save_strategy != SaveStrategy::kNo) save_checkpoint();
+  if (is_out_of_patience())
+    message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
+                   config_.metric_for_best_model.value_or("loss")));
   finish();
+  require_saved(end);
   return end;
+}
+
+bool Trainer::is_done() const {
+  return !state_.is_evaluation_cut && (state_.step >= job_.max_steps || is_out_of_patience());
+}
+
+void Trainer::start() {
+  resume();
+  const RunPlan plan{job_.max_steps, state_.step, job_.source->steps_per_epoch(), config_.logging_steps};
+  tell([&](Observer& observer) { observer.on_start(plan); });
+  // as the Trainer does: it is shown, and is no candidate for the best
+  if (config_.eval_on_start && state_.step == 0) run_evaluations();
 }
 
 StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
@@ -69,7 +79,8 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
   std::vector<double> counts = job_.loss->counts(micro_batches);
   const size_t num_denominators = counts.size();
   double num_tokens = 0;
-  for (const Batch& batch : micro_batches) num_tokens += static_cast<double>(batch.num_tokens());
+  for (const Batch& batch : micro_batches)
+    if (!batch.is_stand_in) num_tokens += static_cast<double>(batch.num_tokens());
   counts.push_back(num_tokens);
   at::Tensor totals = torch::tensor(counts, at::kDouble);
   context_.communicator.all_reduce(totals);
@@ -80,7 +91,7 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
            " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
 
   const model::TrainingMode mode{context_.seed};
-  at::Tensor loss_sum = torch::zeros({}, at::kDouble);
+  at::Tensor loss_sum = torch::zeros({}, at::TensorOptions(at::kDouble).device(context_.device));
   std::map<std::string, at::Tensor> metric_sums;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const Batch batch = micro_batches[i].to(context_.device);
@@ -96,15 +107,14 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
       at::Tensor& sum = metric_sums[metric.name];
       sum = sum.defined() ? sum + part : part;
     }
-    loss_sum = loss_sum + objective.detach().to(at::kCPU, at::kDouble);
+    loss_sum = loss_sum + objective.detach().to(at::kDouble);
     job_.optimizer->backward(objective, i + 1 == micro_batches.size());
   }
-  const zero::StepResult result = job_.optimizer->clip_and_step(
-      [&](int64_t num_applied) { return optim::learning_rate(job_.schedule, num_applied); });
+  const zero::StepResult result = job_.optimizer->clip_and_step(learning_rates_);
 
   std::vector<at::Tensor> sums = {loss_sum};
-  for (const auto& [name, sum] : metric_sums) sums.push_back(sum.to(at::kCPU));
-  at::Tensor reduced = torch::stack(sums);
+  for (const auto& [name, sum] : metric_sums) sums.push_back(sum);
+  at::Tensor reduced = torch::stack(sums).to(at::kCPU);
   context_.communicator.all_reduce(reduced);
 
   StepReport report;
@@ -127,7 +137,7 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
 void Trainer::notify(const StepReport& report) {
   if (report.step % config_.logging_steps == 0 || report.step == job_.max_steps)
     state_.log_history.push_back(format_metrics(report));
-  for (auto& observer : job_.observers) observer->on_step(report);
+  tell([&](Observer& observer) { observer.on_step(report); });
 }
 
 void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& micro_batches) {
@@ -150,24 +160,45 @@ void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& m
   for (const auto& [name, parameter] : model::named_parameters_of(*job_.model))
     if (!parameter.isfinite().all().item<bool>()) diagnostics["parameters_not_finite"].push_back(name);
   const fs::path path = context_.output_dir / concat("diagnostics-", context_.communicator.rank(), ".json");
-  io::replace_text_file(path, diagnostics.dump(2) + "\n");
+  try {
+    io::replace_text_file(path, diagnostics.dump(2) + "\n");
+  } catch (const Error& error) {
+    context_.logger.warn_here(error.message());
+  }
   fail(ErrorKind::kData, "Loss or gradients were not finite in ", kMaxBadSteps, " updates in a row, up to step ",
        report.step, " (loss ", report.loss, ", gradient norm ", report.grad_norm,
        "). The samples and weights in question are in ", path.string(),
        ". Lower training.learning_rate, use model.dtype bf16 instead of fp16, or look at those rows.");
 }
 
+int Trainer::agreed_signal() {
+  const int64_t caught = context_.stop_signal ? context_.stop_signal->caught() : 0;
+  return static_cast<int>(comm::all_reduce_value(context_.communicator, caught, comm::ReduceOp::kMax));
+}
+
 bool Trainer::stop_agreed() {
-  at::Tensor caught = torch::full({1}, context_.stop_signal ? context_.stop_signal->caught() : 0, at::kInt);
-  context_.communicator.all_reduce(caught, comm::ReduceOp::kMax);
-  if (caught.item<int>() == 0) return false;
-  message(concat("Signal ", caught.item<int>(), ": saving after step ", state_.step,
+  const int signal = agreed_signal();
+  if (signal == 0) return false;
+  if (state_.step == 0) context_.stop_signal->end_process(signal);  // there is nothing to save
+  message(concat("Signal ", signal, ": saving after step ", state_.step,
                  " and ending with 75. Press Ctrl-C once more to end at once."));
   return true;
 }
 
+// Observers watch: what fails in one must not end the run.
+void Trainer::tell(const std::function<void(Observer&)>& call) {
+  for (auto& observer : job_.observers) {
+    try {
+      call(*observer);
+    } catch (const std::exception& error) {
+      if (!has_observer_failed_) context_.logger.warn("a log of the run failed; the run goes on. ", error.what());
+      has_observer_failed_ = true;
+    }
+  }
+}
+
 void Trainer::message(const std::string& line) {
-  for (auto& observer : job_.observers) observer->on_message(line);
+  tell([&](Observer& observer) { observer.on_message(line); });
 }
 
 }  // namespace dsft::train

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -20,45 +21,67 @@ class Trainer final {
   Trainer(Job job, const TrainingConfig& config, RunContext& context);
 
   /// Trains to the last step (or to a signal, or early stopping), and leaves the trained weights at the top of
-  /// output_dir. Throws kData where loss or gradients stay non-finite, kCheckpoint where nothing could ever be saved.
-  /// Collective.
+  /// output_dir. Throws kData where loss or gradients stay non-finite, kCheckpoint where no checkpoint could ever be
+  /// saved, or none to continue from after a signal. Collective.
   RunEnd run();
 
  private:
   struct State {
+    int64_t run = 1;  ///< of those in output_dir (checkpoint::RunState)
     int64_t step = 0;
     int64_t num_tokens = 0;
     int64_t bad_steps = 0;  ///< non-finite updates in a row
     int64_t evaluations_without_progress = 0;
     std::optional<double> best_metric;
-    std::optional<int64_t> best_step;
-    std::vector<std::string> log_history;  ///< JSON objects
+    std::optional<int64_t> best_step;                      ///< of best_metric
+    std::optional<std::filesystem::path> best_checkpoint;  ///< of the best that was saved: HF's best_model_checkpoint
+    std::vector<std::string> log_history;                  ///< JSON objects
     int64_t last_saved_step = -1;
-    bool is_best_unsaved = false;
+    int64_t last_resumable_step = -1;       ///< of the last checkpoint with all that a run continues from
+    bool is_evaluation_cut = false;         ///< a signal came while this step's evaluation ran
     std::optional<std::string> save_fault;  ///< why the last attempt to save failed
   };
+  /// What a checkpoint holds: what the recipe wants, or all that a run continues from whatever the recipe wants.
+  enum class Content { kAsConfigured, kResumable };
 
+  void start();
   StepReport train_step(const std::vector<Batch>& micro_batches);
   void notify(const StepReport& report);
-  void maybe_evaluate(bool is_epoch_end);
-  void maybe_save(bool is_epoch_end);
+  void maybe_evaluate();
+  void maybe_save();
+  bool is_last_step() const { return state_.step == job_.max_steps; }
+  bool is_done() const;
+  bool is_epoch_end() const;
+  int agreed_signal();
   bool stop_agreed();
   bool is_out_of_patience() const;
   void check_finite(const StepReport& report, const std::vector<Batch>& micro_batches);
 
+  std::optional<std::map<std::string, double>> run_evaluations();
   void evaluate();
-  void save_checkpoint();
+  void judge(const std::map<std::string, double>& metrics);
+  void save_checkpoint(Content content);
+  void note_saved();
   void finish();
+  void require_saved(RunEnd end) const;
+  void load_best();
   void save_final_weights();
   void resume();
+  void begin_anew();
+  std::optional<std::filesystem::path> choose_checkpoint() const;
+  void restore(const std::filesystem::path& path);
+  void restore_position(const std::filesystem::path& path, const std::string& saved);
   checkpoint::TrainerState trainer_state() const;
+  void tell(const std::function<void(Observer&)>& call);
   void message(const std::string& line);
 
   Job job_;
   const TrainingConfig& config_;
   RunContext& context_;
   nn::BlockRunner runner_;
+  at::Tensor learning_rates_;  ///< fp64 [max_steps], by the number of updates applied before
   State state_;
+  bool has_observer_failed_ = false;
 };
 
 }  // namespace dsft::train

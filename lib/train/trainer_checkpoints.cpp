@@ -1,60 +1,39 @@
-// The trainer's evaluations, checkpoints and end: what happens between updates.
+// The trainer's checkpoints and its end.
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/save_model.h"
-#include "io/json.h"
-#include "train/metrics_line.h"
+#include "comm/small_collectives.h"
+#include "io/atomic_directory.h"
 #include "train/trainer.h"
 
 namespace dsft::train {
 
 namespace fs = std::filesystem;
 
-void Trainer::maybe_evaluate(bool is_epoch_end) {
-  const bool is_due = (config_.eval_strategy == EvalStrategy::kSteps && state_.step % *config_.eval_steps == 0) ||
-                      (config_.eval_strategy == EvalStrategy::kEpoch && is_epoch_end);
-  if (is_due) evaluate();
+namespace {
+
+fs::path checkpoint_path(const RunContext& context, int64_t step) {
+  return context.output_dir / concat("checkpoint-", step);
 }
 
-void Trainer::evaluate() {
-  std::map<std::string, double> metrics;
-  for (auto& evaluation : job_.evaluations) metrics.merge(evaluation->run(*job_.model, context_.communicator));
-  const double epoch = job_.source->epoch_progress();
-  state_.log_history.push_back(format_metrics(state_.step, epoch, metrics));
-  for (auto& observer : job_.observers) observer->on_evaluation(state_.step, epoch, metrics);
-  const std::string name = config_.metric_for_best_model.value_or("loss");
-  auto found = metrics.find(name.starts_with("eval_") ? name : "eval_" + name);
-  if (found == metrics.end()) return;
-  const double value = found->second;
-  const bool is_better =
-      !state_.best_metric || (*config_.greater_is_better ? value > *state_.best_metric : value < *state_.best_metric);
-  state_.evaluations_without_progress = is_better ? 0 : state_.evaluations_without_progress + 1;
-  if (!is_better) return;
-  state_.best_metric = value;
-  state_.best_step = state_.step;
-  state_.is_best_unsaved = true;
-}
+}  // namespace
 
-bool Trainer::is_out_of_patience() const {
-  return config_.early_stopping_patience && state_.evaluations_without_progress >= *config_.early_stopping_patience;
-}
-
-void Trainer::maybe_save(bool is_epoch_end) {
+void Trainer::maybe_save() {
   bool is_due = false;
   switch (config_.save_strategy) {
     case SaveStrategy::kNo:
       break;
     case SaveStrategy::kSteps:
-      is_due = state_.step % config_.save_steps == 0;
+      is_due = state_.step % config_.save_steps == 0 || is_last_step();
       break;
     case SaveStrategy::kEpoch:
-      is_due = is_epoch_end;
+      is_due = is_epoch_end();
       break;
     case SaveStrategy::kBest:
-      is_due = state_.is_best_unsaved;
+      is_due = state_.best_step == state_.step;
       break;
   }
-  if (is_due) save_checkpoint();
+  if (is_due) save_checkpoint(Content::kAsConfigured);
 }
 
 checkpoint::TrainerState Trainer::trainer_state() const {
@@ -69,27 +48,28 @@ checkpoint::TrainerState Trainer::trainer_state() const {
   state.train_batch_size = config_.per_device_train_batch_size;
   state.num_input_tokens_seen = state_.num_tokens;
   state.best_metric = state_.best_metric;
-  if (state_.best_step) {
-    state.best_global_step = state_.best_step;
-    state.best_model_checkpoint = (context_.output_dir / concat("checkpoint-", *state_.best_step)).string();
-  }
-  state.log_history = "[";
-  for (const std::string& entry : state_.log_history)
-    state.log_history += (state.log_history.size() > 1 ? "," : "") + entry;
-  state.log_history += "]";
+  state.best_global_step = state_.best_step;
+  if (state_.best_checkpoint) state.best_model_checkpoint = state_.best_checkpoint->string();
+  if (state_.best_step == state_.step) state.best_model_checkpoint = checkpoint_path(context_, state_.step).string();
+  state.log_history = state_.log_history;
   return state;
 }
 
-void Trainer::save_checkpoint() {
-  if (state_.last_saved_step == state_.step) return;
+void Trainer::save_checkpoint(Content content) {
+  const bool is_resumable = content == Content::kResumable || !config_.save_only_model;
+  if ((is_resumable ? state_.last_resumable_step : state_.last_saved_step) == state_.step) return;
   checkpoint::RunState run_state;
+  run_state.run = state_.run;
   run_state.trainer = trainer_state();
   const SourcePosition position = job_.source->position();
-  run_state.position = nlohmann::json({{"epoch", position.epoch}, {"item", position.item}}).dump();
-  run_state.random =
-      nlohmann::json({{"seed", context_.seed}, {"evaluations_without_progress", state_.evaluations_without_progress}})
-          .dump();
-  if (!config_.save_only_model)
+  run_state.position =
+      nlohmann::json({{"epoch", position.epoch}, {"item", position.item}, {"data", job_.data_fingerprint}}).dump();
+  run_state.random = nlohmann::json({{"seed", context_.seed},
+                                     {"evaluations_without_progress", state_.evaluations_without_progress},
+                                     {"is_evaluation_cut", state_.is_evaluation_cut}})
+                         .dump();
+  run_state.weights_size_bytes = job_.weights_size_bytes;
+  if (is_resumable)
     for (const zero::NamedState& item : job_.optimizer->state())
       run_state.optimizer.emplace_back(item.name, item.tensor);
   try {
@@ -98,100 +78,79 @@ void Trainer::save_checkpoint() {
     if (error.kind() != ErrorKind::kCheckpoint) throw;
     state_.save_fault = error.full_message();
     context_.logger.warn("checkpoint-", state_.step,
-                         " could not be saved; training goes on and tries again at the next interval. ",
+                         " COULD NOT BE SAVED; the run goes on and tries again when the next ", "is due. ",
                          error.full_message());
     return;
   }
+  if (is_resumable) state_.last_resumable_step = state_.step;
+  note_saved();
+}
+
+void Trainer::note_saved() {
   state_.save_fault.reset();
   state_.last_saved_step = state_.step;
-  state_.is_best_unsaved = false;
-  message(concat("Saved ", (context_.output_dir / concat("checkpoint-", state_.step)).string()));
-  if (config_.save_total_limit && context_.communicator.rank() == 0)
-    checkpoint::rotate_checkpoints(context_.output_dir, *config_.save_total_limit, state_.best_step);
+  if (state_.best_step == state_.step) state_.best_checkpoint = checkpoint_path(context_, state_.step);
+  message(concat("Saved ", checkpoint_path(context_, state_.step).string()));
+  if (config_.save_total_limit && context_.communicator.rank() == 0) {
+    const auto best = state_.best_checkpoint ? checkpoint::step_of_checkpoint(*state_.best_checkpoint) : std::nullopt;
+    const checkpoint::Rotation rotation{*config_.save_total_limit, state_.run, state_.step, best};
+    for (const std::string& fault : checkpoint::rotate_checkpoints(context_.output_dir, rotation))
+      context_.logger.warn(fault);
+  }
   context_.communicator.barrier();
 }
 
-void Trainer::resume() {
-  if (config_.resume_from_checkpoint.kind == ResumeFrom::Kind::kNothing) return;
-  fs::path path = config_.resume_from_checkpoint.directory;
-  if (config_.resume_from_checkpoint.kind == ResumeFrom::Kind::kNewest) {
-    const checkpoint::FoundCheckpoint found = checkpoint::find_newest_checkpoint(context_.output_dir);
-    for (const std::string& ignored : found.ignored) context_.logger.warn(ignored);
-    if (!found.path) {
-      context_.logger.warn("resume_from_checkpoint: true, but ", context_.output_dir.string(),
-                           " holds no whole checkpoint; the run starts from the beginning");
-      return;
-    }
-    path = *found.path;
-  } else if (const auto fault = checkpoint::find_checkpoint_fault(path)) {
-    fail(ErrorKind::kCheckpoint, "resume_from_checkpoint: ", path.string(), " is no whole checkpoint: ", *fault);
-  }
-  const int saved_ranks = checkpoint::num_saved_ranks(path);
-  if (saved_ranks != context_.communicator.size())
-    fail(ErrorKind::kCheckpoint, path.string(), " was saved by ", saved_ranks, " ranks and this run has ",
-         context_.communicator.size(), ". Start it with as many ranks; another number comes with ZeRO sharding.");
-  checkpoint::RunState saved =
-      checkpoint::load_run_state(path, context_.communicator.rank(), context_.communicator.size());
-  if (saved.optimizer.empty())
-    fail(ErrorKind::kCheckpoint, path.string(),
-         " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or "
-         "lora.adapter.");
-  job_.load_weights(path);
-  std::vector<zero::NamedState> optimizer;
-  for (auto& [name, tensor] : saved.optimizer) optimizer.push_back({name, tensor});
-  job_.optimizer->restore(optimizer);
-  const auto position = nlohmann::json::parse(saved.position);
-  const auto random = nlohmann::json::parse(saved.random);
-  if (random.at("seed").get<uint64_t>() != context_.seed)
-    fail(ErrorKind::kCheckpoint, path.string(), " was made with seed ", random.at("seed").get<uint64_t>(),
-         " and the recipe says ", context_.seed, "; the order of rows would change. Write the same seed.");
-  job_.source->restore({position.at("epoch").get<int64_t>(), position.at("item").get<int64_t>()});
-  state_.step = saved.trainer.global_step;
-  state_.last_saved_step = state_.step;
-  state_.num_tokens = saved.trainer.num_input_tokens_seen;
-  state_.best_metric = saved.trainer.best_metric;
-  state_.best_step = saved.trainer.best_global_step;
-  state_.evaluations_without_progress = random.at("evaluations_without_progress").get<int64_t>();
-  for (const auto& entry : nlohmann::ordered_json::parse(saved.trainer.log_history))
-    state_.log_history.push_back(entry.dump());
-  message(concat("Continuing from ", path.string(), " at step ", state_.step));
+void Trainer::finish() {
+  if (config_.load_best_model_at_end) load_best();
+  save_final_weights();
+  tell([](Observer& observer) { observer.on_end(); });
 }
 
-void Trainer::finish() {
-  if (config_.load_best_model_at_end && state_.best_step && *state_.best_step != state_.step) {
-    const fs::path best = context_.output_dir / concat("checkpoint-", *state_.best_step);
-    if (fs::exists(best))
-      job_.load_weights(best);
-    else
-      context_.logger.warn("load_best_model_at_end: ", best.string(), " is not there; the last weights are kept");
+void Trainer::load_best() {
+  if (!state_.best_checkpoint || state_.best_step == state_.step) return;
+  fs::path best = *state_.best_checkpoint;
+  std::optional<std::string> fault;
+  if (context_.communicator.rank() == 0) {
+    // the folder may have been moved with all that is in it
+    if (!fs::exists(best)) best = context_.output_dir / best.filename();
+    fault = checkpoint::find_checkpoint_fault(best);
+    if (fault)
+      context_.logger.warn("load_best_model_at_end: ", best.string(), " cannot be used (", *fault,
+                           "); the last weights are kept");
   }
-  save_final_weights();
-  for (auto& observer : job_.observers) observer->on_end();
+  if (comm::any_rank(context_.communicator, fault.has_value())) return;
+  best = comm::broadcast_bytes(context_.communicator, best.string());
+  job_.load_weights(best);
+  message(concat("The weights are those of the best checkpoint, ", best.string()));
 }
 
 void Trainer::save_final_weights() {
-  at::Tensor failed = torch::zeros({1}, at::kInt);
   std::string fault;
   if (context_.communicator.rank() == 0) {
-    const fs::path finished = context_.output_dir / "final.tmp";
     try {
-      fs::remove_all(finished);
-      fs::create_directories(finished);
-      job_.save_weights(finished);
-      checkpoint::publish_files(finished, context_.output_dir);
+      // under a checkpoint's temporary name, which the next run clears away where this one is killed
+      const io::AtomicDirectory finished(checkpoint_path(context_, state_.step));
+      job_.save_weights(finished.path());
+      checkpoint::publish_files(finished.path(), context_.output_dir);
     } catch (const std::exception& error) {
       fault = error.what();
-      failed[0] = 1;
     }
-    std::error_code ignored;
-    fs::remove_all(finished, ignored);
   }
-  context_.communicator.all_reduce(failed, comm::ReduceOp::kMax);
-  if (failed.item<int>() == 0) return;
+  if (!comm::any_rank(context_.communicator, !fault.empty())) return;
   fail(ErrorKind::kCheckpoint, "The trained weights could not be written to ", context_.output_dir.string(), ": ",
        fault,
        state_.last_saved_step >= 0 ? concat(" The last whole checkpoint is checkpoint-", state_.last_saved_step, ".")
                                    : std::string(" No checkpoint could be saved either."));
+}
+
+void Trainer::require_saved(RunEnd end) const {
+  const std::string fault = state_.save_fault.value_or("");
+  if (end == RunEnd::kStoppedBySignal && state_.last_resumable_step < 0)
+    fail(ErrorKind::kCheckpoint, "The run was stopped by a signal and cannot be continued, for its state could not be ",
+         "saved. Its weights up to here are in ", context_.output_dir.string(), ". ", fault);
+  if (end == RunEnd::kFinished && state_.save_fault && state_.last_saved_step < 0)
+    fail(ErrorKind::kCheckpoint, "The run has ended and its weights are in ", context_.output_dir.string(),
+         ", but no checkpoint of it could ever be saved. ", fault);
 }
 
 }  // namespace dsft::train

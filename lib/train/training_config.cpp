@@ -45,7 +45,10 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
   fields.add("max_steps", config.max_steps, "Updates; greater than 0 it replaces num_train_epochs", at_least(-1));
   fields.add("per_device_train_batch_size", config.per_device_train_batch_size,
              "Rows of a micro-batch per rank; bins when packing", at_least(1));
-  fields.add("per_device_eval_batch_size", config.per_device_eval_batch_size, "The same in evaluation", at_least(1));
+  fields.add(
+      "per_device_eval_batch_size", config.per_device_eval_batch_size,
+      "The same in evaluation, and sequences generated together; null: passes of about 4,096 tokens, 32 sequences",
+      at_least(1));
   fields.add("gradient_accumulation_steps", config.gradient_accumulation_steps, "Micro-batches per update and rank",
              at_least(1));
   fields.add("gradient_checkpointing", config.gradient_checkpointing,
@@ -91,22 +94,27 @@ void describe_optimizer(config::Fields& fields, TrainingConfig& config) {
 
 void describe_reports(config::Fields& fields, TrainingConfig& config) {
   fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
-  fields.add("eval_strategy", config.eval_strategy, "When to evaluate");
+  fields.add("eval_strategy", config.eval_strategy, "When to evaluate; by steps and epochs also at the last step");
   fields.add("eval_steps", config.eval_steps,
              "Updates between two evaluations; null: logging_steps where it is greater than 1, else 500", at_least(1));
   fields.add("eval_on_start", config.eval_on_start, "Evaluate before the first update");
-  fields.add("save_strategy", config.save_strategy, "When to save a checkpoint");
+  fields.add("save_strategy", config.save_strategy,
+             "When to save a checkpoint; by steps and epochs also at the last step");
   fields.add("save_steps", config.save_steps, "Updates between two checkpoints", at_least(1));
-  fields.add("save_total_limit", config.save_total_limit, "Checkpoints to keep; null: all", at_least(1));
-  fields.add("save_only_model", config.save_only_model, "Leave out what resuming needs");
+  fields.add("save_total_limit", config.save_total_limit,
+             "Checkpoints of this run to keep, the best and the last among them; null: all", at_least(1));
+  fields.add("save_only_model", config.save_only_model,
+             "Leave out what resuming needs; a stop by a signal saves it all the same");
   fields.add("load_best_model_at_end", config.load_best_model_at_end,
-             "Leave the weights of the best checkpoint in output_dir");
-  fields.add("metric_for_best_model", config.metric_for_best_model, "What is best: loss, or an eval metric");
+             "Leave the weights of the best checkpoint that was saved in output_dir");
+  fields.add("metric_for_best_model", config.metric_for_best_model,
+             "What is best: loss, or another number of eval.metrics; null: loss");
   fields.add("greater_is_better", config.greater_is_better, "null: unless the metric's name ends in loss");
   fields.add("early_stopping_patience", config.early_stopping_patience,
              "Evaluations without a better metric before the run ends; null: never", at_least(1));
-  fields.add("resume_from_checkpoint", config.resume_from_checkpoint,
-             "Continue from nothing, the newest valid checkpoint (true), or a directory");
+  fields.add(
+      "resume_from_checkpoint", config.resume_from_checkpoint,
+      "Continue from nothing, the newest whole checkpoint of the latest run in output_dir (true), or a directory");
   config::Field& report_to = fields.add("report_to", config.report_to, "Curves besides metrics.jsonl");
   report_to.read = [read = report_to.read, &config](const config::Node& node, config::Problems& problems) {
     read(node, problems);
@@ -188,15 +196,13 @@ void describe_others(config::Fields& fields) {
 /// What needs evaluations: the best checkpoint and early stopping.
 void validate_best(const TrainingConfig& config, config::Section& section) {
   const bool has_evaluation = config.eval_strategy != EvalStrategy::kNo;
-  const bool needs_metric =
-      config.load_best_model_at_end || config.save_strategy == SaveStrategy::kBest || config.early_stopping_patience;
   if (config.load_best_model_at_end && !has_evaluation)
     section.fault("load_best_model_at_end", "needs evaluations: write eval_strategy: steps or epoch");
   if (config.save_strategy == SaveStrategy::kBest && !has_evaluation)
     section.fault("save_strategy", "`best` needs evaluations: write eval_strategy: steps or epoch");
   if (config.early_stopping_patience && !has_evaluation)
     section.fault("early_stopping_patience", "needs evaluations: write eval_strategy: steps or epoch");
-  if (!needs_metric) {
+  if (!tracks_best(config)) {
     section.no_effect("metric_for_best_model",
                       "neither load_best_model_at_end, save_strategy: best nor early_stopping_patience asks for it");
     section.no_effect("greater_is_better",
@@ -206,14 +212,23 @@ void validate_best(const TrainingConfig& config, config::Section& section) {
   if (config::to_word(config.save_strategy) != config::to_word(config.eval_strategy)) {
     section.fault("load_best_model_at_end", concat("needs a checkpoint at each evaluation: write save_strategy: ",
                                                    config::to_word(config.eval_strategy), " (or best)"));
-  } else if (config.eval_strategy == EvalStrategy::kSteps && config.eval_steps &&
-             config.save_steps % *config.eval_steps != 0) {
+  } else if (config.eval_strategy == EvalStrategy::kSteps && config.save_steps % eval_steps_of(config) != 0) {
     section.fault("load_best_model_at_end", concat("needs save_steps (", config.save_steps,
-                                                   ") to be a multiple of eval_steps (", *config.eval_steps, ")"));
+                                                   ") to be a multiple of eval_steps (", eval_steps_of(config), ")"));
   }
 }
 
 }  // namespace
+
+int64_t eval_steps_of(const TrainingConfig& config) {
+  constexpr int64_t kDefault = 500;
+  return config.eval_steps.value_or(config.logging_steps > 1 ? config.logging_steps : kDefault);
+}
+
+bool tracks_best(const TrainingConfig& config) {
+  return config.load_best_model_at_end || config.save_strategy == SaveStrategy::kBest ||
+         config.early_stopping_patience.has_value();
+}
 
 void describe_fields(config::Fields& fields, TrainingConfig& config) {
   describe_batches(fields, config);

@@ -69,9 +69,9 @@ struct ResumeFrom {
 /// The recipe's section `training` (transformers.TrainingArguments' names).
 struct TrainingConfig {
   double num_train_epochs = 1.0;
-  int64_t max_steps = -1;                   ///< > 0: overrides num_train_epochs
-  int64_t per_device_train_batch_size = 1;  ///< rows, or bins when packing
-  int64_t per_device_eval_batch_size = 1;
+  int64_t max_steps = -1;                             ///< > 0: overrides num_train_epochs
+  int64_t per_device_train_batch_size = 1;            ///< rows, or bins when packing
+  std::optional<int64_t> per_device_eval_batch_size;  ///< none: passes of about 4,096 tokens, 32 sequences together
   int64_t gradient_accumulation_steps = 1;
   GradientCheckpointing gradient_checkpointing = GradientCheckpointing::kFalse;
   Optim optim = Optim::kAdamWTorchFused;
@@ -87,7 +87,7 @@ struct TrainingConfig {
   std::optional<double> warmup_ratio;   ///< resolved: 0.03 where warmup_steps is not written; ceil(ratio * steps)
   int64_t logging_steps = 1;
   EvalStrategy eval_strategy = EvalStrategy::kNo;
-  std::optional<int64_t> eval_steps;  ///< resolved: logging_steps where it is greater than 1, else 500
+  std::optional<int64_t> eval_steps;  ///< resolved: eval_steps_of
   bool eval_on_start = false;
   SaveStrategy save_strategy = SaveStrategy::kSteps;
   int64_t save_steps = 500;
@@ -107,6 +107,12 @@ struct TrainingConfig {
   std::optional<std::string> output_dir;
   std::optional<int64_t> seed;
 };
+
+/// Updates between two evaluations by steps: eval_steps, else logging_steps where it is greater than 1, else 500.
+int64_t eval_steps_of(const TrainingConfig& config);
+
+/// Whether anything asks for the best evaluation: the best checkpoint, its saving, or early stopping.
+bool tracks_best(const TrainingConfig& config);
 
 void describe_fields(config::Fields& fields, TrainingConfig& config);
 /// Contradictions inside the section, and keys that have no effect beside the others.

@@ -105,7 +105,7 @@ void ShardedOptimizer::finish_reductions() {
   pending_.clear();
 }
 
-StepResult ShardedOptimizer::clip_and_step(const std::function<double(int64_t)>& learning_rate) {
+StepResult ShardedOptimizer::clip_and_step(const at::Tensor& learning_rates) {
   at::NoGradGuard no_grad;
   finish_reductions();
   DSFT_CHECK(std::all_of(is_reduced_.begin(), is_reduced_.end(), [](bool is_reduced) { return is_reduced; }),
@@ -114,7 +114,9 @@ StepResult ShardedOptimizer::clip_and_step(const std::function<double(int64_t)>&
   result.loss_scale = loss_scaler_ ? loss_scaler_->scale() : 1.0;
   result.grad_norm = optim::sum_of_squares(flat_.gradient).sqrt() / result.loss_scale;
   result.is_applied = at::isfinite(result.grad_norm);
-  result.learning_rate = at::full({}, learning_rate(num_applied_updates()), result.grad_norm.options());
+  result.learning_rate =
+      learning_rates.index_select(0, num_applied_updates_.clamp_max(learning_rates.numel() - 1).unsqueeze(0))
+          .squeeze(0);
   const at::Tensor factor = optim::clip_factor(result.grad_norm, options_.max_grad_norm) / result.loss_scale;
   for (const FlatParameters::Run& run : flat_.runs()) {
     optim::AdamWOptions adamw = options_.adamw;

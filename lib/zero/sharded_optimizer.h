@@ -3,7 +3,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,10 +65,11 @@ class ShardedOptimizer final {
   /// The index of a parameter in the constructor's list, or -1.
   int64_t index_of(const at::Tensor& parameter) const;
 
-  /// Clips and applies the update with the learning rate of the number of updates applied so far, and clears the
-  /// gradients. Where the norm of the gradients is not finite the update is skipped, on all ranks alike, and that
-  /// number does not grow.
-  StepResult clip_and_step(const std::function<double(int64_t num_applied)>& learning_rate);
+  /// Clips and applies the update, and clears the gradients. `learning_rates`: fp64 [n] on the parameters' device; the
+  /// update takes the entry of the number of updates applied so far (the last one beyond the end). Where the norm of
+  /// the gradients is not finite the update is skipped, on all ranks alike, and that number does not grow. But for
+  /// fp16's loss scale the host waits for nothing.
+  StepResult clip_and_step(const at::Tensor& learning_rates);
 
   /// Drops what backward passes have added up, e.g. after an error in the middle of an update.
   void clear_gradients();

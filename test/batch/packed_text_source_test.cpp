@@ -184,6 +184,18 @@ TEST_CASE("progress counts epochs", "[batch]") {
   CHECK(one.position().epoch == 1);
 }
 
+TEST_CASE("the updates of several epochs are those that the source gives", "[batch]") {
+  const bool packing = GENERATE(true, false);
+  const int64_t num_epochs = GENERATE(1, 7);
+  auto one = source({.items_per_micro_batch = 2, .num_epochs = num_epochs}, packing);
+  const int64_t expected = one.steps_in(static_cast<double>(num_epochs));
+  int64_t num_steps = 0;
+  while (one.next_step()) ++num_steps;
+  CHECK(num_steps == expected);
+  // ceil(1.5 * 27) rows by two
+  if (!packing) CHECK(one.steps_in(1.5) == 41);
+}
+
 TEST_CASE("a position that the data does not have is refused", "[batch]") {
   auto one = source({});
   CHECK_THROWS_WITH(one.restore({0, 1000}), Catch::Matchers::ContainsSubstring("item 1000 of epoch 0"));

@@ -1,5 +1,7 @@
 #include <nlohmann/json.hpp>
 
+#include <set>
+
 #include "catch_amalgamated.hpp"
 #include "checkpoint/init_model.h"
 #include "checkpoint/load_weights.h"
@@ -87,6 +89,35 @@ TEST_CASE("a saved model loads again, whole or in shards", "[checkpoint]") {
     REQUIRE(read_file(dir / "out/chat_template.jinja") == "{{ messages }}");
   }
   REQUIRE_FALSE(fs::exists(dir / "out/model.safetensors"));
+}
+
+TEST_CASE("publishing deletes the weight files of an earlier save by their exact names only", "[checkpoint]") {
+  TempDir dir;
+  for (const char* name :
+       {"model-00001-of-00003.safetensors", "model.safetensors.index.json", "adapter_model.safetensors",
+        "model_notes.safetensors", "model-best.safetensors", "adapter_model_old.safetensors"})
+    dir.write(std::string("out/") + name, "earlier");
+  dir.write("staged/model.safetensors", "new");
+  publish_files(dir / "staged", dir / "out");
+  std::set<std::string> left;
+  for (const auto& entry : fs::directory_iterator(dir / "out")) left.insert(entry.path().filename().string());
+  REQUIRE(left == std::set<std::string>{"model.safetensors", "model_notes.safetensors", "model-best.safetensors",
+                                        "adapter_model_old.safetensors"});
+}
+
+TEST_CASE("publishing that ends midway leaves no old and new shards that load together", "[checkpoint]") {
+  TempDir dir;
+  for (const char* folder : {"out/", "staged/"})
+    for (const char* name :
+         {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"})
+      dir.write(std::string(folder) + name, folder);
+  // a folder cannot take the place of a file: the second shard fails
+  fs::remove(dir / "staged/model-00002-of-00002.safetensors");
+  fs::create_directory(dir / "staged/model-00002-of-00002.safetensors");
+  require_error(ErrorKind::kCheckpoint, {"model-00002-of-00002"}, [&] { publish_files(dir / "staged", dir / "out"); });
+  REQUIRE(read_file(dir / "out/model-00001-of-00002.safetensors") == "staged/");
+  REQUIRE(read_file(dir / "out/model-00002-of-00002.safetensors") == "out/");
+  REQUIRE_FALSE(fs::exists(dir / "out/model.safetensors.index.json"));
 }
 
 TEST_CASE("random models follow the config, the seed and the names", "[checkpoint]") {

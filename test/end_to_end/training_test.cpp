@@ -36,7 +36,7 @@ TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and
   for (const char* key : {"epoch", "grad_norm", "learning_rate", "num_tokens", "tokens_per_second", "peak_memory_gib"})
     CHECK(metrics.back().contains(key));
   const std::filesystem::path output = folder / "run";
-  for (const char* name : {"config.json", "tokenizer.json", "resolved.yaml", "checkpoint-60/trainer_state.json",
+  for (const char* name : {"config.json", "tokenizer.json", "resolved.yaml", "checkpoint-100/trainer_state.json",
                            "checkpoint-90/dsft_state/manifest.json"})
     CHECK(std::filesystem::exists(output / name));
   CHECK(std::filesystem::exists(output / (with_lora ? "adapter_model.safetensors" : "model.safetensors")));
@@ -61,6 +61,44 @@ TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and
   INFO(said.err);
   REQUIRE(said.exit_code == 0);
   CHECK(said.out.find("It is 1 and d.") != std::string::npos);
+}
+
+TEST_CASE("Tokenizer and template of an adapter's folder are used with it, and eval says what it judges",
+          "[end_to_end]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kLora) + kTraining);
+  const auto run = test::run_dsft({"train", recipe.string(), "training.max_steps=1"}, folder);
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  // the template came with the recipe: the base has none
+  const std::string model = (folder / "model").string(), adapter = (folder / "run").string();
+  folder.write("hi.json", R"([{"role": "user", "content": "Hi"}])");
+  const std::vector<std::string> generate = {
+      "generate", "--json", "--model", model, "--messages", (folder / "hi.json").string(), "--max-new-tokens", "1"};
+  CHECK(test::run_dsft(generate, folder).exit_code != 0);
+  std::vector<std::string> with_adapter = generate;
+  with_adapter.insert(with_adapter.end(), {"--adapter", adapter});
+  const auto said = test::run_dsft(with_adapter, folder);
+  INFO(said.err);
+  REQUIRE(said.exit_code == 0);
+  const auto ids = [&](const std::string& text) {
+    const auto tokenized = test::run_dsft({"tokenize", "--json", "--model", model, "--text", text}, folder);
+    return nlohmann::json::parse(tokenized.out)["token_ids"];
+  };
+  CHECK(nlohmann::json::parse(said.out)[0]["prompt_token_ids"] ==
+        ids("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"));
+  const std::string output = (folder / "scores.jsonl").string();
+  const auto scored = test::run_dsft({"score", "--model", model, "--adapter", adapter, "--input",
+                                      (folder / "train.jsonl").string(), "--output", output},
+                                     folder);
+  INFO(scored.err);
+  CHECK(scored.exit_code == 0);
+
+  const auto base = test::run_dsft({"eval", recipe.string(), "eval.metrics=[loss]"}, folder);
+  CHECK(base.err.find("without an adapter; lora.adapter=" + adapter) != std::string::npos);
+  const auto trained =
+      test::run_dsft({"eval", recipe.string(), "eval.metrics=[loss]", "lora.adapter=" + adapter}, folder);
+  CHECK(trained.err.find("with the adapter in " + adapter) != std::string::npos);
 }
 
 TEST_CASE("Two ranks train as one process does", "[end_to_end][slow]") {

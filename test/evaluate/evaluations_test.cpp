@@ -46,13 +46,13 @@ std::shared_ptr<const RowsInMemory> random_rows() {
 using Metrics = std::map<std::string, double>;
 
 Metrics run_alone(train::Evaluation& evaluation, model::CausalLm& lm) {
-  return evaluation.run(lm, *comm::make_single_process_communicator());
+  return *evaluation.run(lm, *comm::make_single_process_communicator());
 }
 
 std::vector<Metrics> run_on_ranks(int num_ranks, train::Evaluation& evaluation, model::CausalLm& lm) {
   std::vector<Metrics> metrics(static_cast<size_t>(num_ranks));
   comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) {
-    metrics[communicator.rank()] = evaluation.run(lm, communicator);
+    metrics[communicator.rank()] = *evaluation.run(lm, communicator);
   });
   return metrics;
 }
@@ -114,8 +114,8 @@ TEST_CASE("The evaluation loss is the sum of token losses over supervised tokens
       }
     }
   }
-  const int64_t tokens_per_batch = GENERATE(1, 40, 4096);
-  evaluate::LossEvaluation evaluation(rows, tokens_per_batch);
+  const evaluate::PassSize pass{.max_rows = GENERATE(2, 1000), .max_tokens = GENERATE(1, 40, 4096)};
+  evaluate::LossEvaluation evaluation(rows, pass);
   const Metrics metrics = run_alone(evaluation, *lm);
   CHECK(std::abs(metrics.at("eval_loss") - sum / count) < 1e-5);
   CHECK(metrics.at("eval_perplexity") == std::exp(metrics.at("eval_loss")));
@@ -126,10 +126,29 @@ TEST_CASE("The evaluation loss is the sum of token losses over supervised tokens
 
 TEST_CASE("The evaluation loss is the same to the last bit on any number of ranks", "[evaluate]") {
   auto lm = test::load_tiny_model("llama_plain");
-  evaluate::LossEvaluation evaluation(random_rows(), 40);
+  evaluate::LossEvaluation evaluation(random_rows(), {.max_tokens = 40});
   at::set_num_threads(1);
   const Metrics alone = run_alone(evaluation, *lm);
   for (const Metrics& metrics : run_on_ranks(3, evaluation, *lm)) CHECK(metrics == alone);
+}
+
+TEST_CASE("A pass takes as many rows and tokens as it may, and a stop is heard between passes", "[evaluate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const auto alone = comm::make_single_process_communicator();
+  const auto count_passes = [&](const evaluate::PassSize& pass) {
+    int num_passes = 0;
+    const auto goes_on = [&] { return ++num_passes == 1000; };
+    REQUIRE(evaluate::LossEvaluation(random_rows(), pass).run(*lm, *alone, goes_on));
+    return num_passes;
+  };
+  // rows of 9, 24, 3, 17, 30, 12 and 6 tokens
+  CHECK(count_passes({.max_rows = 2, .max_tokens = 1000}) == 4);
+  CHECK(count_passes({.max_tokens = 40}) == 4);  // 9+24+3, 17, 30, 12+6
+  CHECK(count_passes({.max_rows = 1}) == 7);
+  int num_asked = 0;
+  const auto stops_at_second = [&] { return ++num_asked == 2; };
+  CHECK_FALSE(evaluate::LossEvaluation(random_rows(), {.max_rows = 1}).run(*lm, *alone, stops_at_second));
+  CHECK(num_asked == 2);
 }
 
 TEST_CASE("exact_match and tool_call judge the last assistant turn of each row, on any number of ranks", "[evaluate]") {

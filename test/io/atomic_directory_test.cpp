@@ -21,7 +21,7 @@ TEST_CASE("a folder appears under its name only when it is committed", "[io]") {
     REQUIRE_FALSE(fs::exists(dir / "out/model"));
   }
   REQUIRE_FALSE(fs::exists(dir / "out/model.tmp"));
-  dir.write("out/model.tmp/stale.txt", "left by a killed process");
+  dir.write("out/model.tmp/own.txt", "the user's");
   dir.write("out/model/old.txt", "old");
   io::AtomicDirectory target(dir / "out/model");
   io::write_text_file(target.path() / "a.txt", "a");
@@ -29,9 +29,27 @@ TEST_CASE("a folder appears under its name only when it is committed", "[io]") {
   io::write_text_file(target.path() / "sub/b.txt", "b");
   target.commit();
   REQUIRE(read_file(dir / "out/model/sub/b.txt") == "b");
-  REQUIRE_FALSE(fs::exists(dir / "out/model/stale.txt"));
+  REQUIRE(read_file(dir / "out/model.tmp/own.txt") == "the user's");
   REQUIRE_FALSE(fs::exists(dir / "out/model/old.txt"));
-  REQUIRE(std::distance(fs::directory_iterator(dir / "out"), fs::directory_iterator()) == 1);
+  REQUIRE(std::distance(fs::directory_iterator(dir / "out"), fs::directory_iterator()) == 2);
+}
+
+TEST_CASE("two writers of one name do not meet", "[io]") {
+  TempDir dir;
+  io::AtomicDirectory first(dir / "model"), second(dir / "model");
+  io::write_text_file(first.path() / "a", "first");
+  io::write_text_file(second.path() / "a", "second");
+  first.commit();
+  second.commit();
+  REQUIRE(read_file(dir / "model/a") == "second");
+  REQUIRE(std::distance(fs::directory_iterator(dir.path()), fs::directory_iterator()) == 1);
+}
+
+TEST_CASE("space that is not there is said before anything is written", "[io]") {
+  TempDir dir;
+  io::require_free_space(dir.path(), 1);
+  require_error(ErrorKind::kCheckpoint, {dir.path().string(), "GiB are free"},
+                [&] { io::require_free_space(dir.path(), uint64_t{1} << 60); });
 }
 
 TEST_CASE("a folder that cannot be made is said", "[io]") {

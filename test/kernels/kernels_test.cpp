@@ -109,6 +109,23 @@ TEST_CASE("Dropout is a function of seed, epoch, sample, position, module and fe
   CHECK(torch::equal(leaf.grad(), counter_dropout_factors(size, 0.25, hash_name("b"), keys, at::kCPU)));
 }
 
+TEST_CASE("Dropout by operations rounds the product, not the factor", "[kernels]") {
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
+  const double p = GENERATE(0.05, 0.3);
+  const int64_t tokens = 32, size = 72;
+  const DropoutKeys keys{42, 0, torch::arange(tokens, at::kLong), torch::zeros({tokens}, at::kLong)};
+  const at::Tensor x = torch::randn({tokens, size}).to(dtype);
+  at::Tensor by_kernel = x.clone().requires_grad_(true), by_operations = x.clone().requires_grad_(true);
+  const at::Tensor expected = counter_dropout(by_kernel, p, 7, keys);
+  const at::Tensor actual = counter_dropout_by_operations(by_operations, p, 7, keys);
+  CHECK(actual.scalar_type() == dtype);
+  CHECK(torch::equal(actual, expected));
+  const at::Tensor gradient = torch::randn({tokens, size}).to(dtype);
+  expected.backward(gradient);
+  actual.backward(gradient);
+  CHECK(torch::equal(by_operations.grad(), by_kernel.grad()));
+}
+
 TEST_CASE("Philox gives the known answers of its authors", "[kernels]") {
   // Random123's kat_vectors, philox4x32-10.
   CHECK(philox4x32({0, 0}, {0, 0, 0, 0}) == std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});

@@ -60,6 +60,29 @@ TEST_CASE("A single process's code arrives, and a killed one gives 6", "[launch]
   REQUIRE(killed.reason.find("out of memory") != std::string::npos);
 }
 
+TEST_CASE("A single process that crashes is a bug, a rank that does is lost", "[launch]") {
+  for (const char* signal : {"SEGV", "ABRT", "BUS"}) {
+    const LaunchResult crashed = run_script(std::string("ulimit -c 0; kill -") + signal + " $$", 1).result;
+    CHECK(crashed.exit_code == 1);
+    CHECK(crashed.reason.find("bug") != std::string::npos);
+  }
+  CHECK(run_script(kRank + "ulimit -c 0; if [ $r = 1 ]; then kill -SEGV $$; fi; exec sleep 20", 2).result.exit_code ==
+        6);
+}
+
+TEST_CASE("A process that is killed after it was asked to stop has saved nothing", "[launch]") {
+  test::TempDir folder;
+  const auto script = "trap 'kill -9 $$' TERM; echo ready; while :; do sleep 0.02; done";
+  REQUIRE(run_script(script, 1, {SIGTERM}, folder.path()).result.exit_code == 6);
+}
+
+TEST_CASE("A rank's own error message names it where mpirun does not", "[launch]") {
+  const Run run =
+      run_script(kRank + "if [ $r = 1 ]; then echo 'error (rank 1): broken here' >&2; exit 5; fi; exec sleep 20", 2);
+  REQUIRE(run.result.exit_code == 5);
+  REQUIRE(run.result.tail.find("broken here") != std::string::npos);
+}
+
 TEST_CASE("A single process's output goes to the log folder and on", "[launch]") {
   test::TempDir folder;
   const Run run = run_script("echo to stdout; echo to stderr >&2", 1, {}, folder.path() / "logs");

@@ -136,6 +136,7 @@ TEST_CASE("wrong types say what stands there and what to write", "[recipe_config
   check_fault("lora: {use_dora: true}\n", "DoRA is not built");
   check_fault("lora: {target_modules: []}\n", "names no module");
   check_fault("lora: {lora_dropout: 1}\n", "must be at least 0 and less than 1, not 1");
+  check_fault("lora: {lora_dropout: 0.999999}\n", "would drop every value");
 }
 
 TEST_CASE("what later work brings is one clear fault", "[recipe_config]") {
@@ -188,6 +189,30 @@ TEST_CASE("evaluation settings need evaluation rows", "[recipe_config]") {
   check_fault("training: {eval_strategy: epoch}\n", "needs evaluation rows");
   check_fault("training: {load_best_model_at_end: true}\n", "needs evaluations");
   CHECK(faults_of(kBase + "training: {eval_strategy: epoch}\n", {"data.eval_fraction=0.1"}).empty());
+}
+
+TEST_CASE("the best metric is one that the evaluations report", "[recipe_config]") {
+  const std::string best =
+      "data: {train: [a.jsonl], eval: [b.jsonl]}\ntraining: {eval_strategy: epoch, save_strategy: best";
+  const std::string base = "recipe: sft\noutput_dir: o\nmodel: {path: m}\n";
+  const auto faults = [&](const std::string& rest) { return read_recipe_text(base + best + rest, "r.yaml").faults; };
+  for (const char* metric : {"loss", "eval_loss", "perplexity", "mean_token_accuracy"})
+    CHECK(faults(std::string(", metric_for_best_model: ") + metric + "}\n").empty());
+  CHECK(faults(", metric_for_best_model: tool_call}\neval: {metrics: [tool_call]}\n").empty());
+  CHECK(faults(", metric_for_best_model: tool_call}\n").size() == 1);
+  CHECK(faults(", metric_for_best_model: loss}\neval: {metrics: [tool_call]}\n").size() == 1);
+  CHECK(faults("}\neval: {metrics: [tool_call]}\n").size() == 1);  // loss is the default
+}
+
+TEST_CASE("save_steps are a multiple of eval_steps also where those are the default", "[recipe_config]") {
+  const std::string base =
+      "recipe: sft\noutput_dir: o\nmodel: {path: m}\ndata: {train: [a.jsonl], eval: [b.jsonl]}\n"
+      "training: {eval_strategy: steps, load_best_model_at_end: true, ";
+  const auto num_faults = [&](const char* rest) { return read_recipe_text(base + rest, "r.yaml").faults.size(); };
+  CHECK(num_faults("save_steps: 500}\n") == 0);
+  CHECK(num_faults("save_steps: 100}\n") == 1);  // evaluations every 500
+  CHECK(num_faults("save_steps: 100, logging_steps: 50}\n") == 0);
+  CHECK(num_faults("save_steps: 100, logging_steps: 30}\n") == 1);
 }
 
 TEST_CASE("load_recipe throws one usage error with every fault", "[recipe_config]") {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
+#include "support/file_size_limit.h"
 #include "support/temp_dir.h"
 
 using namespace dsft;
@@ -39,7 +40,7 @@ TEST_CASE("an event file is a row of framed records that end where the file ends
   test::TempDir directory;
   std::filesystem::path path;
   {
-    EventFile file(directory.path() / "tb");
+    EventFile file(directory.path() / "tb", [](const std::string&) {});
     path = file.path();
     file.add_scalars(1, {{"loss", 2.0}, {"grad_norm", 0.5}});
     file.add_scalars(2, {{"loss", std::nan("")}});
@@ -65,11 +66,26 @@ TEST_CASE("an event file that cannot be made says which and what to do", "[repor
   test::TempDir directory;
   std::ofstream(directory.path() / "taken") << "a file, not a folder";
   try {
-    EventFile file(directory.path() / "taken");
+    EventFile file(directory.path() / "taken", [](const std::string&) {});
     FAIL("no error");
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::kCheckpoint);
     CHECK(error.message().find("taken") != std::string::npos);
     CHECK(error.message().find("report_to") != std::string::npos);
   }
+}
+
+TEST_CASE("a full disk delays events and does not throw", "[report]") {
+  test::TempDir directory;
+  int num_warnings = 0;
+  EventFile file(directory.path() / "tb", [&](const std::string&) { ++num_warnings; });
+  const std::string before = test::read_file(file.path());
+  {
+    const test::FileSizeLimit full(before.size());
+    file.add_scalars(1, {{"loss", 2.0}});
+    CHECK(num_warnings == 1);
+  }
+  file.add_scalars(2, {{"loss", 1.0}});
+  CHECK(test::read_file(file.path()).size() > before.size());
+  CHECK(num_warnings == 2);
 }

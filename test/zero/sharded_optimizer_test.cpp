@@ -19,9 +19,7 @@ using zero::ShardedOptimizer;
 
 namespace {
 
-double constant_rate(int64_t) {
-  return 0.05;
-}
+const at::Tensor kConstantRate = at::full({1}, 0.05, at::kDouble);
 
 /// A two-layer network with a loss summed over samples.
 struct Network {
@@ -63,7 +61,7 @@ std::pair<at::Tensor, std::vector<double>> train(Communicator& communicator, int
       const int64_t sample = update * kSamplesPerUpdate + communicator.rank() * per_rank + i;
       optimizer.backward(network.loss(sample) / static_cast<double>(kSamplesPerUpdate), i + 1 == per_rank);
     }
-    norms.push_back(optimizer.clip_and_step(constant_rate).grad_norm.item<double>());
+    norms.push_back(optimizer.clip_and_step(kConstantRate).grad_norm.item<double>());
   }
   return {network.all(), norms};
 }
@@ -133,7 +131,7 @@ TEST_CASE("Reductions that start inside the backward pass give the same paramete
         const int64_t sample = update * kSamplesPerUpdate + communicator.rank() * 4 + i;
         optimizer.backward(network.loss(sample) / static_cast<double>(kSamplesPerUpdate), i == 3);
       }
-      optimizer.clip_and_step(constant_rate);
+      optimizer.clip_and_step(kConstantRate);
     }
     results[communicator.rank()] = network.all();
   });
@@ -148,14 +146,13 @@ TEST_CASE("A non-finite gradient on one rank skips the update on all, and the sc
   comm::run_thread_ranks(2, [&](Communicator& communicator) {
     Network network;
     ShardedOptimizer optimizer(network.parameters(), {}, communicator);
-    std::vector<int64_t> asked;
-    const auto rate = [&](int64_t num_applied) {
-      asked.push_back(num_applied);
-      return 0.01;
-    };
+    const at::Tensor rates = at::tensor({0.01, 0.02, 0.03}, at::kDouble);
+    std::vector<double> used;
     const auto update = [&](double weight) {
       optimizer.backward(network.loss(0) * weight, true);
-      return optimizer.clip_and_step(rate);
+      const zero::StepResult result = optimizer.clip_and_step(rates);
+      used.push_back(result.learning_rate.item<double>());
+      return result;
     };
     const bool is_first_applied = update(1).is_applied.item<bool>();
     const at::Tensor before = network.all();
@@ -165,7 +162,7 @@ TEST_CASE("A non-finite gradient on one rank skips the update on all, and the sc
     const bool is_third_applied = update(1).is_applied.item<bool>();
     std::lock_guard lock(mutex);
     num_right += is_first_applied && !is_second_applied && is_unchanged && is_third_applied &&
-                 optimizer.num_applied_updates() == 2 && asked == std::vector<int64_t>{0, 1, 1} &&
+                 optimizer.num_applied_updates() == 2 && used == std::vector<double>{0.01, 0.02, 0.02} &&
                  !at::equal(network.all(), before);
   });
   REQUIRE(num_right == 2);
@@ -183,7 +180,7 @@ TEST_CASE("The fp16 scale is agreed by all ranks, and scaled training equals uns
       const bool overflows = update == 2 && communicator.rank() == 0;
       const double weight = overflows ? std::numeric_limits<double>::infinity() : 1.0;
       optimizer.backward(network.loss(communicator.rank()) * weight, true);
-      optimizer.clip_and_step(constant_rate);
+      optimizer.clip_and_step(kConstantRate);
     }
     scales[communicator.rank()] = optimizer.loss_scaler()->scale();
     results[communicator.rank()] = network.all();
@@ -195,7 +192,7 @@ TEST_CASE("The fp16 scale is agreed by all ranks, and scaled training equals uns
   ShardedOptimizer optimizer(plain.parameters(), kOptions, *communicator);
   for (int64_t update = 0; update < 5; ++update) {
     optimizer.backward(plain.loss(0) + plain.loss(1), true);
-    optimizer.clip_and_step(constant_rate);
+    optimizer.clip_and_step(kConstantRate);
   }
   REQUIRE((results[0] - plain.all()).abs().max().item<float>() < 1e-6);
 }
@@ -213,7 +210,7 @@ TEST_CASE("Gradients of bf16 parameters are added up in fp32 over 32 micro-batch
     optimizer.backward((parameter * gradient).sum(), i == 31);
     REQUIRE_FALSE(parameter.grad().defined());
   }
-  const double norm = optimizer.clip_and_step(constant_rate).grad_norm.item<double>();
+  const double norm = optimizer.clip_and_step(kConstantRate).grad_norm.item<double>();
   REQUIRE(norm == Catch::Approx(exact * 8).epsilon(1e-6));
   REQUIRE(std::abs(bf16_sum[0].item<double>() - exact) / exact > 1e-3);  // what the fp32 sum avoids
 }
@@ -224,7 +221,7 @@ TEST_CASE("bf16 weights keep an fp32 master, so that small updates are not lost"
   ShardedOptimizer optimizer({{"weight", parameter, false}}, {}, *communicator);
   for (int i = 0; i < 40; ++i) {
     optimizer.backward(parameter.sum(), true);
-    optimizer.clip_and_step([](int64_t) { return 1e-3; });
+    optimizer.clip_and_step(at::full({1}, 1e-3, at::kDouble));
   }
   REQUIRE(parameter[0].item<float>() == Catch::Approx(0.96).epsilon(0.004));
   for (const auto& item : optimizer.state()) {
@@ -243,7 +240,7 @@ TEST_CASE("A restored state goes on bit for bit", "[zero]") {
     ShardedOptimizer optimizer(network.parameters(), options, *communicator);
     const auto step = [](Network& net, ShardedOptimizer& opt, int64_t sample) {
       opt.backward(net.loss(sample), true);
-      opt.clip_and_step([](int64_t num_applied) { return 0.01 * static_cast<double>(num_applied + 1); });
+      opt.clip_and_step(at::arange(1, 21, at::kDouble) * 0.01);
     };
     for (int64_t i = 0; i < 5; ++i) step(network, optimizer, i);
     {
@@ -288,7 +285,7 @@ TEST_CASE("Mistakes of the caller are told", "[zero]") {
     make({{"embed", network.first, true}, {"tied", network.first, true}});
   });
   ShardedOptimizer optimizer(network.parameters(), {}, *communicator);
-  test::require_error(ErrorKind::kInternal, {"last micro-batch"}, [&] { optimizer.clip_and_step(constant_rate); });
+  test::require_error(ErrorKind::kInternal, {"last micro-batch"}, [&] { optimizer.clip_and_step(kConstantRate); });
   test::require_error(ErrorKind::kInternal, {"reached no trainable parameter"},
                       [&] { optimizer.backward(at::ones({}).set_requires_grad(true) * 2, false); });
 }

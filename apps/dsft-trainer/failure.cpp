@@ -1,0 +1,47 @@
+#include "dsft-trainer/failure.h"
+
+#include <c10/util/Exception.h>
+
+#include <filesystem>
+#include <new>
+
+#include "io/path_error.h"
+
+namespace dsft::apps {
+namespace {
+
+Failure bug(const std::string& what) {
+  return {concat("internal error: ", what, "\nThis is a bug in dsft; please report it with the output of `dsft env`."),
+          ErrorKind::kInternal};
+}
+
+}  // namespace
+
+Failure describe_current_exception() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.full_message(), error.kind()};
+  } catch (const c10::OutOfMemoryError& error) {
+    return {concat("out of GPU memory: ", error.what_without_backtrace(),
+                   "\nTry a smaller training.per_device_train_batch_size or data.max_length, or "
+                   "training.gradient_checkpointing: true."),
+            ErrorKind::kDevice};
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {io::path_error(error, ErrorKind::kCheckpoint).message(), ErrorKind::kCheckpoint};
+  } catch (const std::bad_alloc&) {
+    return {"out of memory", ErrorKind::kDevice};
+  } catch (const c10::Error& error) {
+    const std::string message = error.what_without_backtrace();
+    // LibTorch's CPU allocator reports exhaustion as a plain error
+    if (message.find("DefaultCPUAllocator") != std::string::npos)
+      return {"out of memory: " + message, ErrorKind::kDevice};
+    return bug(message);
+  } catch (const std::exception& error) {
+    return bug(error.what());
+  } catch (...) {
+    return bug("an exception of no known kind");
+  }
+}
+
+}  // namespace dsft::apps

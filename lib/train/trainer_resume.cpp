@@ -1,0 +1,124 @@
+// Where a run of the trainer begins: anew, or where an earlier one was saved.
+#include <nlohmann/json.hpp>
+
+#include "base/nearest_name.h"
+#include "comm/small_collectives.h"
+#include "train/trainer.h"
+
+namespace dsft::train {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Data settings that give another order of items, so that a place inside an epoch means nothing any more.
+constexpr const char* kItemKind = "data.packing";
+
+bool is_newest(const fs::path& checkpoint, const fs::path& output_dir) {
+  const std::vector<fs::path> all = checkpoint::list_checkpoints(output_dir);
+  std::error_code error;
+  return !all.empty() && fs::equivalent(all.front(), checkpoint, error);
+}
+
+}  // namespace
+
+void Trainer::resume() {
+  if (context_.communicator.rank() == 0) checkpoint::remove_unfinished_checkpoints(context_.output_dir);
+  if (const auto path = choose_checkpoint())
+    restore(*path);
+  else
+    begin_anew();
+}
+
+// Rank 0 looks and tells the others: on a network file system each may see something else.
+std::optional<fs::path> Trainer::choose_checkpoint() const {
+  using Kind = ResumeFrom::Kind;
+  const ResumeFrom& from = config_.resume_from_checkpoint;
+  std::string chosen;
+  if (context_.communicator.rank() == 0 && from.kind == Kind::kDirectory) {
+    chosen = from.directory;
+    if (const auto fault = checkpoint::find_checkpoint_fault(chosen))
+      fail(ErrorKind::kCheckpoint, "resume_from_checkpoint: ", chosen, " is no whole checkpoint: ", *fault);
+  }
+  if (context_.communicator.rank() == 0 && from.kind == Kind::kNewest) {
+    const checkpoint::FoundCheckpoint found = checkpoint::find_newest_checkpoint(context_.output_dir);
+    for (const std::string& ignored : found.ignored) context_.logger.warn(ignored);
+    if (found.path) chosen = found.path->string();
+    if (!found.path)
+      context_.logger.warn("resume_from_checkpoint: true, but ", context_.output_dir.string(),
+                           " holds no whole checkpoint; the run starts from the beginning");
+  }
+  chosen = comm::broadcast_bytes(context_.communicator, chosen);
+  return chosen.empty() ? std::nullopt : std::optional<fs::path>(chosen);
+}
+
+void Trainer::begin_anew() {
+  int64_t run = 0;
+  if (context_.communicator.rank() == 0) {
+    run = checkpoint::next_run(context_.output_dir);
+    std::vector<std::string> names;
+    for (const fs::path& path : checkpoint::list_checkpoints(context_.output_dir))
+      names.push_back(path.filename().string());
+    if (!names.empty())
+      context_.logger.warn(context_.output_dir.string(), " holds checkpoints of an earlier run (", join_words(names),
+                           "). They stay, but for those whose step this run saves too, and save_total_limit does not "
+                           "count them. To continue them write training.resume_from_checkpoint: true.");
+  }
+  state_.run = comm::all_reduce_value(context_.communicator, run);
+}
+
+void Trainer::restore(const fs::path& path) {
+  checkpoint::RunState saved = checkpoint::load_run_state(path, context_.communicator.rank());
+  if (saved.optimizer.empty())
+    fail(ErrorKind::kCheckpoint, path.string(),
+         " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or "
+         "lora.adapter.");
+  job_.load_weights(path);
+  std::vector<zero::NamedState> optimizer;
+  for (auto& [name, tensor] : saved.optimizer) optimizer.push_back({name, tensor});
+  job_.optimizer->restore(optimizer);
+  const auto random = nlohmann::json::parse(saved.random);
+  if (random.at("seed").get<uint64_t>() != context_.seed)
+    fail(ErrorKind::kCheckpoint, path.string(), " was made with seed ", random.at("seed").get<uint64_t>(),
+         " and the recipe says ", context_.seed, "; the order of rows would change. Write the same seed.");
+  restore_position(path, saved.position);
+  state_.step = state_.last_saved_step = state_.last_resumable_step = saved.trainer.global_step;
+  state_.num_tokens = saved.trainer.num_input_tokens_seen;
+  state_.best_metric = saved.trainer.best_metric;
+  state_.best_step = saved.trainer.best_global_step;
+  if (saved.trainer.best_model_checkpoint) state_.best_checkpoint = *saved.trainer.best_model_checkpoint;
+  state_.evaluations_without_progress = random.at("evaluations_without_progress").get<int64_t>();
+  state_.is_evaluation_cut = random.value("is_evaluation_cut", false);
+  state_.log_history = std::move(saved.trainer.log_history);
+  // one that goes back behind later checkpoints is another run than theirs
+  int64_t run = 0;
+  if (context_.communicator.rank() == 0) {
+    const bool goes_on =
+        config_.resume_from_checkpoint.kind == ResumeFrom::Kind::kNewest || is_newest(path, context_.output_dir);
+    run = goes_on ? saved.run : checkpoint::next_run(context_.output_dir);
+  }
+  state_.run = comm::all_reduce_value(context_.communicator, run);
+  message(concat("Continuing from ", path.string(), " at step ", state_.step));
+}
+
+void Trainer::restore_position(const fs::path& path, const std::string& saved) {
+  const auto position = nlohmann::json::parse(saved);
+  const SourcePosition place{position.at("epoch").get<int64_t>(), position.at("item").get<int64_t>()};
+  std::vector<std::string> changed;
+  if (const auto data = position.find("data"); data != position.end()) {
+    for (const auto& [name, value] : job_.data_fingerprint)
+      if (data->contains(name) && data->at(name) != value) changed.push_back(name);
+  }
+  const bool counts_other_items = std::find(changed.begin(), changed.end(), kItemKind) != changed.end();
+  if (counts_other_items && place.item > 0)
+    fail(ErrorKind::kCheckpoint, path.string(), " stands inside an epoch, at item ", place.item,
+         ", and with another data.packing its items are not the same ones. Write the value of the run that saved it.");
+  job_.source->restore(place);
+  if (!changed.empty())
+    context_.logger.warn("the data is not that of the run that saved ", path.string(), ": ", join_words(changed),
+                         changed.size() == 1 ? " has" : " have", " changed. The run goes on at the same place, item ",
+                         place.item, " of epoch ", place.epoch,
+                         ": some rows of that epoch may come twice or not at all.");
+}
+
+}  // namespace dsft::train

@@ -1,0 +1,203 @@
+// How runs end and go on: signals, crashes, full disks, other settings, as a user sees them.
+#include <signal.h>
+
+#include <cmath>
+#include <functional>
+#include <memory>
+
+#include "catch_amalgamated.hpp"
+#include "end_to_end/run_dsft.h"
+
+using namespace dsft;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kSmallLora = "lora: {r: 8, lora_alpha: 16, lora_dropout: 0.05}\n";
+constexpr const char* kSixUpdates =
+    "training: {max_steps: 6, per_device_train_batch_size: 2, learning_rate: 1.0e-3, save_steps: 2, "
+    "report_to: [none]}\n";
+
+using Environment = std::vector<std::pair<std::string, std::string>>;
+
+// Runs dsft; calls `on_line` with the process for each line.
+test::ProgramRun run_program(std::vector<std::string> arguments, const test::TempDir& folder, Environment environment,
+                             const std::function<void(process::Child&, std::string_view)>& on_line = {}) {
+  test::ProgramRun run;
+  process::ChildOptions options;
+  options.argv = {std::string(DSFT_BIN_DIR) + "/dsft"};
+  options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
+  options.environment = std::move(environment);
+  options.environment.insert(
+      options.environment.end(),
+      {{"DSFT_CACHE", (folder / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", ""}});
+  std::unique_ptr<process::Child> child;
+  options.on_line = [&](process::Stream stream, std::string_view line) {
+    (stream == process::Stream::kStdout ? run.out : run.err) += std::string(line) + "\n";
+    if (on_line && child) on_line(*child, line);
+  };
+  child = std::make_unique<process::Child>(std::move(options));
+  const process::ExitStatus status = child->wait();
+  run.exit_code = status.signal != 0 ? 128 + status.signal : status.exit_code;
+  return run;
+}
+
+Environment with_fault(const std::string& kind, int call, const fs::path& below) {
+  return {{"LD_PRELOAD", std::string(DSFT_BIN_DIR) + "/libdsft_fault_injection.so"},
+          {"DSFT_FAULT", kind + ":" + std::to_string(call) + ":" + below.string()}};
+}
+
+std::vector<double> losses_of(const fs::path& output_dir) {
+  std::vector<double> losses;
+  for (const auto& line : test::read_lines(output_dir / "metrics.jsonl"))
+    if (line.contains("loss")) losses.push_back(line["loss"].get<double>());
+  return losses;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+const std::string kResume = "training.resume_from_checkpoint=true";
+
+}  // namespace
+
+TEST_CASE("A run killed at any write goes on to the same weights", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  const std::string whole = "output_dir=" + (folder / "whole").string();
+  REQUIRE(test::run_dsft({"train", recipe.string(), whole}, folder).exit_code == 0);
+  const std::string expected = test::read_file(folder / "whole/adapter_model.safetensors");
+  int num_killed = 0;
+  for (const int call : {9, 90, 180, 270, 360}) {
+    INFO("call " << call);
+    fs::remove_all(folder / "run");
+    const auto killed = run_program({"train", recipe.string()}, folder, with_fault("kill", call, folder / "run"));
+    num_killed += killed.exit_code == 128 + SIGKILL;
+    const auto continued = test::run_dsft({"train", recipe.string(), kResume}, folder);
+    INFO(continued.err);
+    REQUIRE(continued.exit_code == 0);
+    CHECK(test::read_file(folder / "run/adapter_model.safetensors") == expected);
+    CHECK(losses_of(folder / "run") == losses_of(folder / "whole"));
+  }
+  CHECK(num_killed >= 4);
+}
+
+TEST_CASE("A disk that fills up costs the saves that it refuses, not the run", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  for (const char* kind : {"enospc", "eio", "short"}) {
+    INFO(kind);
+    fs::remove_all(folder / "run");
+    const auto run = run_program({"train", recipe.string()}, folder, with_fault(kind, 40, folder / "run"));
+    INFO(run.err);
+    CHECK(run.exit_code == 0);
+    CHECK(losses_of(folder / "run").size() == 6);
+    CHECK(fs::exists(folder / "run/adapter_model.safetensors"));
+  }
+  fs::remove_all(folder / "run");
+  // full for good after the first checkpoint: that one stays, and the run says that its weights could not be written
+  test::ProgramRun full;
+  for (int call = 100; !fs::exists(folder / "run/checkpoint-2/dsft_state/manifest.json"); call += 40) {
+    fs::remove_all(folder / "run");
+    full = run_program({"train", recipe.string()}, folder, with_fault("enospc_forever", call, folder / "run"));
+  }
+  INFO(full.err);
+  CHECK(full.exit_code == 4);
+  CHECK(contains(full.err, "No space left on device"));
+  CHECK(contains(full.err, "The last whole checkpoint is checkpoint-2"));
+  const auto continued = test::run_dsft({"train", recipe.string(), kResume}, folder);
+  INFO(continued.err);
+  CHECK(continued.exit_code == 0);
+  CHECK(losses_of(folder / "run").size() == 6);
+}
+
+TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as one", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  const std::string steps = "training.max_steps=120";
+  const auto whole = test::run_dsft({"launch", "--num-procs", "2", recipe.string(), steps,
+                                     "output_dir=" + (folder / "whole").string(), "training.save_strategy=no"},
+                                    folder);
+  INFO(whole.err);
+  REQUIRE(whole.exit_code == 0);
+  bool is_asked = false;
+  const auto stopped = run_program({"launch", "--num-procs", "2", recipe.string(), steps, "training.save_strategy=no"},
+                                   folder, {}, [&](process::Child& child, std::string_view line) {
+                                     if (is_asked || line.find("step 1/") == std::string_view::npos) return;
+                                     is_asked = true;
+                                     child.send_signal(SIGTERM);
+                                   });
+  INFO(stopped.err);
+  REQUIRE(stopped.exit_code == 75);
+  // one rank with twice the rows has the same updates
+  const auto continued = test::run_dsft(
+      {"launch", "--num-procs", "1", recipe.string(), steps, kResume, "training.per_device_train_batch_size=4"},
+      folder);
+  INFO(continued.err);
+  REQUIRE(continued.exit_code == 0);
+  const auto expected = losses_of(folder / "whole"), actual = losses_of(folder / "run");
+  REQUIRE(actual.size() == expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) CHECK(std::abs(actual[i] / expected[i] - 1) < 1e-5);
+}
+
+TEST_CASE("One rank of two that runs out of memory ends the run with 5", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  const Environment little_memory = {{"LD_PRELOAD", std::string(DSFT_BIN_DIR) + "/libdsft_fault_injection.so"},
+                                     {"DSFT_FAULT_ALLOCATION", "200000"}};
+  for (const char* ranks : {"1", "2"}) {
+    const auto run = run_program({"launch", "--num-procs", ranks, recipe.string()}, folder, little_memory);
+    INFO(run.err);
+    CHECK(run.exit_code == 5);
+    CHECK(contains(run.err, "out of memory"));
+  }
+}
+
+TEST_CASE("A run that goes on with other settings is told", "[end_to_end]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  REQUIRE(test::run_dsft({"train", recipe.string(), "training.max_steps=2"}, folder).exit_code == 0);
+
+  const auto other_adapter =
+      test::run_dsft({"train", recipe.string(), kResume, "lora.r=4", "lora.target_modules=[q_proj]"}, folder);
+  INFO(other_adapter.err);
+  CHECK(other_adapter.exit_code == 4);
+  CHECK(contains(other_adapter.err, "lora.r: saved with 8, the recipe has 4"));
+  CHECK(contains(other_adapter.err, "lora.target_modules"));
+  CHECK_FALSE(contains(other_adapter.err, "internal error"));
+
+  const std::string rows = test::read_file(folder / "train.jsonl");
+  folder.write("train.jsonl", rows + rows);
+  const auto other_data = test::run_dsft({"train", recipe.string(), kResume, "data.shuffle=false"}, folder);
+  INFO(other_data.err);
+  CHECK(other_data.exit_code == 0);
+  CHECK(contains(other_data.err, "data.shuffle and the tokens of data.train have changed"));
+}
+
+TEST_CASE("full_determinism is taken, and a CPU run is the same to the last bit as without", "[end_to_end]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  for (const char* value : {"true", "false"}) {
+    const auto run = test::run_dsft({"train", recipe.string(), std::string("training.full_determinism=") + value,
+                                     "output_dir=" + (folder / value).string()},
+                                    folder);
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+  }
+  CHECK(test::read_file(folder / "true/adapter_model.safetensors") ==
+        test::read_file(folder / "false/adapter_model.safetensors"));
+}
+
+TEST_CASE("eval counts the rows of the loss and those of the metrics that generate", "[end_to_end]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, kSixUpdates);
+  const auto run = test::run_dsft({"eval", "--json", recipe.string(), "eval.metrics=[loss, exact_match]",
+                                   "eval.num_samples=3", "eval.max_new_tokens=4"},
+                                  folder);
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const auto document = nlohmann::json::parse(run.out);
+  CHECK(document["num_rows"] == 8);
+  CHECK(document["num_rows_generated"] == 3);
+}

@@ -1,0 +1,81 @@
+#include "loss/token_log_probs.h"
+
+#include "catch_amalgamated.hpp"
+#include "support/tiny_model.h"
+
+using namespace dsft;
+
+namespace {
+
+struct Problem {
+  at::Tensor hidden, weight, targets, gradient;
+};
+
+Problem make_problem(int64_t rows) {
+  torch::manual_seed(3);
+  const int64_t size = 12, vocab_size = 37;
+  return {torch::randn({rows, size}, at::kDouble), torch::randn({vocab_size, size}, at::kDouble),
+          torch::randint(vocab_size, {rows}, at::kLong), torch::randn({rows}, at::kDouble)};
+}
+
+double largest_gap(const at::Tensor& actual, const at::Tensor& expected) {
+  return (actual.to(at::kDouble) - expected).abs().max().item<double>();
+}
+
+}  // namespace
+
+TEST_CASE("Log-probabilities over chunks equal log_softmax in float64, values and gradients", "[loss]") {
+  const bool trains_head = GENERATE(false, true);
+  const int64_t rows = 10, chunk_rows = GENERATE(1, 4, 5, 10, 100);  // 4: the last chunk is short
+  INFO((trains_head ? "trained" : "frozen") << " head, chunks of " << chunk_rows);
+  const Problem problem = make_problem(rows);
+  at::Tensor hidden = problem.hidden.clone().requires_grad_(true), weight = problem.weight.clone().requires_grad_(true);
+  const at::Tensor logits = torch::matmul(hidden, weight.t());
+  const at::Tensor expected = torch::log_softmax(logits, -1).gather(1, problem.targets.unsqueeze(1)).squeeze(1);
+  expected.backward(problem.gradient);
+
+  at::Tensor x = problem.hidden.to(at::kFloat).requires_grad_(true);
+  at::Tensor head = problem.weight.to(at::kFloat).requires_grad_(trains_head);
+  const auto actual = loss::linear_log_probs(x, head, problem.targets, chunk_rows);
+  actual.log_probs.backward(problem.gradient.to(at::kFloat));
+  CHECK(largest_gap(actual.log_probs.detach(), expected.detach()) < 1e-5);
+  CHECK(torch::equal(actual.is_argmax, logits.argmax(-1).eq(problem.targets)));
+  CHECK(largest_gap(x.grad(), hidden.grad()) < 1e-5);
+  if (trains_head) {
+    CHECK(largest_gap(head.grad(), weight.grad()) < 1e-5);
+  } else {
+    CHECK(!head.grad().defined());
+  }
+}
+
+TEST_CASE("Without a row the head's gradients are zero, and defined", "[loss]") {
+  const bool trains_head = GENERATE(false, true);
+  const Problem problem = make_problem(0);
+  at::Tensor x = problem.hidden.to(at::kFloat).requires_grad_(true);
+  at::Tensor head = problem.weight.to(at::kFloat).requires_grad_(trains_head);
+  const auto result = loss::linear_log_probs(x, head, problem.targets);
+  REQUIRE(result.log_probs.size(0) == 0);
+  result.log_probs.sum().backward();
+  CHECK(x.grad().sizes() == problem.hidden.sizes());
+  if (trains_head) {
+    REQUIRE(head.grad().sizes() == head.sizes());
+    CHECK(head.grad().abs().max().item<double>() == 0);
+  }
+}
+
+TEST_CASE("A batch without a label gives zero gradients to an adapter on the head", "[loss]") {
+  auto lm = test::load_tiny_model("llama_plain");  // its head has a weight of its own
+  const auto head = std::dynamic_pointer_cast<nn::Linear>(lm->named_modules()["lm_head"]);
+  head->adapter() = nn::LoraAdapter{.a = torch::rand({4, head->in_features()}, torch::requires_grad()),
+                                    .b = torch::rand({head->out_features(), 4}, torch::requires_grad())};
+  const nn::BlockRunner runner;
+  const Batch batch = make_batch({Document{{0}, {-100}, 0}}, 0);
+  const at::Tensor none = torch::empty({0}, at::kLong);
+  const auto result = loss::token_log_probs(*lm, lm->hidden_states(batch, runner, nullptr), none, none, runner);
+  result.log_probs.sum().backward();
+  const nn::LoraAdapter& adapter = *head->adapter();
+  REQUIRE(adapter.a.grad().defined());
+  REQUIRE(adapter.b.grad().defined());
+  CHECK(adapter.a.grad().abs().max().item<double>() == 0);
+  CHECK(adapter.b.grad().abs().max().item<double>() == 0);
+}
