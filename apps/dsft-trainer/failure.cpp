@@ -2,7 +2,10 @@
 
 #include <c10/util/Exception.h>
 
+#include <filesystem>
 #include <new>
+
+#include "io/path_error.h"
 
 namespace dsft::apps {
 namespace {
@@ -24,6 +27,8 @@ Failure describe_current_exception() {
                    "\nTry a smaller training.per_device_train_batch_size or data.max_length, or "
                    "training.gradient_checkpointing: true."),
             ErrorKind::kDevice};
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {io::path_error(error, ErrorKind::kCheckpoint).message(), ErrorKind::kCheckpoint};
   } catch (const std::bad_alloc&) {
     return {"out of memory", ErrorKind::kDevice};
   } catch (const c10::Error& error) {

@@ -53,11 +53,10 @@ void make_deterministic() {
 int run_train(const TrainOptions& options, const Logger& logger) {
   const comm::Placement placement = comm::read_placement();
   std::vector<std::string> warnings;
-  recipe_config::RecipeConfig config =
-      recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
+  const recipe_config::RecipeConfig config =
+      recipe_config::load_run_recipe(options.recipe.recipe, options.recipe.overrides, device::has_cuda(), warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
   if (config.training.full_determinism) make_deterministic();
-  recipe_config::resolve_defaults(config, device::has_cuda());
   const at::Device device = device::choose_device(config.device, placement.local_rank);
   const auto communicator = comm::make_communicator(device);
   try {

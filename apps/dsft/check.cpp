@@ -12,6 +12,7 @@
 #include "dsft/gpu_list.h"
 #include "optim/schedule.h"
 #include "options/recipe_arguments.h"
+#include "recipe_config/adapter_checks.h"
 #include "recipe_config/input_checks.h"
 #include "recipe_config/recipe_config.h"
 
@@ -43,6 +44,15 @@ Json to_json(const std::vector<config::Fault>& faults) {
   return list;
 }
 
+optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, const data::Dataset& train) {
+  const auto& training = config.training;
+  const int64_t num_steps = recipe_config::count_steps(config, train, 1);
+  const int64_t warmup =
+      training.warmup_steps.value_or(optim::warmup_steps_of(training.warmup_ratio.value_or(0), num_steps));
+  return {training.lr_scheduler_type, training.lr_scheduler_kwargs, training.learning_rate.value_or(0), warmup,
+          num_steps};
+}
+
 /// The run as far as it is known: sizes, rows, updates, learning rates.
 Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
   const spec::ParameterCounts& counts = inputs.parameters;
@@ -54,22 +64,15 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
                {"trainable_percent", share},
                {"num_adapted_modules", inputs.num_adapted_modules}};
   if (!inputs.data) return plan;
-  const int64_t num_steps = recipe_config::count_steps(config, *inputs.data->train, 1);
-  const auto& training = config.training;
-  const int64_t warmup =
-      training.warmup_steps.value_or(optim::warmup_steps_of(training.warmup_ratio.value_or(0), num_steps));
-  const optim::Schedule schedule{training.lr_scheduler_type, training.lr_scheduler_kwargs,
-                                 training.learning_rate.value_or(0), warmup, num_steps};
-  optim::check_schedule(schedule);
+  const optim::Schedule schedule = make_schedule(config, *inputs.data->train);
   plan["train_rows"] = inputs.data->train->size();
   plan["train_data"] = data::describe(inputs.data->train_counts);
   plan["eval_rows"] = inputs.data->eval ? inputs.data->eval->size() : 0;
-  plan["num_steps_on_one_rank"] = num_steps;
-  plan["warmup_steps"] = warmup;
+  plan["num_steps_on_one_rank"] = schedule.total_steps;
+  plan["warmup_steps"] = schedule.warmup_steps;
   plan["learning_rates"] = Json::object();
-  for (const int64_t step : {int64_t{0}, warmup, num_steps / 2, num_steps - 1}) {
+  for (const auto& [name, step] : optim::notable_steps(schedule))
     plan["learning_rates"][std::to_string(step)] = optim::learning_rate(schedule, step);
-  }
   return plan;
 }
 
@@ -80,11 +83,25 @@ struct CheckOutcome {
   int exit_code = 0;
 };
 
+/// A schedule that the run's length, which only the data tells, makes impossible.
+void check_schedule(const CheckOutcome& outcome, recipe_config::InputReport& inputs) {
+  if (!inputs.data) return;
+  try {
+    optim::check_schedule(make_schedule(outcome.reading.config, *inputs.data->train));
+  } catch (const Error& error) {
+    std::vector<config::Fault> faults, warnings;
+    config::Section("", outcome.reading.written, faults, warnings)
+        .fault("training.lr_scheduler_type", error.full_message());
+    inputs.faults.push_back({error.kind(), faults.front()});
+  }
+}
+
 /// Adds what is wrong beyond the recipe itself; the exit code is the first of 2, 4, 3 (docs/exit_codes.md), then any
 /// other.
 void check_beyond(CheckOutcome& outcome, const Logger& logger) {
-  const recipe_config::InputReport inputs =
+  recipe_config::InputReport inputs =
       recipe_config::check_inputs(outcome.reading.config, outcome.reading.written, logger);
+  check_schedule(outcome, inputs);
   for (const ErrorKind kind : {ErrorKind::kUsage, ErrorKind::kCheckpoint, ErrorKind::kData}) {
     for (const recipe_config::InputFault& found : inputs.faults) {
       if (outcome.exit_code == 0 && found.kind == kind) outcome.exit_code = static_cast<int>(kind);
@@ -94,7 +111,10 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
     if (outcome.exit_code == 0) outcome.exit_code = static_cast<int>(found.kind);
     outcome.reading.faults.push_back(found.fault);
   }
-  if (inputs.faults.empty()) outcome.plan = make_plan(outcome.reading.config, inputs);
+  config::sort_faults(outcome.reading.faults);
+  if (!inputs.faults.empty()) return;
+  recipe_config::adopt_adapter(outcome.reading.config);
+  outcome.plan = make_plan(outcome.reading.config, inputs);
 }
 
 CheckOutcome check_recipe(const CheckOptions& options) {

@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
@@ -6,6 +7,7 @@
 #include "base/error.h"
 #include "dsft/command.h"
 #include "dsft/usage_hints.h"
+#include "io/path_error.h"
 
 namespace {
 
@@ -44,6 +46,8 @@ int main(int argc, char** argv) {
     return print_error(apps::explain_usage_error(app, error), ErrorKind::kUsage);
   } catch (const Error& error) {
     return print_error(error.full_message(), error.kind());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return print_error(io::path_error(error, ErrorKind::kCheckpoint).message(), ErrorKind::kCheckpoint);
   } catch (const std::bad_alloc&) {
     return print_error("out of memory", ErrorKind::kDevice);
   } catch (const std::exception& error) {

@@ -55,8 +55,9 @@ std::vector<std::string> summarise(const data::PreparedData& data) {
 int run_preview(const PreviewOptions& options) {
   const Logger logger(0, options.is_json);
   std::vector<std::string> warnings;
-  const auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
+  auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
+  recipe_config::resolve_defaults(recipe, /*has_cuda=*/false);  // the seed may stand in `training`
   const auto model = spec::find_model(recipe.model.path, recipe.model.revision);
   const auto data = data::prepare_data(recipe.data, {model, {}, static_cast<uint64_t>(recipe.seed)}, logger);
   const auto tokenizer = text::Tokenizer::load(model);

@@ -31,8 +31,12 @@ void Section::fault(const std::string& key, std::string message) {
   faults_.push_back({position(key), prefix_ + key, std::move(message)});
 }
 
+void Section::warn(const std::string& key, std::string message) {
+  if (is_written(key)) warnings_.push_back({position(key), prefix_ + key, std::move(message)});
+}
+
 void Section::no_effect(const std::string& key, const std::string& reason) {
-  if (is_written(key)) warnings_.push_back({position(key), prefix_ + key, "has no effect: " + reason});
+  warn(key, "has no effect: " + reason);
 }
 
 void Section::conflict(const std::string& key, const std::string& other, const std::string& reason) {

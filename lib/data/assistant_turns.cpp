@@ -38,22 +38,50 @@ bool belongs_to(const text::RenderedChat::Span& span, int32_t index) {
   return span.turn == index || (span.turn == text::RenderedChat::kNoMessage && span.message == index);
 }
 
-std::optional<Extent> find_extent(const text::RenderedChat& chat, int32_t index) {
-  std::optional<Extent> extent;
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+/// Where the template wrote this message's turn; more than one place where the turns of others lie between.
+std::vector<Extent> find_stretches(const text::RenderedChat& chat, int32_t index) {
+  std::vector<Extent> found;
+  bool is_open = false;
   for (const auto& span : chat.spans) {
-    if (!belongs_to(span, index) || span.begin == span.end) continue;
-    if (!extent) extent = Extent{.begin = span.begin, .text_begin = std::string::npos};
-    extent->end = span.end;
+    if (span.begin == span.end) continue;
+    if (!belongs_to(span, index)) {
+      is_open = is_open && span.turn == text::RenderedChat::kNoMessage;
+      continue;
+    }
+    if (!is_open) found.push_back(Extent{.begin = span.begin, .text_begin = std::string::npos});
+    is_open = true;
+    Extent& extent = found.back();
+    extent.end = span.end;
     if (!span.is_user_text) continue;
-    extent->text_begin = std::min(extent->text_begin, span.begin);
-    extent->text_end = span.end;
+    extent.text_begin = std::min(extent.text_begin, span.begin);
+    extent.text_end = span.end;
   }
-  if (!extent) return std::nullopt;
-  extent->text_begin = std::min(extent->text_begin, extent->end);
-  extent->next_text = chat.text.size();
+  return found;
+}
+
+/// The one stretch of a turn that says something: a loop that only counts may have left white space before it.
+std::optional<Extent> find_extent(const text::RenderedChat& chat, int32_t index) {
+  std::vector<Extent> found = find_stretches(chat, index);
+  if (found.size() > 1) {
+    std::erase_if(found, [&](const Extent& extent) {
+      return is_blank(std::string_view(chat.text).substr(extent.begin, extent.end - extent.begin));
+    });
+  }
+  if (found.empty()) return std::nullopt;
+  if (found.size() > 1)
+    fail(ErrorKind::kData, "field \"messages\": the chat template writes message ", index, " in ", found.size(),
+         " places, with other messages between, so its turn has no one place. Name a template that writes each message "
+         "once in data.chat_template.");
+  Extent extent = found.front();
+  extent.text_begin = std::min(extent.text_begin, extent.end);
+  extent.next_text = chat.text.size();
   for (const auto& span : chat.spans) {
-    if (span.begin >= extent->end && span.is_user_text) {
-      extent->next_text = span.begin;
+    if (span.begin >= extent.end && span.is_user_text) {
+      extent.next_text = span.begin;
       break;
     }
   }
@@ -126,10 +154,9 @@ std::vector<text::ByteRange> stretches(const text::RenderedChat& chat, size_t be
 }  // namespace
 
 GenerationPrompt find_generation_prompt(const text::ChatTemplate& chat_template, const text::Tokenizer& tokenizer,
-                                        const text::Json& kwargs) {
-  text::ChatInput input;
+                                        text::ChatInput input) {
   input.messages = text::Json::parse(R"([{"role": "user", "content": "x"}])");
-  input.kwargs = kwargs;
+  input.tools = nullptr;
   GenerationPrompt prompt;
   try {
     const std::string closed = chat_template.render(input, tokenizer).text;
@@ -158,7 +185,8 @@ std::optional<AssistantTurn> find_assistant_turn(const TokenisedChat& tokenised,
     return has_tag ? span.is_generation
                    : !is_of_another;  // a tool's result inside the turn is nothing that the model says
   };
-  turn.runs = stretches(tokenised.chat, turn.begin, std::max(extent->end, turn.stop_end.value_or(0)), is_spoken);
+  turn.end = std::max(extent->end, turn.stop_end.value_or(0));
+  turn.runs = stretches(tokenised.chat, turn.begin, turn.end, is_spoken);
   if (!turn.stop_end || turn.runs.empty()) return turn;
   if (!has_tag) {
     while (!turn.runs.empty() && turn.runs.back().begin >= *turn.stop_end) turn.runs.pop_back();

@@ -17,9 +17,10 @@ struct GenerationPrompt {
   std::vector<size_t> token_ends;
 };
 
-/// Renders a one-message conversation with and without it and takes the difference; empty where the template has none.
+/// Renders a one-message conversation with and without it, with the further variables of `input`, and takes the
+/// difference; empty where the template has none.
 GenerationPrompt find_generation_prompt(const text::ChatTemplate& chat_template, const text::Tokenizer& tokenizer,
-                                        const text::Json& kwargs);
+                                        text::ChatInput input);
 
 /// A rendered and tokenised conversation, in which turns are looked for.
 struct TokenisedChat {
@@ -33,6 +34,7 @@ struct TokenisedChat {
 /// Where the model speaks for one message.
 struct AssistantTurn {
   size_t begin = 0;                ///< first byte after what the generation prompt supplies
+  size_t end = 0;                  ///< one past the last byte of the turn, or of its stop token
   std::optional<size_t> stop_end;  ///< end of the turn's stop token; nullopt where the template writes none
   std::vector<text::ByteRange>
       runs;  ///< what is supervised: [begin, stop_end), or what {% generation %} marks, up to the stop token at least
@@ -42,7 +44,7 @@ struct AssistantTurn {
 /// message (no prefix is rendered again, so templates that are not prefix-preserving work as well): the model speaks
 /// from where the text departs from the generation prompt up to the first known stop token behind the last word of the
 /// row in that turn; where the turn has none, up to its first special token. nullopt where the template wrote nothing
-/// for it.
+/// for it. Throws kData where the turn stands in several places.
 std::optional<AssistantTurn> find_assistant_turn(const TokenisedChat& tokenised, int32_t index);
 
 }  // namespace dsft::data

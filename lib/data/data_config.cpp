@@ -1,5 +1,7 @@
 #include "data/data_config.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "config/fields.h"
 #include "config/section.h"
@@ -7,6 +9,8 @@
 
 namespace dsft::config {
 namespace {
+
+constexpr int64_t kLargestWeight = 1'000'000;
 
 void check_file_kind(const std::string& path, const Position& position, Problems& problems) {
   for (const char* extension : {".jsonl", ".json"}) {
@@ -52,9 +56,10 @@ struct Value<data::DataFile> {
       }
     }
     if (value.path.empty()) problems.push_back({node.position, "a file needs a `path`"});
-    if (!(value.weight > 0)) {
-      problems.push_back({node.position, concat("the weight of a file must be greater than 0, not ", value.weight,
-                                                "; leave out what is not to be read")});
+    if (!(value.weight > 0 && value.weight <= kLargestWeight)) {
+      problems.push_back(
+          {node.position, concat("the weight of a file must be greater than 0 and at most ", kLargestWeight, ", not ",
+                                 value.weight, "; leave out what is not to be read")});
     }
   }
 
@@ -119,6 +124,11 @@ void validate(const DataConfig& config, config::Section& section) {
     section.conflict("eval_fraction", "eval",
                      "either rows are held out of the training files, or evaluation files are given");
   }
+  const auto has_weight = [](const DataFile& file) { return file.weight != 1.0; };
+  if (std::any_of(config.eval.begin(), config.eval.end(), has_weight))
+    section.warn("eval", "the weight of a file has no effect here: an evaluation reads every row once");
+  if (config.num_workers.value_or(0) > kMostWorkers)
+    section.warn("num_workers", concat("more than ", kMostWorkers, " threads are not started"));
   if (config.chat_template && config.chat_template->empty())
     section.fault("chat_template", "names no file; write null for the checkpoint's own");
 }

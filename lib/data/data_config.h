@@ -48,6 +48,9 @@ constexpr auto words_of(UnsupervisedRows) {
       {{"drop", UnsupervisedRows::kDrop}, {"error", UnsupervisedRows::kError}});
 }
 
+/// Most threads that are started for data.num_workers.
+inline constexpr int64_t kMostWorkers = 1024;
+
 /// The recipe's section `data`.
 struct DataConfig {
   std::vector<DataFile> train;

@@ -1,22 +1,24 @@
 #include "data/dataset.h"
 
 #include <algorithm>
+#include <ctime>
 #include <numeric>
 #include <optional>
 #include <thread>
 
 #include "base/counter_random.h"
 #include "base/error.h"
+#include "data/source_fingerprint.h"
 #include "data/tokenise_file.h"
 #include "io/checksum.h"
+#include "io/file.h"
 #include "io/json.h"
 
 namespace dsft::data {
 
 namespace {
 
-/// Raised with every change of what a cache file holds or of how rows become tokens.
-constexpr int kCacheVersion = 1;
+constexpr uint64_t kMaxTemplateBytes = 64 << 20;
 
 /// What is the same for all files of a recipe; the tokenizer is loaded when the first file needs it.
 struct Preparation {
@@ -34,22 +36,52 @@ struct Preparation {
   }
 };
 
+bool is_file(const std::filesystem::path& file) {
+  std::error_code unreachable;
+  return std::filesystem::is_regular_file(file, unreachable);
+}
+
 std::string hash_of(const std::filesystem::path& file) {
-  return std::filesystem::is_regular_file(file) ? io::to_hex(io::xxh64_of_file(file)) : "none";
+  return is_file(file) ? io::to_hex(io::xxh64_of_file(file)) : "none";
+}
+
+/// The files of a model that chat templates stand in.
+std::vector<std::filesystem::path> template_files(const std::filesystem::path& model_directory) {
+  std::vector<std::filesystem::path> files{model_directory / "chat_template.jinja",
+                                           model_directory / "tokenizer_config.json"};
+  std::error_code missing;
+  for (const auto& entry : std::filesystem::directory_iterator(model_directory / "additional_chat_templates", missing))
+    files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// What such a template writes depends on the day.
+bool asks_for_the_date(const std::filesystem::path& file) {
+  if (!is_file(file)) return false;
+  return io::read_text_file(file, kMaxTemplateBytes).find("strftime_now") != std::string::npos;
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[16];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &local)};
 }
 
 /// Names everything but the rows that tokens depend on.
 std::string describe_settings(const DataConfig& config, const std::filesystem::path& model_directory) {
   std::string text =
-      concat("version ", kCacheVersion, " max_length ", config.max_length, " overlong ",
+      concat("dsft ", source_fingerprint(), " max_length ", config.max_length, " overlong ",
              static_cast<int>(config.overlong), " loss_on ", static_cast<int>(config.loss_on), " unsupervised ",
-             static_cast<int>(config.unsupervised_rows), " kwargs ", config.chat_template_kwargs, " template ",
-             config.chat_template ? hash_of(*config.chat_template) : "own");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-                           "generation_config.json"})
+             static_cast<int>(config.unsupervised_rows), " kwargs ", config.chat_template_kwargs);
+  for (const char* name : {"tokenizer.json", "special_tokens_map.json", "generation_config.json"})
     text += concat(" ", name, " ", hash_of(model_directory / name));
-  for (const char* name : {"additional_chat_templates/tool_use.jinja"})
-    text += concat(" ", name, " ", hash_of(model_directory / name));
+  std::vector<std::filesystem::path> templates = template_files(model_directory);
+  if (config.chat_template) templates.push_back(*config.chat_template);
+  for (const auto& file : templates) text += concat(" ", file.filename().string(), " ", hash_of(file));
+  if (std::any_of(templates.begin(), templates.end(), asks_for_the_date)) text += " on " + today();
   return text;
 }
 
@@ -61,8 +93,8 @@ TokeniseOptions make_tokenise_options(const DataConfig& config) {
   options.loss_on = config.loss_on;
   options.template_kwargs =
       io::parse_ordered_json(config.chat_template_kwargs, "data.chat_template_kwargs", ErrorKind::kUsage);
-  options.num_workers =
-      static_cast<int>(config.num_workers.value_or(std::max(1u, std::thread::hardware_concurrency())));
+  const int64_t all_cores = std::max(1u, std::thread::hardware_concurrency());
+  options.num_workers = static_cast<int>(std::min(config.num_workers.value_or(all_cores), kMostWorkers));
   return options;
 }
 
@@ -99,8 +131,13 @@ std::vector<Dataset::Part> prepare_files(const std::vector<DataFile>& files, con
     Dataset::Part part{prepare_file(file, preparation), {}, file.path, file.weight};
     part.rows.resize(static_cast<size_t>(part.cache->size()));
     std::iota(part.rows.begin(), part.rows.end(), int64_t{0});
-    preparation.logger.info(file.path, ": ", describe(part.cache->counts()));
-    counts += part.cache->counts();
+    const RowCounts& of_file = part.cache->counts();
+    preparation.logger.info(file.path, ": ", describe(of_file));
+    if (of_file.without_eos > 0)
+      preparation.logger.warn(file.path, ": ", of_file.without_eos,
+                              " rows of plain text end without a token that says so, because tokenizer_config.json "
+                              "names no eos_token: the model will not learn to stop");
+    counts += of_file;
     parts.push_back(std::move(part));
   }
   if (!files.empty() && counts.kept == 0)
@@ -159,9 +196,9 @@ std::vector<double> Dataset::file_weights() const {
   return weights;
 }
 
-std::vector<CacheKey> Dataset::cache_keys() const {
+std::vector<CacheKey> Dataset::contents() const {
   std::vector<CacheKey> keys;
-  for (const Part& part : parts_) keys.push_back(part.cache->key());
+  for (const Part& part : parts_) keys.push_back(part.cache->contents());
   return keys;
 }
 

@@ -47,8 +47,8 @@ class Dataset final : public ExampleStore {
   std::vector<int64_t> file_begins() const { return {begins_.begin(), begins_.end() - 1}; }
   std::vector<double> file_weights() const;
 
-  /// What the tokens of each file were made from.
-  std::vector<CacheKey> cache_keys() const;
+  /// What the tokens of each file are: a run that goes on elsewhere, or with another build, must find the same.
+  std::vector<CacheKey> contents() const;
 
  private:
   struct Place {

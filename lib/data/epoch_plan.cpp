@@ -11,10 +11,16 @@ namespace dsft::data {
 
 namespace {
 
+constexpr double kMostRows = 1e9;  // of an epoch, for each of which its number is held in memory
+
 /// Appends round(weight * n) rows of one file that starts at `begin`.
 void take_file(std::vector<int64_t>& rows, int64_t begin, int64_t n, double weight, const CounterStream& stream) {
-  const int64_t wanted = std::llround(weight * static_cast<double>(n));
   if (n == 0) return;
+  const double exact = weight * static_cast<double>(n);
+  if (!(exact <= kMostRows))
+    fail(ErrorKind::kData, "data.train: a weight of ", weight, " makes ", exact, " rows an epoch of a file's ", n,
+         "; at most ", kMostRows, " are taken.");
+  const int64_t wanted = std::llround(exact);
   for (int64_t pass = 0; pass < wanted / n; ++pass) {
     for (int64_t i = 0; i < n; ++i) rows.push_back(begin + i);
   }

@@ -11,6 +11,8 @@ using text::Json;
 
 namespace {
 
+constexpr size_t kMaxGenerationPrompts = 64;
+
 void add_stop_id(std::vector<int32_t>& ids, const Json& id) {
   if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() <= INT32_MAX)
     ids.push_back(id.get<int32_t>());
@@ -54,6 +56,35 @@ std::vector<text::ByteRange> plain_ranges(const text::RenderedChat& chat) {
     }
   }
   return ranges;
+}
+
+/// In the order of the text: a template may write messages in another order than the row's.
+std::vector<text::ByteRange> merged(std::vector<text::ByteRange> ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  std::vector<text::ByteRange> result;
+  for (const text::ByteRange& range : ranges) {
+    if (!result.empty() && range.begin <= result.back().end) {
+      result.back().end = std::max(result.back().end, range.end);
+    } else {
+      result.push_back(range);
+    }
+  }
+  return result;
+}
+
+/// What of `whole` lies outside of `holes`.
+std::vector<text::ByteRange> without(text::ByteRange whole, std::vector<text::ByteRange> holes) {
+  std::vector<text::ByteRange> result;
+  for (const text::ByteRange& hole : merged(std::move(holes))) {
+    if (hole.begin > whole.begin) result.push_back({whole.begin, std::min(hole.begin, whole.end)});
+    whole.begin = std::max(whole.begin, hole.end);
+  }
+  if (whole.begin < whole.end) result.push_back(whole);
+  return result;
+}
+
+bool is_left_out(const Json& message) {
+  return message.contains("train") && message["train"] == false;
 }
 
 /// Labels the tokens that begin inside one of `ranges` (sorted).
@@ -133,9 +164,12 @@ const text::ChatTemplate& ExampleBuilder::template_for(const Conversation& conve
   return *chat_template;
 }
 
-const GenerationPrompt& ExampleBuilder::generation_prompt(const text::ChatTemplate& chat_template, const Json& kwargs) {
-  const auto [found, is_new] = generation_prompts_.try_emplace({&chat_template, kwargs.dump()});
-  if (is_new) found->second = find_generation_prompt(chat_template, assets_.tokenizer, kwargs);
+const GenerationPrompt& ExampleBuilder::generation_prompt(const text::ChatTemplate& chat_template,
+                                                          const text::ChatInput& input) {
+  // rows of one set have few kinds of kwargs; where each has its own, remembering them all would not help
+  if (generation_prompts_.size() >= kMaxGenerationPrompts) generation_prompts_.clear();
+  const auto [found, is_new] = generation_prompts_.try_emplace({&chat_template, input.row_kwargs.dump()});
+  if (is_new) found->second = find_generation_prompt(chat_template, assets_.tokenizer, input);
   return found->second;
 }
 
@@ -145,13 +179,13 @@ Example ExampleBuilder::build_conversation(const Conversation& conversation) {
   input.messages = conversation.messages;
   input.tools = conversation.tools;
   input.kwargs = template_kwargs_;
-  for (const auto& [name, value] : conversation.kwargs.items()) input.kwargs[name] = value;
+  input.row_kwargs = conversation.kwargs;
   const text::RenderedChat chat = chat_template.render(input, assets_.tokenizer);
   const text::Encoding encoding =
       assets_.tokenizer.encode_with_offsets(chat.text, /*add_special_tokens=*/false, plain_ranges(chat));
-  const TokenisedChat tokenised{chat, encoding, generation_prompt(chat_template, input.kwargs), assets_.tokenizer,
+  const TokenisedChat tokenised{chat, encoding, generation_prompt(chat_template, input), assets_.tokenizer,
                                 assets_.stop_ids};
-  return without_first_label(label_tokens(encoding, supervised_ranges(conversation, tokenised)));
+  return without_first_label(label_tokens(encoding, merged(supervised_ranges(conversation, tokenised))));
 }
 
 /// The turn of a message of the model, checked to end in a stop token. nullopt where the template wrote nothing of it
@@ -168,15 +202,27 @@ std::optional<AssistantTurn> ExampleBuilder::closed_turn(const Conversation& con
   return turn;
 }
 
+std::vector<text::ByteRange> ExampleBuilder::left_out_turns(const Conversation& conversation,
+                                                            const TokenisedChat& tokenised) const {
+  std::vector<text::ByteRange> turns;
+  for (size_t i = 0; i < conversation.messages.size(); ++i) {
+    if (!is_left_out(conversation.messages[i])) continue;
+    if (const auto turn = find_assistant_turn(tokenised, static_cast<int32_t>(i)))
+      turns.push_back({turn->begin, turn->end});
+  }
+  return turns;
+}
+
 std::vector<text::ByteRange> ExampleBuilder::supervised_ranges(const Conversation& conversation,
                                                                const TokenisedChat& tokenised) const {
   const Json& messages = conversation.messages;
   const size_t text_end = tokenised.chat.text.size();
-  if (loss_on_ == LossOn::kAll) return {{0, text_end}};
+  if (loss_on_ == LossOn::kAll) return without({0, text_end}, left_out_turns(conversation, tokenised));
   if (conversation.is_completion && loss_on_ != LossOn::kAssistant) {
     const auto turn = find_assistant_turn(tokenised, static_cast<int32_t>(conversation.num_prompt_messages));
     if (is_assistant(messages.back())) closed_turn(conversation, tokenised, messages.size() - 1);
-    return turn ? std::vector<text::ByteRange>{{turn->begin, text_end}} : std::vector<text::ByteRange>{};
+    if (!turn) return {};
+    return without({turn->begin, text_end}, left_out_turns(conversation, tokenised));
   }
   size_t first = conversation.num_prompt_messages;
   if (loss_on_ == LossOn::kCompletion) {  // of plain messages the completion is the last answer
@@ -184,14 +230,14 @@ std::vector<text::ByteRange> ExampleBuilder::supervised_ranges(const Conversatio
   }
   std::vector<text::ByteRange> ranges;
   for (size_t i = first; i < messages.size(); ++i) {
-    if (!is_assistant(messages[i]) || (messages[i].contains("train") && messages[i]["train"] == false)) continue;
+    if (!is_assistant(messages[i]) || is_left_out(messages[i])) continue;
     const auto turn = closed_turn(conversation, tokenised, i);
     if (turn) ranges.insert(ranges.end(), turn->runs.begin(), turn->runs.end());
   }
   return ranges;
 }
 
-Example ExampleBuilder::build_text(const PlainText& row) const {
+Example ExampleBuilder::build_text(const PlainText& row) {
   if (loss_on_ == LossOn::kAssistant)
     fail(ErrorKind::kData, "data.loss_on: assistant needs rows of messages, and this one is plain text; write auto, ",
          row.is_completion ? "completion" : "all", " or leave it out.");
@@ -200,6 +246,7 @@ Example ExampleBuilder::build_text(const PlainText& row) const {
          "data.loss_on: completion needs rows with a completion, and this one has only \"text\"; write auto or all.");
   std::string text = row.prompt + row.completion;
   const std::string eos = assets_.tokenizer.eos_token();
+  if (eos.empty()) ++num_without_eos_;
   if (!row.completion.ends_with(eos)) text += eos;
   text::Encoding encoding = assets_.tokenizer.encode_with_offsets(text, /*add_special_tokens=*/true);
   drop_doubled_special(encoding, assets_.tokenizer);

@@ -40,13 +40,18 @@ class ExampleBuilder {
   /// stop token, a loss_on that does not fit the row's format.
   Example build(const nlohmann::ordered_json& row);
 
+  /// Rows of plain text so far that got no token for their end, because the tokenizer names none.
+  int64_t num_without_eos() const { return num_without_eos_; }
+
  private:
   Example build_conversation(const Conversation& conversation);
-  Example build_text(const PlainText& row) const;
+  Example build_text(const PlainText& row);
   const text::ChatTemplate& template_for(const Conversation& conversation) const;
-  const GenerationPrompt& generation_prompt(const text::ChatTemplate& chat_template, const text::Json& kwargs);
+  const GenerationPrompt& generation_prompt(const text::ChatTemplate& chat_template, const text::ChatInput& input);
   std::vector<text::ByteRange> supervised_ranges(const Conversation& conversation,
                                                  const TokenisedChat& tokenised) const;
+  /// The turns of messages with "train": false.
+  std::vector<text::ByteRange> left_out_turns(const Conversation& conversation, const TokenisedChat& tokenised) const;
   std::optional<AssistantTurn> closed_turn(const Conversation& conversation, const TokenisedChat& tokenised,
                                            size_t index) const;
 
@@ -54,6 +59,7 @@ class ExampleBuilder {
   LossOn loss_on_;
   text::Json template_kwargs_;
   std::map<std::pair<const text::ChatTemplate*, std::string>, GenerationPrompt> generation_prompts_;
+  int64_t num_without_eos_ = 0;
 };
 
 }  // namespace dsft::data

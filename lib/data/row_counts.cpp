@@ -24,6 +24,7 @@ RowCounts& RowCounts::operator+=(const RowCounts& other) {
   truncated += other.truncated;
   tokens += other.tokens;
   supervised_tokens += other.supervised_tokens;
+  without_eos += other.without_eos;
   return *this;
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "io/file.h"
 #include "io/json.h"
 #include "io/jsonl.h"
 
@@ -13,13 +14,18 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr io::JsonLimits kFileLimits{.max_size_bytes = uint64_t{4} << 30, .max_depth = 66, .max_values = 1'000'000'000};
+constexpr io::JsonLimits kFileLimits{
+    .max_size_bytes = uint64_t{4} << 30, .max_depth = 66, .max_values = 1'000'000'000, .keeps_long_integers = true};
 
 /// A dict of columns as a list of rows. All columns have one length.
 std::vector<Json> rows_of_columns(Json& columns, const std::filesystem::path& path) {
   size_t num_rows = 0;
   std::string first;
   for (auto& [name, column] : columns.items()) {
+    if (column.is_object())
+      fail(ErrorKind::kData, path.string(), ": \"", name,
+           "\" is a dict of rows, as pandas' to_json writes by default. Write it with to_json(orient=\"records\"), or "
+           "with lines=True into a .jsonl file.");
     if (!column.is_array())
       fail(ErrorKind::kData, path.string(), ": a .json file is a list of rows or a dict of columns; \"", name,
            "\" is no list.");
@@ -48,6 +54,36 @@ std::vector<Json> read_json_rows(const std::filesystem::path& path) {
   rows.reserve(document.size());
   for (Json& row : document) rows.push_back(std::move(row));
   return rows;
+}
+
+/// The line of the file on which the row begins, from 1: the row's place in a list is hard to find by eye. 0 where the
+/// document is no list or is gone.
+int64_t find_line(const std::filesystem::path& path, int64_t number) {
+  std::string text;
+  try {
+    text = io::read_text_file(path, kFileLimits.max_size_bytes, ErrorKind::kData);
+  } catch (const Error&) {
+    return 0;
+  }
+  int64_t line = 1, row = 0;
+  int depth = 0;
+  bool is_in_string = false, is_between = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    line += c == '\n';
+    if (is_in_string) {
+      i += c == '\\';
+      is_in_string = c != '"';
+      continue;
+    }
+    if (c == ' ' || c == '\t' || c == '\r' || c == '\n') continue;
+    if (depth == 0 && c == '{') return 0;
+    if (is_between && ++row == number) return line;
+    is_in_string = c == '"';
+    depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+    is_between = depth == 1 && (c == ',' || (c == '[' && row == 0));
+  }
+  return 0;
 }
 
 }  // namespace
@@ -107,7 +143,9 @@ Json RowFile::parse(RawRow& row) const {
 }
 
 std::string RowFile::describe(const RawRow& row) const {
-  return concat(state_->path.string(), state_->lines ? ":" : ": row ", row.number);
+  if (state_->lines) return concat(state_->path.string(), ":", row.number);
+  const int64_t line = find_line(state_->path, row.number);
+  return concat(state_->path.string(), ": row ", row.number, line > 0 ? concat(" (line ", line, ")") : "");
 }
 
 }  // namespace dsft::data

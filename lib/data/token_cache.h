@@ -21,6 +21,7 @@ struct RowCounts {
   int64_t truncated = 0;                 ///< cut and kept
   int64_t tokens = 0;                    ///< of the rows kept
   int64_t supervised_tokens = 0;         ///< of the rows kept
+  int64_t without_eos = 0;               ///< rows of plain text that no token ends, for the tokenizer names none
 
   RowCounts& operator+=(const RowCounts& other);
   bool operator==(const RowCounts&) const = default;
@@ -41,9 +42,11 @@ struct CacheKey {
 CacheKey make_cache_key(const std::string& description);
 
 /// Writes a cache file row by row under a temporary name; finish() makes it whole and visible in one step. An
-/// unfinished file is removed. Throws kData where the disk is full or the folder cannot be written, naming DSFT_CACHE.
+/// unfinished file is removed; those that killed processes left in the folder, too. Throws kData where the disk is full
+/// or the folder cannot be written, naming DSFT_CACHE.
 /// Layout, little-endian, in this order: header (magic, key, counts, checksums); int32 tokens, a supervised one as its
-/// complement; int64 starts of the rows and the end; int64 row numbers in the source; int32 supervised tokens a row.
+/// complement; int64 starts of the rows and the end; int64 row numbers in the source; uint64 checksums of each row's
+/// stored tokens; int32 supervised tokens a row.
 class TokenCacheWriter {
  public:
   TokenCacheWriter(std::filesystem::path path, CacheKey key);
@@ -66,11 +69,12 @@ class TokenCacheWriter {
   std::vector<int32_t> buffer_;
   std::vector<int64_t> starts_{0};
   std::vector<int64_t> row_numbers_;
+  std::vector<uint64_t> checksums_;
   std::vector<int32_t> supervised_;
-  int32_t largest_id_ = 0;
 };
 
-/// A cache file, mapped into memory: opening reads the index, each row seeks in O(1).
+/// A cache file: opening reads the index (28 bytes a row), each row is read when it is asked for, by pread, so that a
+/// file that is cut later gives an error and no signal.
 class TokenCache final : public ExampleStore {
  public:
   /// Opens a file that was made for `key`. nullptr where there is none; where it is damaged or of another make, `why`
@@ -81,12 +85,12 @@ class TokenCache final : public ExampleStore {
   int64_t size() const override;
   int64_t length(int64_t row) const override;
   int64_t num_supervised(int64_t row) const override;
-  /// Throws kData where the stored tokens are damaged.
+  /// Throws kData where the stored tokens or their marks are not those that were written.
   Example read(int64_t row) const override;
 
   int64_t row_number(int64_t row) const;  ///< line or row in the source file, from 1
   const RowCounts& counts() const;
-  CacheKey key() const;  ///< what the tokens were made from
+  CacheKey contents() const;  ///< of all rows: equal for equal tokens, marks and row numbers, whoever made them
 
  private:
   struct State;

@@ -128,6 +128,7 @@ RowCounts tokenise_file(const std::filesystem::path& path, const TextAssets& ass
       since_report.restart();
     }
   }
+  for (const ExampleBuilder& builder : builders) counts.without_eos += builder.num_without_eos();
   return counts;
 }
 

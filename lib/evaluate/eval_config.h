@@ -9,6 +9,7 @@
 
 namespace dsft::config {
 class Fields;
+class Section;
 }  // namespace dsft::config
 
 namespace dsft::evaluate {
@@ -34,5 +35,7 @@ struct EvalConfig {
 };
 
 void describe_fields(config::Fields& fields, EvalConfig& config);
+/// No metric at all; what only a metric that generates uses.
+void validate(const EvalConfig& config, config::Section& section);
 
 }  // namespace dsft::evaluate

@@ -103,7 +103,7 @@ RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversati
   input.tools = conversation.tools;
   input.add_generation_prompt = true;
   input.kwargs = template_kwargs_;
-  for (const auto& [name, value] : conversation.kwargs.items()) input.kwargs[name] = value;
+  input.row_kwargs = conversation.kwargs;
   const text::RenderedChat chat = chat_template->render(input, assets_.tokenizer);
   RowPrompt prompt;
   prompt.ids = assets_.tokenizer.encode_with_offsets(chat.text, /*add_special_tokens=*/false, user_ranges(chat)).ids;

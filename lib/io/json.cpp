@@ -37,6 +37,8 @@ class TrackedIterator {
   const char** reached_;
 };
 
+constexpr uint8_t kLongInteger = 1;  // subtype of a binary value
+
 /// Builds a document from parse events under limits; a fault carries the offset that the parser has reached.
 template <typename Json>
 class DocumentBuilder {
@@ -62,7 +64,11 @@ class DocumentBuilder {
   bool boolean(bool value) { return add(Json(value)); }
   bool number_integer(int64_t value) { return add(Json(value)); }
   bool number_unsigned(uint64_t value) { return add(Json(value)); }
-  bool number_float(double value, const std::string&) { return add(Json(value)); }
+  bool number_float(double value, const std::string& text) {
+    const bool is_integer = text.find_first_of(".eE") == std::string::npos;
+    if (!limits_.keeps_long_integers || !is_integer) return add(Json(value));
+    return add(Json::binary({text.begin(), text.end()}, kLongInteger));
+  }
   bool string(std::string& value) { return add(Json(std::move(value))); }
   bool binary(typename Json::binary_t&) { return false; }
   bool start_object(size_t) { return open(Json::object()); }
@@ -176,6 +182,10 @@ std::string describe_position(const std::string& name, std::string_view text, si
   const size_t newline = before.rfind('\n');
   const size_t column = newline == std::string_view::npos ? before.size() + 1 : before.size() - newline;
   return concat(name, ":", line, ":", column);
+}
+
+const std::vector<uint8_t>* as_long_integer(const nlohmann::ordered_json& value) {
+  return value.is_binary() ? &value.get_binary() : nullptr;
 }
 
 nlohmann::json parse_json(std::string_view text, const std::string& where, ErrorKind kind, const JsonLimits& limits,

@@ -94,7 +94,7 @@ std::string read_jsonl_line(const FileDescriptor& file, const std::filesystem::p
 }
 
 nlohmann::ordered_json parse_jsonl_line(const JsonlLine& line, const std::filesystem::path& path) {
-  const JsonLimits limits{.max_size_bytes = kLargestLine};
+  const JsonLimits limits{.max_size_bytes = kLargestLine, .keeps_long_integers = true};
   try {
     auto row = parse_ordered_json(line.text, path.string(), ErrorKind::kData, limits, line.number);
     if (!row.is_object()) {

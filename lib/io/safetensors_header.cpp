@@ -10,6 +10,8 @@ namespace dsft::io {
 
 namespace {
 
+constexpr size_t kEntryOverhead = 64;  // of an entry of metadata besides its text
+
 /// Reads a header from parse events: {"__metadata__": {string: string}, name: {"dtype": ..., "shape": [...],
 /// "data_offsets": [...]}}.
 class HeaderReader {
@@ -39,6 +41,9 @@ class HeaderReader {
 
   bool string(std::string& value) {
     if (place_ == Place::kMetadata) {
+      metadata_size_ += kEntryOverhead + key_.size() + value.size();
+      if (metadata_size_ > kMaxSafetensorsMetadata)
+        reject_file("__metadata__ is larger than ", kMaxSafetensorsMetadata >> 20, " MB");
       if (!header_.metadata.emplace(key_, value).second) reject_file("__metadata__ has the key \"", key_, "\" twice");
     } else if (place_ == Place::kTensor && key_ == "dtype") {
       tensor_.dtype = parse_dtype_here(value);
@@ -142,6 +147,7 @@ class HeaderReader {
   TensorInfo tensor_;
   unsigned fields_ = 0;
   int num_offsets_ = 0;
+  size_t metadata_size_ = 0;
   bool has_metadata_ = false;
 };
 

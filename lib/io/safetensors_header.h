@@ -18,6 +18,9 @@ constexpr size_t kMaxSafetensorsEntries = 1'000'000;
 /// Largest number of dimensions of a tensor (torch's own).
 constexpr size_t kMaxSafetensorsDimensions = 64;
 
+/// Most text that dsft takes as metadata: a note of a few words, not a place for data.
+constexpr size_t kMaxSafetensorsMetadata = 4 << 20;
+
 /// What a header says: the tensors in the order of their offsets (relative to the end of the header) and the metadata.
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;

@@ -1,4 +1,5 @@
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "io/json.h"
@@ -47,20 +48,41 @@ fs::path resolve_indexed_file(const fs::path& directory, const std::string& name
   return path;
 }
 
-std::map<std::string, std::string> read_weight_map(const fs::path& index) {
+/// What an index says: the file of each tensor, and the bytes of all.
+struct WeightIndex {
+  std::map<std::string, std::string> files;
+  std::optional<uint64_t> total_size;
+};
+
+WeightIndex read_index(const fs::path& index) {
   const JsonLimits limits{.max_size_bytes = 200 << 20};
   const nlohmann::json document = read_json_file(index, ErrorKind::kCheckpoint, limits);
   if (!document.is_object() || !document.contains("weight_map") || !document["weight_map"].is_object()) {
     fail(ErrorKind::kCheckpoint, index.string(), " has no object \"weight_map\": it is no index of safetensors files.");
   }
-  std::map<std::string, std::string> map;
+  WeightIndex result;
   for (const auto& [tensor, file] : document["weight_map"].items()) {
     if (!file.is_string())
       fail(ErrorKind::kCheckpoint, index.string(), ": weight_map[\"", tensor, "\"] is no file name.");
-    map.emplace(tensor, file.get<std::string>());
+    result.files.emplace(tensor, file.get<std::string>());
   }
-  if (map.empty()) fail(ErrorKind::kCheckpoint, index.string(), ": weight_map is empty.");
-  return map;
+  if (result.files.empty()) fail(ErrorKind::kCheckpoint, index.string(), ": weight_map is empty.");
+  const auto metadata = document.find("metadata");
+  if (metadata != document.end() && metadata->is_object() && metadata->contains("total_size") &&
+      (*metadata)["total_size"].is_number_unsigned())
+    result.total_size = (*metadata)["total_size"].get<uint64_t>();
+  return result;
+}
+
+/// Old versions of transformers counted tied weights twice, so only fewer bytes than the files hold are a fault.
+void check_total_size(const std::vector<SafetensorsFile>& files, const WeightIndex& said, const fs::path& index) {
+  uint64_t held = 0;
+  for (const SafetensorsFile& file : files) {
+    for (const TensorInfo& tensor : file.tensors()) held += tensor.end - tensor.begin;
+  }
+  if (said.total_size && *said.total_size < held)
+    fail(ErrorKind::kCheckpoint, index.string(), ": metadata says that the tensors have ", *said.total_size,
+         " bytes, but its files hold ", held, ": it is the index of other files.");
 }
 
 [[noreturn]] void fail_without_weights(const fs::path& directory, const std::string& stem) {
@@ -87,14 +109,24 @@ SafetensorsSet SafetensorsSet::open(const fs::path& directory, const std::string
   }
   if (!fs::exists(index)) fail_without_weights(directory, stem);
   std::map<std::string, size_t> opened;
-  for (const auto& [tensor, name] : read_weight_map(index)) {
+  const WeightIndex said = read_index(index);
+  for (const auto& [tensor, name] : said.files) {
     const auto [at, is_new] = opened.emplace(name, set.files_.size());
     if (is_new) set.files_.push_back(SafetensorsFile::open(resolve_indexed_file(directory, name, index)));
-    const TensorInfo* info = set.files_[at->second].find(tensor);
-    if (info == nullptr)
+    if (set.files_[at->second].find(tensor) == nullptr)
       fail(ErrorKind::kCheckpoint, index.string(), " says that ", name, " holds ", tensor, ", but it does not.");
-    set.index_.emplace(tensor, std::pair(at->second, info));
   }
+  // what a file holds beside that counts too: whoever knows the model says that it is unexpected
+  for (size_t file = 0; file < set.files_.size(); ++file) {
+    for (const TensorInfo& tensor : set.files_[file].tensors()) {
+      const auto [first, is_new] = set.index_.emplace(tensor.name, std::pair(file, &tensor));
+      if (!is_new)
+        fail(ErrorKind::kCheckpoint, directory.string(), ": the tensor ", tensor.name.substr(0, 200),
+             " is in two files, ", set.files_[first->second.first].path().filename().string(), " and ",
+             set.files_[file].path().filename().string(), ". Which one holds cannot be known.");
+    }
+  }
+  check_total_size(set.files_, said, index);
   return set;
 }
 

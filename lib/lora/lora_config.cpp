@@ -122,7 +122,10 @@ void describe_fields(config::Fields& fields, LoraConfig& config) {
   fields.add("init_lora_weights", config.init_lora_weights,
              "Start of A: Kaiming-uniform (true) or gaussian; B starts at zero");
   fields.add("task_type", config.task_type, "PEFT's task type");
-  fields.add("adapter", config.adapter, "Directory of an adapter to continue from");
+  fields.add(
+      "adapter", config.adapter,
+      "Directory of an adapter to continue from; its settings are in force, and a written key that says otherwise is a "
+      "fault");
   describe_others(fields);
 }
 

@@ -169,4 +169,17 @@ int64_t warmup_steps_of(double ratio, int64_t total_steps) {
   return static_cast<int64_t>(std::ceil(ratio * static_cast<double>(total_steps)));
 }
 
+std::vector<std::pair<std::string, int64_t>> notable_steps(const Schedule& schedule) {
+  std::vector<std::pair<std::string, int64_t>> steps;
+  const int64_t last = schedule.total_steps - 1;
+  const auto add = [&](const char* name, int64_t step) {
+    if (step >= 0 && step <= last && (steps.empty() || step > steps.back().second)) steps.emplace_back(name, step);
+  };
+  add("first", 0);
+  add("last warm-up", schedule.warmup_steps - 1);
+  add("middle", schedule.total_steps / 2);
+  add("last", last);
+  return steps;
+}
+
 }  // namespace dsft::optim

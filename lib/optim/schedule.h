@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "optim/schedule_config.h"
 
@@ -25,5 +28,9 @@ double learning_rate(const Schedule& schedule, int64_t step);
 
 /// Steps of warm-up for `training.warmup_ratio`: ceil(ratio * total).
 int64_t warmup_steps_of(double ratio, int64_t total_steps);
+
+/// The updates whose rates say what a schedule does: the first, the last of the warm-up, the middle one and the last,
+/// counted from 0, each once, in order.
+std::vector<std::pair<std::string, int64_t>> notable_steps(const Schedule& schedule);
 
 }  // namespace dsft::optim

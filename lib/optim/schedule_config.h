@@ -40,6 +40,7 @@ constexpr auto words_of(SchedulerType) {
       {"cosine_with_min_lr", SchedulerType::kCosineWithMinLr},
       {"cosine_warmup_with_min_lr", SchedulerType::kCosineWarmupWithMinLr},
       {"warmup_stable_decay", SchedulerType::kWarmupStableDecay},
+      {"reduce_lr_on_plateau", {}, "schedules that follow a metric"},
   });
 }
 

@@ -107,13 +107,8 @@ optim::Schedule build_schedule(const RecipeConfig& config, int64_t max_steps, co
     schedule.warmup_steps = optim::warmup_steps_of(training.warmup_ratio.value_or(0), max_steps);
   optim::check_schedule(schedule);
   std::ostringstream line;
-  const auto put = [&](const char* name, int64_t step) {
+  for (const auto& [name, step] : optim::notable_steps(schedule))
     line << "  " << name << " (" << step + 1 << ") " << optim::learning_rate(schedule, step);
-  };
-  put("first", 0);
-  if (schedule.warmup_steps > 0 && schedule.warmup_steps < max_steps) put("after warm-up", schedule.warmup_steps);
-  if (max_steps > 2) put("middle", max_steps / 2);
-  if (max_steps > 1) put("last", max_steps - 1);
   logger.info("learning rate at step:", line.str());
   return schedule;
 }
@@ -167,7 +162,7 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
 
 std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train) {
   std::string keys, weights;
-  for (const data::CacheKey& key : train.cache_keys()) keys += io::to_hex(key.first) + io::to_hex(key.second) + " ";
+  for (const data::CacheKey& key : train.contents()) keys += io::to_hex(key.first) + io::to_hex(key.second) + " ";
   for (const double weight : train.file_weights()) weights += concat(weight, " ");
   return {{"the tokens of data.train", keys},
           {"the weights of data.train", weights},

@@ -4,9 +4,14 @@
 #include <functional>
 
 #include "data/epoch_plan.h"
+#include "io/file.h"
+#include "io/path_error.h"
 #include "io/safetensors.h"
+#include "recipe_config/adapter_checks.h"
+#include "recipe_config/output_checks.h"
 #include "spec/adapter_inventory.h"
 #include "spec/adapter_settings.h"
+#include "spec/generation_defaults.h"
 #include "spec/lora_targets.h"
 #include "spec/model_spec.h"
 #include "spec/weight_check.h"
@@ -14,6 +19,8 @@
 
 namespace dsft::recipe_config {
 namespace {
+
+constexpr int kSilentRank = -1;  // a logger of any rank but 0 says nothing
 
 /// Runs the checks one after the other and gathers what they throw.
 class InputChecker {
@@ -23,10 +30,15 @@ class InputChecker {
 
   InputReport run() {
     const bool has_model = attempt("model.path", [&] { check_model(); });
+    for (config::Fault& fault : check_output_dir(config_, written_, report_.model_directory))
+      report_.faults.push_back({ErrorKind::kUsage, std::move(fault)});
+    const bool has_text = check_text();
+    const bool has_files = check_files("data.train", config_.data.train) & check_files("data.eval", config_.data.eval);
     if (has_model) {
+      attempt("model.path", [&] { check_weights(); });
       if (config_.lora) check_lora();
-      attempt("data.train", [&] { report_.data = prepare_data(); });
     }
+    if (has_text && has_files) check_data();
     return std::move(report_);
   }
 
@@ -38,8 +50,11 @@ class InputChecker {
       return true;
     } catch (const Error& error) {
       add(error.kind(), key, error.full_message());
-      return false;
+    } catch (const std::filesystem::filesystem_error& error) {
+      const ErrorKind kind = key.starts_with("data.") ? ErrorKind::kData : ErrorKind::kCheckpoint;
+      add(kind, key, io::path_error(error, kind).message());
     }
+    return false;
   }
 
   void add(ErrorKind kind, const std::string& key, const std::string& message) {
@@ -53,19 +68,67 @@ class InputChecker {
     report_.model_directory = spec::find_model(config_.model.path, config_.model.revision);
     spec_ = spec::read_model_spec(report_.model_directory);
     report_.parameters = spec::count_parameters(spec_, /*lora=*/nullptr);
-    const text::Tokenizer tokenizer = text::Tokenizer::load(report_.model_directory);
-    const io::SafetensorsSet weights = io::SafetensorsSet::open(report_.model_directory);
-    for (const std::string& fault : spec::check_weights(spec_, weights, tokenizer.num_ids())) {
+  }
+
+  /// The tokenizer and the chat templates; false where rows cannot be tokenised.
+  bool check_text() {
+    const std::string own = config_.data.chat_template.value_or("");
+    const bool has_template =
+        own.empty() || attempt("data.chat_template", [&] { text::ChatTemplate::load("", own, /*has_tools=*/false); });
+    if (report_.model_directory.empty()) return false;
+    const bool has_tokenizer =
+        attempt("model.path", [&] { num_token_ids_ = text::Tokenizer::load(report_.model_directory).num_ids(); });
+    const auto load_template = [&](bool has_tools) {
+      return attempt("model.path", [&] { text::ChatTemplate::load(report_.model_directory, "", has_tools); });
+    };
+    const bool has_own = !own.empty() || (load_template(false) && load_template(true));
+    return has_template && has_tokenizer && has_own;
+  }
+
+  void check_weights() {
+    const auto add_fault = [&](const std::string& fault) {
       add(ErrorKind::kCheckpoint, "model.path", report_.model_directory.string() + ": " + fault);
+    };
+    const io::SafetensorsSet weights = io::SafetensorsSet::open(report_.model_directory);
+    for (const std::string& fault : spec::check_weights(spec_, weights, num_token_ids_)) add_fault(fault);
+    const spec::GenerationDefaults generation = spec::read_generation_config(report_.model_directory, spec_);
+    std::vector<int32_t> ids = generation.eos_token_ids;
+    if (generation.bos_token_id) ids.push_back(*generation.bos_token_id);
+    for (const int32_t id : ids) {
+      if (id >= spec_.vocab_size)
+        add_fault(concat("generation_config.json or config.json names the token ", id,
+                         " as bos or eos, but the embedding has ", spec_.vocab_size, " rows (vocab_size)"));
     }
+  }
+
+  bool check_files(const std::string& key, const std::vector<data::DataFile>& files) {
+    bool is_ok = true;
+    for (const data::DataFile& file : files) {
+      is_ok &= attempt(key, [&] { io::open_for_reading(file.path, ErrorKind::kData); });
+    }
+    return is_ok;
+  }
+
+  /// Each list of files by itself first, so that what is wrong with one does not hide what is wrong with the other.
+  void check_data() {
+    const auto prepare = [&](bool with_train, bool with_eval, const Logger& logger) {
+      data::DataConfig data = config_.data;
+      if (!with_train) data.train.clear();
+      if (!with_eval) data.eval.clear();
+      return data::prepare_data(data, {report_.model_directory, {}, static_cast<uint64_t>(config_.seed)}, logger);
+    };
+    const bool has_train = attempt("data.train", [&] { report_.data = prepare(true, false, logger_); });
+    if (config_.data.eval.empty()) return;
+    report_.data.reset();
+    const bool has_eval = attempt("data.eval", [&] { prepare(false, true, logger_); });
+    // both are in the cache now, and said
+    if (has_train && has_eval) report_.data = prepare(true, true, Logger(kSilentRank));
   }
 
   void check_lora() {
     lora::LoraConfig settings = *config_.lora;
-    if (settings.adapter) {
-      attempt("lora.adapter", [&] { settings = read_adapter(*settings.adapter); });
-    }
-    const bool has_targets = attempt("lora.target_modules", [&] {
+    if (settings.adapter && !attempt("lora.adapter", [&] { settings = read_adapter(*config_.lora->adapter); })) return;
+    const bool has_targets = attempt(config_.lora->adapter ? "lora.adapter" : "lora.target_modules", [&] {
       report_.num_adapted_modules = static_cast<int64_t>(spec::match_lora_targets(spec_, settings).size());
     });
     if (!has_targets) return;
@@ -75,21 +138,28 @@ class InputChecker {
   lora::LoraConfig read_adapter(const std::string& directory) {
     const spec::AdapterSettings adapter = spec::read_adapter_settings(directory);
     const io::SafetensorsSet weights = io::SafetensorsSet::open(directory, "adapter_model");
-    for (const std::string& fault : spec::check_adapter(spec::adapter_inventory(spec_, adapter.lora), weights)) {
+    for (const std::string& fault : spec::check_adapter(inventory_of(adapter.lora, directory), weights)) {
       add(ErrorKind::kCheckpoint, "lora.adapter", directory + ": " + fault);
     }
+    for (config::Fault& fault : check_adapter_keys(config_, written_, adapter.lora, spec_))
+      report_.faults.push_back({ErrorKind::kUsage, std::move(fault)});
     return adapter.lora;
   }
 
-  data::PreparedData prepare_data() const {
-    return data::prepare_data(config_.data, {report_.model_directory, {}, static_cast<uint64_t>(config_.seed)},
-                              logger_);
+  /// Settings of an adapter that fit no module of this model are the adapter's fault, not the recipe's.
+  std::vector<spec::AdapterTensor> inventory_of(const lora::LoraConfig& adapter, const std::string& directory) const {
+    try {
+      return spec::adapter_inventory(spec_, adapter);
+    } catch (const Error& error) {
+      fail(ErrorKind::kCheckpoint, directory, " does not fit the model: ", error.full_message());
+    }
   }
 
   const RecipeConfig& config_;
   const config::Written& written_;
   const Logger& logger_;
   spec::ModelSpec spec_;
+  std::optional<int64_t> num_token_ids_;  // where the tokenizer can be read
   InputReport report_;
 };
 

@@ -29,9 +29,10 @@ struct InputReport {
   std::optional<data::PreparedData> data;
 };
 
-/// Looks at everything that a resolved recipe names, without LibTorch: model directory, config.json against the weight
-/// files, tokenizer and vocabulary, LoRA targets, an adapter to continue from, template and every data row (which fills
-/// the token cache). Each problem becomes a fault at the key that named the thing.
+/// Looks at everything that a resolved recipe names, without LibTorch: output folder, model directory, config.json
+/// against the weight files, tokenizer and vocabulary, LoRA targets, an adapter to continue from, template, and every
+/// data row (which fills the token cache). What does not need another thing is looked at even where that is at fault.
+/// Each problem becomes a fault at the key that named the thing.
 InputReport check_inputs(const RecipeConfig& config, const config::Written& written, const Logger& logger);
 
 /// Updates of the whole run on this many ranks: from the items of an epoch, batch size, accumulation, epochs or

@@ -75,6 +75,7 @@ void validate(const RecipeConfig& config, const config::Written& written, std::v
   check_section("data", config.data);
   check_section("training", config.training);
   check_section("zero", config.zero);
+  check_section("eval", config.eval);
   validate_places(config, top);
   validate_dtype(config, top);
   validate_evaluation(config, top);

@@ -14,8 +14,11 @@
 #include "config/reader.h"
 #include "config/yaml_reader.h"
 #include "config/yaml_writer.h"
+#include "recipe_config/adapter_checks.h"
+#include "recipe_config/output_checks.h"
 #include "recipe_config/recipe_checks.h"
 #include "recipe_config/unknown_key.h"
+#include "spec/adapter_settings.h"
 
 namespace dsft::recipe_config {
 namespace {
@@ -93,7 +96,8 @@ void resolve_evaluation(train::TrainingConfig& training) {
 
 void describe_fields(config::Fields& fields, RecipeConfig& config) {
   fields.add("recipe", config.recipe, "What to do").is_required = true;
-  fields.add("output_dir", config.output_dir, "Folder that the run writes");
+  fields.add("output_dir", config.output_dir,
+             "Folder that the run writes; not that of the model or adapter that it reads");
   fields.add("seed", config.seed, "Seed of every random number", config::at_least(0));
   fields.add("device", config.device, "Where to compute; auto: CUDA where there is one");
   fields.section("model", config.model, "The checkpoint");
@@ -150,6 +154,25 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda) {
   }
   resolve_evaluation(training);
   if (!config.data.num_workers) config.data.num_workers = std::max<int64_t>(1, std::thread::hardware_concurrency());
+}
+
+RecipeConfig load_run_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                             bool has_cuda, std::vector<std::string>& warnings) {
+  RecipeReading reading = read_recipe(file, overrides);
+  for (const config::Fault& warning : reading.warnings) warnings.push_back(config::to_string(warning));
+  config::throw_faults(reading.faults);
+  RecipeConfig config = reading.config;
+  const std::filesystem::path model = spec::find_model(config.model.path, config.model.revision);
+  std::vector<config::Fault> faults = check_output_dir(config, reading.written, model);
+  if (config.lora && config.lora->adapter) {
+    const lora::LoraConfig adapter = spec::read_adapter_settings(*config.lora->adapter).lora;
+    for (config::Fault& fault : check_adapter_keys(config, reading.written, adapter, spec::read_model_spec(model)))
+      faults.push_back(std::move(fault));
+  }
+  config::throw_faults(faults);
+  adopt_adapter(config);
+  resolve_defaults(config, has_cuda);
+  return config;
 }
 
 std::string to_yaml(const RecipeConfig& config) {

@@ -73,6 +73,11 @@ RecipeConfig load_recipe(const std::filesystem::path& file, const std::vector<st
 /// recipe with device: cpu is resolved as without. Idempotent.
 void resolve_defaults(RecipeConfig& config, bool has_cuda);
 
+/// The recipe of a run: load_recipe and resolve_defaults, with what contradicts the model and the adapter on disk among
+/// the faults and the adapter's settings in place of the recipe's.
+RecipeConfig load_run_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                             bool has_cuda, std::vector<std::string>& warnings);
+
 /// Every value as YAML: resolved.yaml, which runs again as it stands.
 std::string to_yaml(const RecipeConfig& config);
 /// Every value as one JSON object.

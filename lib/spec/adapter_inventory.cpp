@@ -25,6 +25,21 @@ std::vector<TensorSpec> tensors_with_head(const ModelSpec& spec) {
   return tensors;
 }
 
+/// PEFT's save_pretrained adds the base's weight of an adapted output embedding, which it never trains:
+/// "base_model.model.lm_head.base_layer.weight" beside "...lm_head.lora_B.weight".
+bool is_frozen_copy(const std::string& name, const std::vector<AdapterTensor>& inventory,
+                    const io::SafetensorsSet& weights) {
+  constexpr std::string_view kSuffix = ".base_layer.weight";
+  if (!name.ends_with(kSuffix)) return false;
+  const std::string module = name.substr(0, name.size() - kSuffix.size());
+  int64_t rows = -1, columns = -1;
+  for (const AdapterTensor& tensor : inventory) {
+    if (tensor.file_name == module + ".lora_B.weight") rows = tensor.shape[0];
+    if (tensor.file_name == module + ".lora_A.weight") columns = tensor.shape[1];
+  }
+  return weights.find(name)->shape == std::vector<int64_t>{rows, columns};
+}
+
 }  // namespace
 
 std::vector<AdapterTensor> adapter_inventory(const ModelSpec& spec, const lora::LoraConfig& config) {
@@ -71,7 +86,7 @@ std::vector<std::string> check_adapter(const std::vector<AdapterTensor>& invento
     }
   }
   for (const std::string& name : weights.names()) {
-    if (!expected.contains(name))
+    if (!expected.contains(name) && !is_frozen_copy(name, inventory, weights))
       faults.push_back(concat("unexpected: ", name, " ", io::shape_text(weights.find(name)->shape)));
   }
   return faults;

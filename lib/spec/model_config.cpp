@@ -1,5 +1,7 @@
 #include "spec/model_config.h"
 
+#include <filesystem>
+
 #include "config/fields.h"
 #include "config/section.h"
 
@@ -8,7 +10,8 @@ namespace dsft::spec {
 void describe_fields(config::Fields& fields, ModelConfig& config) {
   fields.add("path", config.path, "Model directory, or a hub id found in the local Hugging Face cache").is_required =
       true;
-  fields.add("revision", config.revision, "Branch or commit in the cache; empty: refs/main");
+  fields.add("revision", config.revision,
+             "Branch or commit in the cache; empty: refs/main; without effect on a folder");
   fields.add("dtype", config.dtype, "Type of weights and arithmetic; null: bf16 on CUDA, fp32 on CPU");
   fields.add("attn_implementation", config.attn_implementation, "Attention; auto takes the fastest of the device");
   fields.later("load_in_4bit", "4-bit weights", {"false"});
@@ -26,6 +29,9 @@ void describe_fields(config::Fields& fields, ModelConfig& config) {
 }
 
 void validate(const ModelConfig& config, config::Section& section) {
+  std::error_code unreachable;
+  if (!config.revision.empty() && std::filesystem::is_directory(config.path, unreachable))
+    section.no_effect("revision", "model.path is a folder, and a revision chooses among those of the cache");
   const std::string& name = config.attn_implementation;
   if (name == "auto") return;
   if (name == "sdpa" || name == "eager") {

@@ -1,9 +1,9 @@
 #include "text/chat_template.h"
 
-#include <fstream>
-#include <iterator>
+#include <map>
 
 #include "base/error.h"
+#include "io/file.h"
 #include "io/json.h"
 #include "text/jinja_fault.h"
 #include "text/jinja_interpreter.h"
@@ -55,11 +55,13 @@ void define_input(jinja::Interpreter& interpreter, const ChatInput& input, const
   interpreter.define("tools", jinja::value_of_json(input.tools, data));
   interpreter.define("documents", Value());
   interpreter.define("add_generation_prompt", Value(input.add_generation_prompt));
-  if (!input.kwargs.is_object() && !input.kwargs.is_null()) {
-    fail(ErrorKind::kData, "chat_template_kwargs must be a JSON object, not ", input.kwargs.type_name());
-  }
-  for (const auto& [name, value] : input.kwargs.items()) {
-    interpreter.define(name, jinja::value_of_json(value, name == "documents" ? data : Origin{}));
+  for (const Json* kwargs : {&input.kwargs, &input.row_kwargs}) {
+    if (!kwargs->is_object() && !kwargs->is_null())
+      fail(ErrorKind::kData, "chat_template_kwargs must be a JSON object, not ", kwargs->type_name());
+    for (const auto& [name, value] : kwargs->items()) {
+      const bool is_of_row = kwargs == &input.row_kwargs || name == "documents";
+      interpreter.define(name, jinja::value_of_json(value, is_of_row ? data : Origin{}));
+    }
   }
 }
 
@@ -81,35 +83,50 @@ RenderedChat to_rendered(const jinja::Text& text, bool has_generation_tag) {
   return chat;
 }
 
-std::string read_text_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ErrorKind::kCheckpoint, "the chat template ", path.string(), " cannot be read");
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (!error && size > kMaxConfigBytes)
-    fail(ErrorKind::kCheckpoint, path.string(), " is larger than ", kMaxConfigBytes, " bytes");
-  return std::string(std::istreambuf_iterator<char>(file), {});
+using NamedTemplates = std::map<std::string, std::string>;
+
+[[noreturn]] void fail_template_field(const std::string& path) {
+  fail(ErrorKind::kCheckpoint, path, ": chat_template must be a string or a list of {name, template}");
 }
 
-// The template in tokenizer_config.json: a string, or one of a list of {name, template}.
-std::optional<std::string> template_of_config(const Json& config, bool has_tools, const std::string& path) {
-  const auto entry = config.find("chat_template");
-  if (entry == config.end() || entry->is_null()) return std::nullopt;
-  if (entry->is_string()) return entry->get<std::string>();
-  if (!entry->is_array())
-    fail(ErrorKind::kCheckpoint, path, ": chat_template must be a string or a list of {name, template}");
-  std::optional<std::string> chosen;
-  for (const Json& named : *entry) {
-    if (!named.is_object() || !named.contains("name") || !named.contains("template") || !named["name"].is_string() ||
-        !named["template"].is_string()) {
-      fail(ErrorKind::kCheckpoint, path, ": chat_template must be a string or a list of {name, template}");
-    }
-    const std::string name = named["name"].get<std::string>();
-    if (name == "default" && !chosen) chosen = named["template"].get<std::string>();
-    if (name == "tool_use" && has_tools) chosen = named["template"].get<std::string>();
+NamedTemplates templates_of_files(const std::filesystem::path& directory) {
+  NamedTemplates templates;
+  const auto own = directory / "chat_template.jinja";
+  if (std::filesystem::exists(own)) templates["default"] = io::read_text_file(own, kMaxConfigBytes);
+  const auto others = directory / "additional_chat_templates";
+  if (!std::filesystem::is_directory(others)) return templates;
+  for (const auto& entry : std::filesystem::directory_iterator(others)) {
+    if (entry.path().extension() == ".jinja")
+      templates[entry.path().stem().string()] = io::read_text_file(entry.path(), kMaxConfigBytes);
   }
-  if (!chosen) fail(ErrorKind::kCheckpoint, path, ": chat_template has no template named \"default\"");
-  return chosen;
+  return templates;
+}
+
+/// The templates in tokenizer_config.json: one, or some by name.
+NamedTemplates templates_of_config(const Json& config, const std::string& path) {
+  NamedTemplates templates;
+  const auto field = config.find("chat_template");
+  if (field == config.end() || field->is_null()) return templates;
+  if (field->is_string()) return {{"default", field->get<std::string>()}};
+  if (!field->is_array() && !field->is_object()) fail_template_field(path);
+  for (const auto& [key, entry] : field->items()) {
+    const bool is_named = entry.is_object() && entry.contains("name") && entry.contains("template");
+    if (field->is_array() && !is_named) fail_template_field(path);
+    const Json name = field->is_array() ? entry["name"] : Json(key);
+    const Json& source = field->is_array() ? entry["template"] : entry;
+    if (!name.is_string() || !source.is_string()) fail_template_field(path);
+    templates[name.get<std::string>()] = source.get<std::string>();
+  }
+  return templates;
+}
+
+/// transformers' choice.
+const NamedTemplates::value_type* choose_template(const NamedTemplates& templates, bool has_tools) {
+  for (const char* name : {"tool_use", "default"}) {
+    const auto found = templates.find(name);
+    if (found != templates.end() && (has_tools || found->first == "default")) return &*found;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -140,17 +157,26 @@ ChatTemplate ChatTemplate::parse(std::string source, std::string name) {
 
 std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& directory,
                                                const std::filesystem::path& override_file, bool has_tools) {
-  if (!override_file.empty()) return parse(read_text_file(override_file), override_file.string());
-  const auto own = directory / "chat_template.jinja";
-  if (std::filesystem::exists(own)) return parse(read_text_file(own), own.string());
+  if (!override_file.empty()) return parse(io::read_text_file(override_file, kMaxConfigBytes), override_file.string());
+  const NamedTemplates files = templates_of_files(directory);
+  if (!files.empty()) {
+    const auto* chosen = choose_template(files, has_tools);
+    if (!chosen) return std::nullopt;
+    const bool is_own = chosen->first == "default" && std::filesystem::exists(directory / "chat_template.jinja");
+    const auto file = is_own ? "chat_template.jinja" : "additional_chat_templates/" + chosen->first + ".jinja";
+    return parse(chosen->second, (directory / file).string());
+  }
   const auto config_path = directory / "tokenizer_config.json";
   if (!std::filesystem::exists(config_path)) return std::nullopt;
   const Json config =
       io::read_ordered_json_file(config_path, ErrorKind::kCheckpoint, {.max_size_bytes = kMaxConfigBytes});
   if (!config.is_object()) fail(ErrorKind::kCheckpoint, config_path.string(), " is no JSON object");
-  auto source = template_of_config(config, has_tools, config_path.string());
-  if (!source) return std::nullopt;
-  return parse(std::move(*source), config_path.string() + " (chat_template)");
+  const NamedTemplates templates = templates_of_config(config, config_path.string());
+  const auto* chosen = choose_template(templates, has_tools);
+  if (!chosen && !templates.empty())
+    fail(ErrorKind::kCheckpoint, config_path.string(), ": chat_template has no template named \"default\"");
+  if (!chosen) return std::nullopt;
+  return parse(chosen->second, config_path.string() + " (chat_template)");
 }
 
 RenderedChat ChatTemplate::render(const ChatInput& input, const SpecialTokenMap& special_tokens) const {
@@ -166,15 +192,7 @@ RenderedChat ChatTemplate::render(const ChatInput& input, const SpecialTokenMap&
 }
 
 RenderedChat ChatTemplate::render(const ChatInput& input, const Tokenizer& tokenizer) const {
-  SpecialTokenMap special_tokens;
-  const auto add = [&](const char* name, std::string token) {
-    if (!token.empty()) special_tokens.emplace_back(name, std::move(token));
-  };
-  add("bos_token", tokenizer.bos_token());
-  add("eos_token", tokenizer.eos_token());
-  add("pad_token", tokenizer.pad_token());
-  add("unk_token", tokenizer.unk_token());
-  return render(input, special_tokens);
+  return render(input, tokenizer.special_tokens());
 }
 
 bool ChatTemplate::reads_variable(std::string_view name) const {

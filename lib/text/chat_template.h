@@ -22,12 +22,9 @@ struct ChatInput {
   Json messages = Json::array();  ///< list of {role, content, ...}
   Json tools;                     ///< null, or a list of JSON schemas
   bool add_generation_prompt = false;
-  Json kwargs = Json::object();  ///< chat_template_kwargs: further variables of the template
+  Json kwargs = Json::object();      ///< data.chat_template_kwargs: further variables, words of the recipe's author
+  Json row_kwargs = Json::object();  ///< the row's own, which replace those; what they say is text of the row
 };
-
-/// The special tokens that a template sees as variables: {"bos_token", "<s>"}, ... An absent one is undefined, as in
-/// transformers.
-using SpecialTokenMap = std::vector<std::pair<std::string, std::string>>;
 
 /// A rendered conversation, each byte tagged with where it came from.
 ///
@@ -77,9 +74,10 @@ class ChatTemplate {
   /// Parses a template; `name` stands in messages. Throws kCheckpoint with the template's line.
   static ChatTemplate parse(std::string source, std::string name);
 
-  /// The template of a checkpoint: `override_file` if not empty, else DIR/chat_template.jinja, else "chat_template" of
-  /// DIR/tokenizer_config.json (a string, or a list of {name, template}: "tool_use" where `has_tools` and present, else
-  /// "default"). nullopt where the checkpoint has none.
+  /// The template of a checkpoint, as transformers 5.17 chooses it: `override_file` if not empty; else, of the files
+  /// DIR/chat_template.jinja ("default") and DIR/additional_chat_templates/NAME.jinja, or where there is neither, of
+  /// "chat_template" in DIR/tokenizer_config.json (a string, or named templates): "tool_use" where `has_tools` and
+  /// present, else "default". nullopt where the checkpoint has none.
   static std::optional<ChatTemplate> load(const std::filesystem::path& directory,
                                           const std::filesystem::path& override_file, bool has_tools);
 
@@ -88,7 +86,8 @@ class ChatTemplate {
   ~ChatTemplate();
 
   /// Renders; `tokenizer` gives bos_token, eos_token and the like. Throws kData with the template's line for
-  /// raise_exception, a type error, or a crossed limit (1e6 steps, 4 MB of output, recursion 64, 2 s).
+  /// raise_exception, a type error, or a crossed limit (1e6 steps, 4 MB of output besides the row's, 64 MB of that,
+  /// recursion 64, 2 s of processor time).
   RenderedChat render(const ChatInput& input, const Tokenizer& tokenizer) const;
   RenderedChat render(const ChatInput& input, const SpecialTokenMap& special_tokens) const;
 

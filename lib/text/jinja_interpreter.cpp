@@ -1,5 +1,7 @@
 #include "text/jinja_interpreter.h"
 
+#include <time.h>
+
 #include <algorithm>
 
 #include "text/jinja_fault.h"
@@ -12,6 +14,12 @@ namespace {
 
 constexpr size_t kBytesPerStep = 256;
 constexpr size_t kItemsPerStep = 16;
+
+double thread_cpu_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
 
 int32_t message_of(const Value& value) {
   return value.as_mapping() ? value.as_mapping()->message : Origin::kNoMessage;
@@ -59,10 +67,10 @@ class Interpreter::Turn {
 };
 
 Interpreter::Interpreter(const Template& source, const Limits& limits)
-    : template_(source), limits_(limits), scope_(std::make_shared<Scope>()) {
-  deadline_ = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                                                     std::chrono::duration<double>(limits.max_seconds));
-}
+    : template_(source),
+      limits_(limits),
+      scope_(std::make_shared<Scope>()),
+      deadline_(thread_cpu_seconds() + limits.max_cpu_seconds) {}
 
 Interpreter::~Interpreter() {
   for (const auto& clear : clears_) clear();
@@ -90,9 +98,8 @@ void Interpreter::charge(size_t steps) {
   steps_ += static_cast<int64_t>(std::min<size_t>(steps, 1u << 30));
   if (steps_ > limits_.max_steps)
     fail_render("the template takes more than ", limits_.max_steps, " steps: does it loop for ever?");
-  if ((before >> 6) != (steps_ >> 6) && std::chrono::steady_clock::now() > deadline_) {
-    fail_render("the template takes longer than ", limits_.max_seconds, " s");
-  }
+  if ((before >> 8) != (steps_ >> 8) && thread_cpu_seconds() > deadline_)
+    fail_render("the template takes longer than ", limits_.max_cpu_seconds, " s");
 }
 
 void Interpreter::charge_for(const Value& value) {
@@ -184,7 +191,7 @@ Interpreter::Flow Interpreter::execute_loop(const Statement& statement, const Va
     const int32_t message = message_of(loop->current());
     const size_t begin = output_->size();
     if (message != Origin::kNoMessage) turn_ = message;
-    takes_turn_from_set_ = message == Origin::kNoMessage;
+    takes_turn_from_set_ = turn_ == Origin::kNoMessage;
     scope_->set(template_.loop_name, Value(std::shared_ptr<Object>(loop)));
     assign(statement.target, loop->current());
     const Flow flow = execute(statement.body);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,9 +15,9 @@ namespace dsft::text::jinja {
 /// The limits of one rendering; crossing one is a Fault that names it.
 struct Limits {
   int64_t max_steps = 1'000'000;
-  int max_calls = 64;      ///< macros and recursive loops inside each other
-  int max_depth = 1200;    ///< statements and expressions inside each other, all macros together: bounds the C++ stack
-  double max_seconds = 2;  ///< wall clock
+  int max_calls = 64;    ///< macros and recursive loops inside each other
+  int max_depth = 1200;  ///< statements and expressions inside each other, all macros together: bounds the C++ stack
+  double max_cpu_seconds = 2;  ///< of the thread: a machine that is busy or was suspended fails no row
 };
 
 /// The variables of one block of a template.
@@ -118,12 +117,13 @@ class Interpreter {
   ScopePtr scope_;
   Text* output_ = nullptr;
   int32_t turn_ = Origin::kNoMessage;
-  bool takes_turn_from_set_ = false;  ///< inside a loop over something else than messages, before its first binding
+  bool takes_turn_from_set_ = false;  ///< in a loop over something else than messages outside of any turn, before its
+                                      ///< first binding
   bool is_in_generation_ = false;
   int64_t steps_ = 0;
   int calls_ = 0;
   int depth_ = 0;
-  std::chrono::steady_clock::time_point deadline_;
+  double deadline_;  ///< in CPU seconds of the thread that renders
   std::vector<std::function<void()>> clears_;
 };
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "io/json.h"
 #include "text/jinja_fault.h"
 #include "text/jinja_unicode.h"
 
@@ -13,6 +14,20 @@ namespace dsft::text::jinja {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// An integer of the row that 64 bits do not hold: it can be printed, as Python prints it, and nothing else.
+struct LongInteger : Object {
+  std::string digits;
+  std::string type_name() const override { return "int"; }
+  std::string representation(int) const override { return digits; }
+  bool is_callable() const override { return false; }
+};
+
+Value long_integer(std::string digits) {
+  auto number = std::make_shared<LongInteger>();
+  number->digits = std::move(digits);
+  return Value(std::shared_ptr<Object>(std::move(number)));
+}
 
 Value value_at_depth(const Json& json, Origin origin, int depth) {
   if (depth >= kMaxNesting) fail_render("the row's JSON nests deeper than ", kMaxNesting, " levels");
@@ -24,9 +39,13 @@ Value value_at_depth(const Json& json, Origin origin, int depth) {
     case Json::value_t::number_integer:
       return Value(json.get<int64_t>());
     case Json::value_t::number_unsigned: {
-      if (json.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))
-        fail_render("the row's integer ", json.get<uint64_t>(), " leaves 64 bits");
-      return Value(json.get<int64_t>());
+      const auto number = json.get<uint64_t>();
+      if (number > static_cast<uint64_t>(INT64_MAX)) return long_integer(std::to_string(number));
+      return Value(static_cast<int64_t>(number));
+    }
+    case Json::value_t::binary: {
+      const auto* digits = io::as_long_integer(json);
+      return long_integer({digits->begin(), digits->end()});
     }
     case Json::value_t::number_float:
       return Value(json.get<double>());
@@ -72,6 +91,7 @@ class Dumper {
     if (value.is_none()) return "null";
     if (value.as_bool()) return *value.as_bool() ? "true" : "false";
     if (value.as_int()) return std::to_string(*value.as_int());
+    if (const auto* number = dynamic_cast<const LongInteger*>(value.as_object())) return number->digits;
     if (!value.as_float()) fail_render("object of type ", type_name(value), " is not JSON serializable");
     const double number = *value.as_float();
     if (std::isnan(number)) return "NaN";

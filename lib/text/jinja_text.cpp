@@ -10,10 +10,10 @@ namespace dsft::text::jinja {
 
 namespace {
 
-void require_room(size_t size, size_t added) {
-  if (added > kMaxTextBytes || size > kMaxTextBytes - added) {
-    fail_render("a string or the output grows past ", kMaxTextBytes >> 20, " MB");
-  }
+void require_room(size_t size, size_t added, bool is_data) {
+  const size_t limit = is_data ? kMaxDataBytes : kMaxTextBytes;
+  if (added > limit || size > limit - added)
+    fail_render("a string or the output grows past ", limit >> 20, " MB", is_data ? " of the row" : "");
 }
 
 }  // namespace
@@ -41,7 +41,8 @@ Origin Text::origin_at(size_t byte) const {
 
 void Text::append(std::string_view bytes, Origin origin) {
   if (bytes.empty()) return;
-  require_room(bytes_.size(), bytes.size());
+  require_room(origin.is_data ? num_data_bytes_ : bytes_.size() - num_data_bytes_, bytes.size(), origin.is_data);
+  if (origin.is_data) num_data_bytes_ += bytes.size();
   bytes_ += bytes;
   if (!runs_.empty() && runs_.back().origin == origin) {
     runs_.back().end = bytes_.size();
@@ -56,7 +57,6 @@ void Text::append(const Text& other) {
 
 void Text::append(const Text& other, size_t begin, size_t end) {
   if (begin >= end) return;
-  require_room(bytes_.size(), end - begin);
   auto run = std::upper_bound(other.runs_.begin(), other.runs_.end(), begin,
                               [](size_t at, const OriginRun& candidate) { return at < candidate.end; });
   for (size_t at = begin; at < end; ++run) {

@@ -8,8 +8,10 @@
 
 namespace dsft::text::jinja {
 
-/// No text of a template run grows past this (bytes); crossing it is a fault.
+/// No text of a template run holds more bytes than this of the template's making, or of the row; crossing one is a
+/// fault. A row may be as long as the tokenizer takes: whether it is kept, cut or dropped is decided by its tokens.
 inline constexpr size_t kMaxTextBytes = 4u << 20;
+inline constexpr size_t kMaxDataBytes = 64u << 20;
 
 /// Where a byte of a string comes from. It travels with the string through concatenation, slicing, filters and macros.
 struct Origin {
@@ -49,7 +51,7 @@ class Text {
   /// The origin of one byte; the origin of an empty text is the default one.
   Origin origin_at(size_t byte) const;
 
-  /// Throws Fault past kMaxTextBytes, as do all that grow a text.
+  /// Throws Fault past kMaxTextBytes or kMaxDataBytes, as do all that grow a text.
   void append(std::string_view bytes, Origin origin);
   void append(const Text& other);
   void append(const Text& other, size_t begin, size_t end);
@@ -68,6 +70,7 @@ class Text {
  private:
   std::string bytes_;
   std::vector<OriginRun> runs_;
+  size_t num_data_bytes_ = 0;  // of bytes_, those that the row gave
 };
 
 using TextPtr = std::shared_ptr<const Text>;

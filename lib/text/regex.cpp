@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/error.h"
+#include "text/oniguruma.h"
 #include "text/utf8.h"
 
 namespace dsft::text {
@@ -19,28 +20,6 @@ struct Free {
     kFree(pointer);
   }
 };
-
-/// PCRE2's \s under UCP holds U+180E, which has not been a space since Unicode 6.3: say White_Space, as Oniguruma means
-/// it.
-std::string translate(std::string_view pattern) {
-  std::string out;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '\\' || i + 1 >= pattern.size()) {
-      out.push_back(pattern[i]);
-      continue;
-    }
-    const char next = pattern[++i];
-    if (next == 's') {
-      out += "\\p{White_Space}";
-    } else if (next == 'S') {
-      out += "\\P{White_Space}";
-    } else {
-      out.push_back('\\');
-      out.push_back(next);
-    }
-  }
-  return out;
-}
 
 std::string message_of(int code) {
   PCRE2_UCHAR buffer[256];
@@ -59,7 +38,7 @@ struct Regex::State {
 Regex::Regex(std::string_view pattern, const std::string& where) : state_(std::make_unique<State>()) {
   state_->pattern = pattern;
   state_->where = where;
-  const std::string translated = translate(pattern);
+  const std::string translated = to_pcre2(pattern, where);
   int error = 0;
   PCRE2_SIZE offset = 0;
   state_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),

@@ -78,8 +78,21 @@ struct Tokenizer::State {
     return added != by_id.end() ? std::string_view(added->second->content) : parts.model.vocabulary().token(id);
   }
 
+  std::optional<int32_t> id_of(std::string_view token) const {
+    if (token.empty()) return std::nullopt;
+    const auto added = by_content.find(std::string(token));
+    return added != by_content.end() ? std::optional(added->second) : parts.model.vocabulary().find(token);
+  }
+  void require_token(const char* role, const std::filesystem::path& directory) const {
+    const std::string token = find_role(roles, role);
+    if (!token.empty() && !id_of(token))
+      fail(ErrorKind::kCheckpoint, directory.string(), ": ", role, " is \"", token.substr(0, 80),
+           "\", which tokenizer.json does not have as a token. Add the token to the tokenizer and a row for it to the "
+           "embedding, or correct tokenizer_config.json.");
+  }
+
   TokenizerParts parts;
-  TokenRoles roles;
+  SpecialTokenMap roles;
   AddedTokenFinder raw_finder;
   AddedTokenFinder normalized_finder;
   std::unordered_map<int32_t, const AddedToken*> by_id;
@@ -133,6 +146,9 @@ Tokenizer Tokenizer::load(const std::filesystem::path& directory) {
   }
   Tokenizer tokenizer = parse(io::read_text_file(file, kMaxFileBytes), file.string());
   tokenizer.state_->roles = read_token_roles(directory);
+  // text that is no token would be learned as text, and a generation would never end
+  tokenizer.state_->require_token("bos_token", directory);
+  tokenizer.state_->require_token("eos_token", directory);
   return tokenizer;
 }
 
@@ -188,10 +204,7 @@ std::string Tokenizer::id_to_token(int32_t id) const {
 }
 
 std::optional<int32_t> Tokenizer::token_to_id(std::string_view token) const {
-  if (token.empty()) return std::nullopt;
-  const auto added = state_->by_content.find(std::string(token));
-  return added != state_->by_content.end() ? std::optional(added->second)
-                                           : state_->parts.model.vocabulary().find(token);
+  return state_->id_of(token);
 }
 
 bool Tokenizer::is_special(int32_t id) const {
@@ -204,25 +217,28 @@ int64_t Tokenizer::num_ids() const {
 }
 
 std::optional<int32_t> Tokenizer::bos_id() const {
-  return token_to_id(state_->roles.bos);
+  return token_to_id(bos_token());
 }
 std::optional<int32_t> Tokenizer::eos_id() const {
-  return token_to_id(state_->roles.eos);
+  return token_to_id(eos_token());
 }
 std::optional<int32_t> Tokenizer::pad_id() const {
-  return token_to_id(state_->roles.pad);
+  return token_to_id(pad_token());
 }
 std::string Tokenizer::bos_token() const {
-  return state_->roles.bos;
+  return find_role(state_->roles, "bos_token");
 }
 std::string Tokenizer::eos_token() const {
-  return state_->roles.eos;
+  return find_role(state_->roles, "eos_token");
 }
 std::string Tokenizer::pad_token() const {
-  return state_->roles.pad;
+  return find_role(state_->roles, "pad_token");
 }
 std::string Tokenizer::unk_token() const {
-  return state_->roles.unk;
+  return find_role(state_->roles, "unk_token");
+}
+const SpecialTokenMap& Tokenizer::special_tokens() const {
+  return state_->roles;
 }
 
 }  // namespace dsft::text

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace dsft::text {
@@ -19,6 +20,10 @@ struct Encoding {
   std::vector<uint32_t> ends;
 };
 
+/// The special tokens that a chat template sees as variables: {"bos_token", "<s>"}, ... An absent one is undefined, as
+/// in transformers.
+using SpecialTokenMap = std::vector<std::pair<std::string, std::string>>;
+
 /// A byte range of a text in which special tokens may not be recognised (what a user wrote into a message).
 struct ByteRange {
   size_t begin = 0;
@@ -30,7 +35,7 @@ struct ByteRange {
 class Tokenizer {
  public:
   /// Reads DIR/tokenizer.json and, where present, tokenizer_config.json. Throws kCheckpoint with the file and what is
-  /// wrong or not supported.
+  /// wrong or not supported, a bos_token or eos_token that is no token included.
   static Tokenizer load(const std::filesystem::path& directory);
 
   /// Reads the text of a tokenizer.json alone: no token has a role. `name` stands in messages.
@@ -64,11 +69,13 @@ class Tokenizer {
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;
   std::optional<int32_t> pad_id() const;
-  /// The strings of bos_token, eos_token, ... as chat templates see them; empty when absent.
+  /// The strings of bos_token, eos_token, ...; empty when absent.
   std::string bos_token() const;
   std::string eos_token() const;
   std::string pad_token() const;
   std::string unk_token() const;
+  /// transformers' special_tokens_map: these and sep_token, cls_token, mask_token, image_token, ... where present.
+  const SpecialTokenMap& special_tokens() const;
 
  private:
   struct State;

@@ -3,18 +3,17 @@
 #include <filesystem>
 #include <string>
 
+#include "text/tokenizer.h"
+
 namespace dsft::text {
 
-/// The strings of the tokens that have a role; empty where a checkpoint names none.
-struct TokenRoles {
-  std::string bos;
-  std::string eos;
-  std::string pad;
-  std::string unk;
-};
+/// Reads the tokens that have a role ("eos_token", "sep_token", "image_token", ...) from DIR/tokenizer_config.json and
+/// DIR/special_tokens_map.json as transformers 5.17 does: the second is asked first in folders of before
+/// added_tokens_decoder, else only for what the first does not name. Both may be absent. A token is a string or an
+/// object with "content". Throws kCheckpoint for broken files.
+SpecialTokenMap read_token_roles(const std::filesystem::path& directory);
 
-/// Reads the roles from DIR/tokenizer_config.json and, for those that it does not name, DIR/special_tokens_map.json;
-/// both may be absent. A token is a string or an object with "content". Throws kCheckpoint for broken files.
-TokenRoles read_token_roles(const std::filesystem::path& directory);
+/// The token of a role; empty where there is none.
+std::string find_role(const SpecialTokenMap& roles, const std::string& name);
 
 }  // namespace dsft::text

@@ -252,6 +252,11 @@ void validate(const TrainingConfig& config, config::Section& section) {
   if (config.eval_strategy != EvalStrategy::kSteps) section.no_effect("eval_steps", "eval_strategy is not steps");
   if (config.save_strategy != SaveStrategy::kSteps && config.save_steps != 500)
     section.no_effect("save_steps", "save_strategy is not steps");
+  const TrainingConfig none;
+  if (config.save_strategy == SaveStrategy::kNo && config.save_total_limit != none.save_total_limit)
+    section.no_effect("save_total_limit", "save_strategy is no");
+  if (config.save_strategy == SaveStrategy::kNo && config.save_only_model != none.save_only_model)
+    section.no_effect("save_only_model", "save_strategy is no");
   validate_best(config, section);
   config::Section kwargs = section.inside("lr_scheduler_kwargs");
   optim::validate(config.lr_scheduler_kwargs, config.lr_scheduler_type, kwargs);

@@ -172,7 +172,7 @@ TEST_CASE(".json files hold a list of rows or a dict of columns", "[data]") {
   write_file(path, R"({"text": ["a", "b"], "source": [1]})");
   CHECK_THAT(fixture.fault(), Catch::Matchers::ContainsSubstring("column \"source\" has 1 rows"));
   write_file(path, R"([{"text": "a"}, 3])");
-  CHECK_THAT(fixture.fault(), Catch::Matchers::ContainsSubstring("rows.json: row 2: a row is a JSON object"));
+  CHECK_THAT(fixture.fault(), Catch::Matchers::ContainsSubstring("rows.json: row 2 (line 1): a row is a JSON object"));
   write_file(path, "3");
   CHECK_THAT(fixture.fault(), Catch::Matchers::ContainsSubstring("list of objects"));
 }

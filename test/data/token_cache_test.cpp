@@ -1,6 +1,8 @@
 #include "data/token_cache.h"
 
+#include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 
 #include "base/error.h"
@@ -85,6 +87,7 @@ TEST_CASE("a cache cut at any byte, or with a flipped byte in header or index, i
     CHECK(TokenCache::open(path, kKey, why) == nullptr);
     CHECK(!why.empty());
   }
+  // behind the tokens there is no padding here: 10 of them are a multiple of 8 bytes
   const size_t tokens_begin = 128, tokens_end = 128 + 10 * 4;
   for (size_t i = 0; i < whole.size(); ++i) {
     std::string damaged = whole;
@@ -92,14 +95,49 @@ TEST_CASE("a cache cut at any byte, or with a flipped byte in header or index, i
     replace(path, damaged);
     const auto cache = TokenCache::open(path, kKey, why);
     INFO(i);
-    if (i < tokens_begin || i >= tokens_end) CHECK(cache == nullptr);
+    if (i < tokens_begin || i >= tokens_end) {
+      CHECK(cache == nullptr);
+      continue;
+    }
+    REQUIRE(cache);
+    const size_t token = (i - tokens_begin) / 4;
+    CHECK_THROWS_WITH(cache->read(token < 3 ? 0 : token < 5 ? 1 : 2), Catch::Matchers::ContainsSubstring("damaged"));
   }
-  std::string damaged = whole;
-  damaged[tokens_begin + 2] = 0x7f;  // a token id that no row has
-  replace(path, damaged);
+}
+
+TEST_CASE("a token that loses its mark, and a file that is cut after it was opened, are errors", "[data]") {
+  const test::TempDir folder;
+  const auto path = folder.path() / "rows.tokens";
+  write_cache(path);
+  std::string whole = contents(path), why;
+  int32_t last = 0;  // of the first row; stored as its complement
+  std::memcpy(&last, whole.data() + 128 + 8, 4);
+  REQUIRE(last == ~7);
+  last = ~last;
+  std::memcpy(whole.data() + 128 + 8, &last, 4);
+  replace(path, whole);
+  CHECK_THROWS_WITH(TokenCache::open(path, kKey, why)->read(0), Catch::Matchers::ContainsSubstring("damaged"));
+  write_cache(path);
   const auto cache = TokenCache::open(path, kKey, why);
-  REQUIRE(cache);
-  CHECK_THROWS_WITH(cache->read(0), Catch::Matchers::ContainsSubstring("damaged"));
+  std::filesystem::resize_file(path, 130);
+  CHECK_THROWS_AS(cache->read(2), Error);
+  CHECK(cache->length(2) == 5);
+}
+
+TEST_CASE("what killed writers left is deleted, what lives is not", "[data]") {
+  const test::TempDir folder;
+  const auto path = folder.path() / "rows.tokens", stale = folder.path() / "other-12.tokens.aB3xYz";
+  const auto unrelated = folder.path() / "notes.abcdef", young = folder.path() / "new.tokens.aaaaaa";
+  TokenCacheWriter living(path, kKey);
+  for (const auto& file : {stale, unrelated, young}) replace(file, "x");
+  const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    if (entry.path() != young) std::filesystem::last_write_time(entry.path(), old);
+  write_cache(folder.path() / "second.tokens");
+  CHECK(!std::filesystem::exists(stale));
+  CHECK(std::filesystem::exists(unrelated));
+  CHECK(std::filesystem::exists(young));
+  CHECK_NOTHROW(living.finish({}));
 }
 
 TEST_CASE("two writers of one cache do not disturb each other", "[data]") {

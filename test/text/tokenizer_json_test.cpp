@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "support/fixtures.h"
 #include "text/tokenizer.h"
 
 using Catch::Matchers::ContainsSubstring;
@@ -159,8 +160,9 @@ TEST_CASE("roles come from tokenizer_config.json, then from special_tokens_map.j
   std::filesystem::create_directories(directory);
   auto write = [&](const char* name, const std::string& text) { std::ofstream(directory / name) << text; };
   write("tokenizer.json", small_description().dump());
-  write("tokenizer_config.json",
-        R"({"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "abc", "pad_token": null})");
+  write(
+      "tokenizer_config.json",
+      R"({"added_tokens_decoder": {}, "bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "abc", "pad_token": null})");
   write("special_tokens_map.json", R"({"bos_token": "b", "pad_token": {"content": "c"}, "unk_token": "nowhere"})");
   const Tokenizer tokenizer = Tokenizer::load(directory);
   CHECK(tokenizer.bos_token() == "<s>");

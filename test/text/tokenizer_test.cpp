@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "support/fixtures.h"
 #include "text/utf8.h"
 
 using dsft::text::ByteRange;

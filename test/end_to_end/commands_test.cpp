@@ -1,0 +1,181 @@
+// The commands that compute nothing, as a user runs them.
+#include "catch_amalgamated.hpp"
+#include "end_to_end/run_dsft.h"
+#include "support/tiny_checkpoint.h"
+
+using namespace dsft;
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::StartsWith;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* kChatml =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// A folder with a model, three conversations and a recipe.
+struct Job {
+  test::TempDir folder;
+  std::string model = test::write_tiny_checkpoint(folder, "model").string();
+  std::string recipe;
+
+  Job() {
+    folder.write("model/chat_template.jinja", kChatml);
+    std::string rows;
+    for (int i = 0; i < 3; ++i)
+      rows += R"({"messages": [{"role": "user", "content": "What is )" + std::to_string(i) +
+              R"(?"}, {"role": "assistant", "content": "Yes & no."}]})" + "\n";
+    const std::string train = folder.write("rows.jsonl", rows).string();
+    recipe = folder
+                 .write("recipe.yaml", "recipe: sft\noutput_dir: " + in("run") + "\nmodel: {path: " + model +
+                                           "}\nlora: {r: 4}\ndata: {train: [" + train +
+                                           "]}\ntraining: {learning_rate: 1.0e-3}\n")
+                 .string();
+  }
+  std::string in(const std::string& name) const { return (folder / name).string(); }
+  test::ProgramRun run(std::vector<std::string> arguments) const {
+    return test::run_dsft(std::move(arguments), folder);
+  }
+  test::ProgramRun check(std::vector<std::string> overrides = {}) const {
+    overrides.insert(overrides.begin(), {"check", "--json", recipe});
+    return run(std::move(overrides));
+  }
+};
+
+/// A usage fault of one line, without a document.
+void require_one_fault(const test::ProgramRun& run, const std::string& part) {
+  INFO(run.err);
+  CHECK(run.exit_code == 2);
+  CHECK(run.out.empty());
+  CHECK_THAT(run.err, StartsWith("error: ") && ContainsSubstring(part));
+  CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
+}
+
+}  // namespace
+
+TEST_CASE("check gives one JSON document with the plan of a sound recipe", "[end_to_end]") {
+  const Job job;
+  const auto run = job.check({"training.warmup_steps=2", "training.max_steps=6"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const json document = json::parse(run.out);
+  CHECK(document["ok"] == true);
+  CHECK(document["faults"].empty());
+  CHECK(document["recipe"]["lora"]["r"] == 4);
+  const json& plan = document["plan"];
+  CHECK(plan["num_params"] == 1024 * 8 + 3 * 8 + 2 * 8 * 8 + 2 * 4 * 8 + 3 * 8 * 16);
+  CHECK(plan["num_adapted_modules"] == 7);
+  CHECK(plan["train_rows"] == 3);
+  // by transformers' linear warm-up: the second of two updates has half the rate, and the last of all is the sixth
+  REQUIRE(plan["learning_rates"].size() == 4);
+  CHECK(plan["learning_rates"]["0"] == 0.0);
+  CHECK(plan["learning_rates"]["1"] == 5e-4);
+  CHECK(plan["learning_rates"].contains("3"));
+  CHECK(plan["learning_rates"].contains("5"));
+  const json short_plan = json::parse(job.check({"training.max_steps=1", "training.warmup_steps=9"}).out)["plan"];
+  CHECK(short_plan["learning_rates"].size() == 1);
+}
+
+TEST_CASE("check ends with the first of 2, 4 and 3, and always with a document", "[end_to_end]") {
+  const Job job;
+  struct Case {
+    std::vector<std::string> overrides;
+    int exit_code;
+    std::vector<std::string> keys;
+  };
+  const std::string no_rows = "data.train=[" + job.in("none.jsonl") + "]", no_model = "model.path=" + job.in("none");
+  const std::vector<Case> cases{
+      {{no_rows}, 3, {"data.train"}},
+      {{no_rows, no_model}, 4, {"model.path", "data.train"}},
+      {{no_rows, "output_dir=" + job.model}, 2, {"output_dir", "data.train"}},
+      {{"lora.rank=4"}, 2, {"lora.rank"}},
+      {{"lora.adapter=" + job.in("none")}, 4, {"lora.adapter"}},
+      {{"model.path=" + std::string(300, 'x')}, 4, {"model.path"}},
+      {{"training.lr_scheduler_type=polynomial", "training.learning_rate=1e-9"}, 2, {"training.lr_scheduler_type"}}};
+  for (const Case& one : cases) {
+    const auto run = job.check(one.overrides);
+    INFO(one.overrides[0] << "\n" << run.err << run.out);
+    CHECK(run.exit_code == one.exit_code);
+    const json document = json::parse(run.out);
+    CHECK(document["ok"] == false);
+    std::vector<std::string> keys;
+    for (const json& fault : document["faults"]) {
+      keys.push_back(fault["key"]);
+      for (const char* member : {"file", "line", "column", "message"}) CHECK(fault.contains(member));
+    }
+    std::sort(keys.begin(), keys.end());
+    auto expected = one.keys;
+    std::sort(expected.begin(), expected.end());
+    CHECK(keys == expected);
+  }
+}
+
+TEST_CASE("check --config-only looks at no file but the recipe", "[end_to_end]") {
+  const Job job;
+  std::filesystem::remove_all(job.model);
+  CHECK(job.check().exit_code == 4);
+  const auto run = job.check({"--config-only"});
+  CHECK(run.exit_code == 0);
+  CHECK(json::parse(run.out)["plan"].is_null());
+}
+
+TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_to_end]") {
+  const Job job;
+  const auto run = job.run({"preview", "--json", "--rows", "2", job.recipe});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const json rows = json::parse(run.out);
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[1]["text"] == "<|im_start|>user\nWhat is 1?<|im_end|>\n<|im_start|>assistant\nYes & no.<|im_end|>\n");
+  CHECK(rows[1]["labels"].size() == rows[1]["token_ids"].size());
+  const auto page = job.run({"preview", "--html", job.in("page.html"), job.recipe});
+  REQUIRE(page.exit_code == 0);
+  const std::string html = test::read_file(job.folder / "page.html");
+  CHECK_THAT(html, StartsWith("<!doctype html>") && ContainsSubstring("class=\"s\"") && ContainsSubstring("&amp;"));
+  CHECK(html.find("<|im_start|>") == std::string::npos);
+}
+
+TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") {
+  const Job job;
+  const auto text = job.run({"tokenize", "--json", "--model", job.model, "--text", "Yes <|im_end|>"});
+  INFO(text.err);
+  REQUIRE(text.exit_code == 0);
+  CHECK(json::parse(text.out)["text"] == "Yes <|im_end|>");
+  const std::string messages = job.folder.write("m.json", R"([{"role": "user", "content": "Yes"}])").string();
+  const auto chat =
+      job.run({"tokenize", "--json", "--model", job.model, "--messages", messages, "--add-generation-prompt"});
+  REQUIRE(chat.exit_code == 0);
+  CHECK(json::parse(chat.out)["text"] == "<|im_start|>user\nYes<|im_end|>\n<|im_start|>assistant\n");
+  require_one_fault(job.run({"tokenize", "--model", job.model}), "--text and --messages");
+}
+
+TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to_end]") {
+  const Job job;
+  CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("smollm2_135m_function_calling"));
+  const auto recipe = job.run({"recipes", "smollm2_135m_function_calling"});
+  CHECK(recipe.out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/sft/smollm2_135m_function_calling.yaml"));
+  require_one_fault(job.run({"recipes", "smollm2_135m_function_caling"}), "did you mean");
+  const json facts = json::parse(job.run({"env", "--json"}).out);
+  for (const char* name : {"dsft", "libtorch", "mpi", "trainer", "cpu", "cores", "memory", "gpus"})
+    CHECK(facts.contains(name));
+}
+
+TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]") {
+  const Job job;
+  const auto one = job.run({"launch", "--dry-run", "--num-procs", "1", job.recipe});
+  INFO(one.err);
+  REQUIRE(one.exit_code == 0);
+  CHECK_THAT(one.out, ContainsSubstring("dsft-trainer train") && !ContainsSubstring("mpirun"));
+  const auto two = job.run({"launch", "--dry-run", "--num-procs", "2", job.recipe, "seed=7"});
+  CHECK_THAT(two.out, ContainsSubstring("mpirun") && ContainsSubstring("seed=7"));
+  CHECK(!std::filesystem::exists(job.folder / "run"));
+}
+
+TEST_CASE("what is not built yet is one clear fault", "[end_to_end]") {
+  const Job job;
+  for (const std::string command : {"chat", "bench", "estimate-memory", "consolidate"})
+    require_one_fault(job.run({command}), "`dsft " + command + "` is not built yet");
+  require_one_fault(job.run({"launch", "--hostfile", "hosts", job.recipe}), "--hostfile is not built yet");
+}

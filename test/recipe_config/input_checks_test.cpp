@@ -1,0 +1,149 @@
+// What check says of a recipe whose model, adapter and data are on disk.
+#include "recipe_config/input_checks.h"
+
+#include "recipe_config/adapter_checks.h"
+#include "spec/adapter_inventory.h"
+#include "spec/adapter_settings.h"
+#include "support/require_error.h"
+#include "support/tiny_checkpoint.h"
+
+using namespace dsft;
+using namespace dsft::recipe_config;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+/// A folder with a model, an adapter, rows and a chat template, and a recipe of them.
+struct Fixture {
+  test::TempDir folder;
+  std::string model = test::write_tiny_checkpoint(folder, "model").string();
+  std::string adapter = test::write_tiny_adapter(folder, "adapter").string();
+  std::string rows = folder.write("rows.jsonl", "{\"text\": \"Hi\"}\n").string();
+
+  /// Every fault as "CODE key: message", one a line.
+  std::string faults(const std::vector<std::string>& overrides = {}) const {
+    setenv("DSFT_CACHE", (folder / "cache").c_str(), 1);
+    const std::string text = "recipe: sft\noutput_dir: " + (folder / "run").string() + "\nmodel: {path: " + model +
+                             "}\ndata: {train: [" + rows + "]}\n";
+    RecipeReading reading = read_recipe_text(text, "r.yaml", overrides);
+    REQUIRE(reading.is_ok());
+    resolve_defaults(reading.config, /*has_cuda=*/false);
+    std::string all;
+    for (const InputFault& found : check_inputs(reading.config, reading.written, Logger(-1)).faults)
+      all += concat(static_cast<int>(found.kind), " ", found.fault.key, ": ", found.fault.message, "\n");
+    return all;
+  }
+  std::string in(const std::string& name) const { return (folder / name).string(); }
+};
+
+}  // namespace
+
+TEST_CASE("a sound recipe has no fault", "[recipe_config]") {
+  const Fixture fixture;
+  CHECK(fixture.faults() == "");
+  CHECK(fixture.faults({"lora.r=4"}) == "");
+  CHECK(fixture.faults({"lora.adapter=" + fixture.adapter}) == "");
+}
+
+TEST_CASE("everything that is missing is said at once", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string faults = fixture.faults({"model.path=" + fixture.in("nowhere"), "data.train=[a.jsonl, b.jsonl]",
+                                             "data.eval=[c.jsonl]", "data.chat_template=d.jinja"});
+  CHECK_THAT(faults, ContainsSubstring("4 model.path: ") && ContainsSubstring("3 data.train: ") &&
+                         ContainsSubstring("a.jsonl") && ContainsSubstring("b.jsonl") &&
+                         ContainsSubstring("3 data.eval: ") && ContainsSubstring("c.jsonl") &&
+                         ContainsSubstring("4 data.chat_template: ") && ContainsSubstring("d.jinja"));
+}
+
+TEST_CASE("a tokenizer that cannot be read hides no fault of the weights", "[recipe_config]") {
+  const Fixture fixture;
+  fixture.folder.write("model/tokenizer.json", "{");
+  std::filesystem::remove(fixture.folder / "model/model.safetensors");
+  CHECK_THAT(fixture.faults(),
+             ContainsSubstring("tokenizer.json") && ContainsSubstring("holds neither model.safetensors"));
+}
+
+TEST_CASE("bad rows of both lists are said, each at its key", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string bad = fixture.folder.write("bad.jsonl", "{\"text\": 1}\n").string();
+  const std::string faults = fixture.faults({"data.train=[" + bad + "]", "data.eval=[" + bad + "]"});
+  CHECK_THAT(faults, ContainsSubstring("3 data.train: ") && ContainsSubstring("3 data.eval: "));
+}
+
+TEST_CASE("paths that the system does not take are faults, not bugs", "[recipe_config]") {
+  const Fixture fixture;
+  std::filesystem::create_symlink("b", fixture.folder / "a");
+  std::filesystem::create_symlink("a", fixture.folder / "b");
+  for (const std::string& path : {fixture.in("a"), fixture.in("a/model"), std::string(300, 'x')}) {
+    INFO(path);
+    CHECK_THAT(fixture.faults({"model.path=" + path}), ContainsSubstring("4 model.path: "));
+    CHECK_THAT(fixture.faults({"lora.adapter=" + path}), ContainsSubstring("4 lora.adapter: "));
+    CHECK_THAT(fixture.faults({"data.chat_template=" + path}), ContainsSubstring("4 data.chat_template: "));
+    CHECK_THAT(fixture.faults({"data.train=[" + path + ".jsonl]"}), ContainsSubstring("3 data.train: "));
+  }
+}
+
+TEST_CASE("an adapter that does not fit is the adapter's fault", "[recipe_config]") {
+  const Fixture fixture;
+  fixture.folder.write("adapter/adapter_config.json",
+                       R"({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["c_attn"]})");
+  const std::string faults = fixture.faults({"lora.adapter=" + fixture.adapter});
+  CHECK_THAT(faults, ContainsSubstring("4 lora.adapter: ") && ContainsSubstring("c_attn"));
+  CHECK_THAT(faults, !ContainsSubstring("2 lora"));
+}
+
+TEST_CASE("a key that contradicts the adapter is a fault, one that agrees is not", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string adapter = "lora.adapter=" + fixture.adapter;
+  CHECK(fixture.faults({adapter, "lora.r=2", "lora.lora_alpha=4", "lora.target_modules=[q_proj]"}) == "");
+  CHECK(fixture.faults({adapter, "lora.target_modules='.*q_proj'", "lora.init_lora_weights=gaussian"}) == "");
+  CHECK_THAT(
+      fixture.faults({adapter, "lora.r=8"}),
+      ContainsSubstring("2 lora.r: contradicts the adapter of lora.adapter (" + fixture.adapter + "), whose r is 2"));
+  CHECK_THAT(fixture.faults({adapter, "lora.target_modules=all-linear"}), ContainsSubstring("2 lora.target_modules: "));
+  CHECK_THAT(fixture.faults({adapter, "lora.lora_dropout=0.1"}), ContainsSubstring("2 lora.lora_dropout: "));
+}
+
+TEST_CASE("the resolved recipe of an adapter shows its settings", "[recipe_config]") {
+  const Fixture fixture;
+  RecipeConfig config;
+  config.lora.emplace().adapter = fixture.adapter;
+  adopt_adapter(config);
+  CHECK(config.lora->r == 2);
+  CHECK(config.lora->lora_alpha == 4);
+  CHECK(config.lora->target_modules.names == std::vector<std::string>{"q_proj"});
+  CHECK(config.lora->adapter == fixture.adapter);
+}
+
+TEST_CASE("a run may not write where it reads", "[recipe_config]") {
+  const Fixture fixture;
+  std::filesystem::create_directory_symlink(fixture.model, fixture.folder / "link");
+  std::filesystem::create_directories(fixture.folder / "run");
+  for (const std::string& same : {fixture.model, fixture.model + "/", fixture.in("run/../model"), fixture.in("link")})
+    CHECK_THAT(fixture.faults({"output_dir=" + same}), ContainsSubstring("2 output_dir: is the folder of model.path"));
+  CHECK_THAT(fixture.faults({"training.output_dir=" + fixture.adapter, "output_dir=" + fixture.adapter,
+                             "lora.adapter=" + fixture.adapter}),
+             ContainsSubstring("2 training.output_dir: is the folder of lora.adapter"));
+  std::filesystem::rename(fixture.adapter, fixture.folder / "run/checkpoint-5");
+  CHECK_THAT(fixture.faults({"lora.adapter=" + fixture.in("run/checkpoint-5")}),
+             ContainsSubstring("2 output_dir: holds the checkpoint of lora.adapter"));
+  CHECK(fixture.faults({"output_dir=" + fixture.in("model/run")}) == "");
+}
+
+TEST_CASE("a token that the embedding has no row for is a fault", "[recipe_config]") {
+  const Fixture fixture;
+  fixture.folder.write("model/generation_config.json", R"({"eos_token_id": [2, 1024], "pad_token_id": 5000})");
+  CHECK_THAT(fixture.faults(), ContainsSubstring("4 model.path: ") && ContainsSubstring("the token 1024"));
+}
+
+TEST_CASE("an adapter with PEFT's copy of the output embedding fits", "[recipe_config]") {
+  const auto directory = test::fixture_path("spec/adapter_with_head_weight");
+  const auto spec = spec::read_model_spec(test::fixture_path("checkpoint/base"));
+  const auto weights = io::SafetensorsSet::open(directory, "adapter_model");
+  REQUIRE(weights.find("base_model.model.lm_head.base_layer.weight"));
+  const auto settings = spec::read_adapter_settings(directory);
+  CHECK(spec::check_adapter(spec::adapter_inventory(spec, settings.lora), weights).empty());
+  lora::LoraConfig other = settings.lora;
+  other.target_modules.names = {"q_proj"};
+  CHECK(!spec::check_adapter(spec::adapter_inventory(spec, other), weights).empty());
+}
