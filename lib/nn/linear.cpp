@@ -44,8 +44,8 @@ at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context) c
           ? kernels::counter_dropout(x, adapter_->dropout, adapter_->dropout_key, context.dropout)
           : x;
   const at::Tensor low_rank = torch::linear(dropped, adapter_->a.to(x.scalar_type()));
-  // One pass over y: the low-rank product is added by the GEMM itself.
-  return torch::addmm(y, low_rank, adapter_->b.to(x.scalar_type()).t(), 1.0, adapter_->scale);
+  // No pass over y of its own: the GEMM adds the low-rank product to it.
+  return y.addmm_(low_rank, adapter_->b.to(x.scalar_type()).t(), 1.0, adapter_->scale);
 }
 
 }  // namespace dsft::nn

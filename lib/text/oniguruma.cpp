@@ -13,7 +13,7 @@ namespace dsft::text {
 namespace {
 
 // PCRE2's \w has no marks and only one connector; its \s has U+180E, which has not been a space since Unicode 6.3.
-constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}";
+constexpr std::string_view kWordClass = "\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}";
 constexpr std::string_view kWordInClass = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";  // Oniguruma's two differ
 constexpr std::string_view kHexDigit = "0-9a-fA-F";
 
@@ -115,7 +115,7 @@ class Translator {
 
   void escape() {
     if (at_ + 1 >= pattern_.size()) return copy(1);
-    const std::string word(kWord), is_word = "[" + word + "]";
+    const std::string word(kWordClass), is_word = "[" + word + "]";
     switch (pattern_[at_ + 1]) {
       case 's':
         return replace(2, "\\p{White_Space}");

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
 #include "support/fixtures.h"
+#include "support/turn_text.h"
 
 namespace {
 
@@ -39,14 +40,6 @@ const std::string kDialogue =
                                   {"role": "user", "content": "q2"}, {"role": "assistant", "content": "a2"}])";
 
 // The bytes whose turn is `message`, in order.
-std::string turn_text(const RenderedChat& chat, int32_t message) {
-  std::string text;
-  for (const auto& span : chat.spans) {
-    if (span.turn == message) text += chat.text.substr(span.begin, span.end - span.begin);
-  }
-  return text;
-}
-
 std::string data_text(const RenderedChat& chat, int32_t message) {
   std::string text;
   for (const auto& span : chat.spans) {
@@ -104,9 +97,9 @@ TEST_CASE("Each byte of a turn knows its message: slices, indices, macros, names
     INFO(source);
     const RenderedChat chat = render(source, kDialogue);
     require_cover(chat);
-    CHECK(turn_text(chat, 1) == "<user>q1</>\n");
-    CHECK(turn_text(chat, 2) == "<assistant>a1</>\n");
-    CHECK(turn_text(chat, 4) == "<assistant>a2</>\n");
+    CHECK(dsft::test::turn_text(chat, 1) == "<user>q1</>\n");
+    CHECK(dsft::test::turn_text(chat, 2) == "<assistant>a1</>\n");
+    CHECK(dsft::test::turn_text(chat, 4) == "<assistant>a2</>\n");
     CHECK(data_text(chat, 2) == "a1");
     CHECK(data_text(chat, 3) == "q2");
   }
@@ -120,13 +113,13 @@ TEST_CASE("Words outside of the turns belong to no message", "[text]") {
   CHECK(chat.spans.front().message == RenderedChat::kNoMessage);
   CHECK(chat.spans.back().turn == RenderedChat::kNoMessage);
   CHECK(data_text(chat, 0) == "sys");
-  CHECK(turn_text(chat, 0).empty());
+  CHECK(dsft::test::turn_text(chat, 0).empty());
 }
 
 TEST_CASE("Another message's data inside a turn keeps its own message", "[text]") {
   const RenderedChat chat =
       render("{% for m in messages %}{{ m.content ~ '/' ~ messages[0].content }};{% endfor %}", kDialogue);
-  CHECK(turn_text(chat, 2) == "a1/sys;");
+  CHECK(dsft::test::turn_text(chat, 2) == "a1/sys;");
   CHECK(data_text(chat, 2) == "a1");
   CHECK(data_text(chat, 0) == "syssyssyssyssyssys");
 }
@@ -188,7 +181,7 @@ TEST_CASE("Turns agree with prefix rendering where a template preserves prefixes
       const std::string prompt = chat_template.render({before, nullptr, true, Json::object()}, kTokens).text;
       const std::string no_prompt = chat_template.render({before, nullptr, false, Json::object()}, kTokens).text;
       const RenderedChat chat = chat_template.render({with, nullptr, false, Json::object()}, kTokens);
-      const std::string turn = turn_text(chat, i);
+      const std::string turn = dsft::test::turn_text(chat, i);
       REQUIRE(chat.text.starts_with(no_prompt));
       CHECK(no_prompt + turn == chat.text);
       CHECK(turn.starts_with(prompt.substr(no_prompt.size())));

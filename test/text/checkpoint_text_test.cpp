@@ -61,14 +61,6 @@ text::RenderedChat render(const std::string& source, const text::ChatInput& inpu
   return text::ChatTemplate::parse(source, "test").render(input, text::SpecialTokenMap{});
 }
 
-std::string turn_text(const text::RenderedChat& chat, int32_t turn) {
-  std::string found;
-  for (const auto& span : chat.spans) {
-    if (span.turn == turn) found += chat.text.substr(span.begin, span.end - span.begin);
-  }
-  return found;
-}
-
 }  // namespace
 
 TEST_CASE("A template sees all named special tokens", "[text]") {
@@ -167,6 +159,6 @@ TEST_CASE("A message that is bound inside another's turn does not end that turn"
       "{{ m.content }}]{% endfor %}",
       input);
   CHECK(chat.text == "[q][(q)a]");
-  CHECK(turn_text(chat, 0) == "[q]");
-  CHECK(turn_text(chat, 1) == "[(q)a]");
+  CHECK(dsft::test::turn_text(chat, 0) == "[q]");
+  CHECK(dsft::test::turn_text(chat, 1) == "[(q)a]");
 }
