@@ -45,23 +45,33 @@ print(json.dumps({"dtype": sys.argv[3], "steps": len(seconds), "s_per_step": rou
 PYTHON
 }
 
-run_peer() { # ROWS BATCH DTYPE
-  "$peer_python" -W ignore bench/peers/hf_sft_cpu.py --model $model --rows "$1" --batch "$2" --dtype "$3" --steps $steps --warmup $warmup 2>/dev/null
+run_peer() { # ROWS BATCH DTYPE; a peer that the kernel kills for its memory is a result, too
+  local code=0
+  "$peer_python" -W ignore bench/peers/hf_sft_cpu.py --model $model --rows "$1" --batch "$2" --dtype "$3" --steps $steps --warmup $warmup \
+    2>"$work/peer.log" || code=$?
+  if [ $code = 137 ]; then
+    echo '{"tokens_per_s": 0, "peak_rss_gib": Infinity}'
+  elif [ $code != 0 ]; then
+    tail -n 5 "$work/peer.log" >&2
+    stop "the peer failed (above)"
+  fi
 }
 
 run_case() { # NAME
-  local kind=${1%-*} dtype=${1#*-} length=512 batch=2 peer_batch=2 packing=false rows=$work/rows.jsonl
+  local result steps=$steps kind=${1%-*} dtype=${1#*-} length=512 batch=2 peer_batch=2 packing=false rows=$work/rows.jsonl
   local shape=$kind
   case $kind in
     full | third) ;;
-    mixed) length=1024 batch=1 peer_batch=8 packing=true ;; # bins of 1024 tokens against eight padded rows
-    memory) length=2048 batch=4 peer_batch=4 shape=full ;;
+    mixed) length=1024 batch=1 peer_batch=4 packing=true ;; # bins of 1024 tokens against four padded rows
+    memory) length=2048 batch=4 peer_batch=4 shape=full steps=1 ;;
     *) stop "there is no case $1; cases: full-fp32 full-bf16 third-fp32 mixed-fp32 memory-fp32" ;;
   esac
   python3 bench/make_rows.py "$shape" "$length" $((peer_batch * (steps + warmup))) >"$rows"
   for ((round = 1; round <= rounds; ++round)); do
-    echo "$1 dsft $(run_dsft "$rows" $batch "$dtype" $packing $length)" | tee -a "$work/results"
-    echo "$1 peer $(run_peer "$rows" $peer_batch "$dtype")" | tee -a "$work/results"
+    result=$(run_dsft "$rows" $batch "$dtype" $packing $length)
+    echo "$1 dsft $result" | tee -a "$work/results"
+    result=$(run_peer "$rows" $peer_batch "$dtype")
+    echo "$1 peer $result" | tee -a "$work/results"
   done
 }
 
@@ -83,5 +93,8 @@ for case in dict.fromkeys(case for case, _ in results):
     def median(who, key):
         return statistics.median(result[key] for result in results[case, who])
     speed = median("dsft", "tokens_per_s"), median("peer", "tokens_per_s")
+    if not speed[1]:
+        print(f"| {case} | {speed[0]:.0f} | killed | - | {median('dsft', 'peak_rss_gib'):.2f} | out of memory |")
+        continue
     print(f"| {case} | {speed[0]:.0f} | {speed[1]:.0f} | {speed[0] / speed[1]:.2f} | {median('dsft', 'peak_rss_gib'):.2f} | {median('peer', 'peak_rss_gib'):.2f} |")
 PYTHON

@@ -57,6 +57,8 @@ void print_line(process::Stream stream, std::string_view line) {
 
 int run_launch(const LaunchOptions& options) {
   refuse_later_options(options);
+  // before anything that starts threads, as the driver's library does when GPUs are listed: they must not take signals
+  process::SignalListener signals({SIGINT, SIGTERM, SIGUSR1});
   std::vector<std::string> warnings;  // the trainer prints them
   const auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
   const launch::LaunchPlan plan = launch::plan_launch({.trainer = find_trainer().string(),
@@ -70,7 +72,6 @@ int run_launch(const LaunchOptions& options) {
     std::cout << launch::to_shell_line(plan.argv) << std::endl;
     return 0;
   }
-  process::SignalListener signals({SIGINT, SIGTERM, SIGUSR1});
   const launch::LaunchResult result =
       launch::supervise(plan, {.log_dir = options.log_dir, .on_line = print_line}, signals);
   if (result.exit_code == 0) return 0;
