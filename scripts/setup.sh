@@ -49,7 +49,11 @@ has_libtorch() {
 
 install_python_packages() {
   local requirements=(-r requirements.txt) wanted
-  has_libtorch || requirements+=(-r requirements-torch.txt)
+  if ! has_libtorch; then
+    requirements+=(-r requirements-torch.txt)
+    # headers that torch's own CUDA packages include but do not bring; without a GPU the build leaves CUDA out and starts faster
+    [ ! -e /proc/driver/nvidia/version ] || requirements+=(nvidia-cuda-crt==13.0.88)
+  fi
   wanted="$(cat requirements.txt requirements-torch.txt scripts/setup.sh) ${requirements[*]}"
   wanted=$(sha256sum <<<"$wanted" | cut -d' ' -f1)
   if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then
