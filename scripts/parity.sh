@@ -13,9 +13,18 @@ set -euo pipefail
 install_peers
 bash scripts/make_inputs.sh
 
+# An adapter that dsft trains for a few updates, and its merge, both in runs/parity.
+make_adapter() {
+  rm -rf runs/parity
+  build/bin/dsft launch recipes/sft/smollm2_135m_function_calling.yaml model.dtype=fp32 training.max_steps=3 \
+    training.per_device_train_batch_size=2 output_dir=runs/parity/adapter &&
+    build/bin/dsft merge-lora --base models/SmolLM2-135M-Instruct --adapter runs/parity/adapter --output runs/parity/merged --dtype fp32
+}
+
 # Arguments of the topics that need some.
 arguments_of() {
   case $1 in
+    adapters) make_adapter >&2 && echo "models/SmolLM2-135M-Instruct runs/parity/adapter runs/parity/merged" ;;
     chat_templates) echo "--test-program build/bin/test_text --fixtures" ;;
     tokenizer) echo "models/SmolLM2-135M-Instruct" ;;
   esac

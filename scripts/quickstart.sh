@@ -50,12 +50,12 @@ choose_dtype() {
     $dsft launch $recipe "model.dtype=$dtype" training.max_steps=2 "output_dir=$run.trial/$dtype" 'training.report_to=[none]' 2>"$run.trial.log" ||
       { cat "$run.trial.log" >&2; stop "the trial in $dtype failed (above)"; }
   done
-  python3 - "$run.trial" <<'PYTHON'
+  python3 - "$run.trial" <<'PYTHON' || stop "the trials left no rates in $run.trial/*/metrics.jsonl (above)"
 import json, sys
 rates = {}
 for dtype in ("bf16", "fp32"):
     with open(f"{sys.argv[1]}/{dtype}/metrics.jsonl", encoding="utf-8") as file:
-        rates[dtype] = [json.loads(line)["tokens_per_second"] for line in file][-1]
+        rates[dtype] = [log["tokens_per_second"] for log in map(json.loads, file) if "tokens_per_second" in log][-1]
 print("    " + ", ".join(f"{dtype}: {rate:.0f} tokens/s" for dtype, rate in rates.items()), file=sys.stderr)
 print(max(rates, key=rates.get))
 PYTHON

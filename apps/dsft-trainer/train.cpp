@@ -31,10 +31,11 @@ int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Co
   train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   train::Job job = recipe::build_job(config, context);
   // only now: while rows are tokenised and weights loaded there is nothing to save, and a signal ends the process
-  const train::StopSignal stop_signal;
+  train::StopSignal stop_signal;
   context.stop_signal = &stop_signal;
   train::Trainer trainer(std::move(job), config.training, context);
   const train::RunEnd end = trainer.run();
+  stop_signal.ignore_from_now();
   if (end == train::RunEnd::kStoppedBySignal) return static_cast<int>(ErrorKind::kStopped);
   logger.info("done: ", config.output_dir);
   return 0;

@@ -68,8 +68,12 @@ void PackedTextSource::restore(const SourcePosition& position) {
   items_of_epoch_ = num_items;
 }
 
+int64_t PackedTextSource::items_per_update() const {
+  return shape_.items_per_micro_batch * shape_.micro_batches * shape_.num_ranks;
+}
+
 int64_t PackedTextSource::num_updates(int64_t num_items) const {
-  return ceil_div(num_items, shape_.items_per_micro_batch * shape_.micro_batches * shape_.num_ranks);
+  return ceil_div(num_items, items_per_update());
 }
 
 int64_t PackedTextSource::steps_per_epoch() const {
@@ -77,16 +81,7 @@ int64_t PackedTextSource::steps_per_epoch() const {
 }
 
 int64_t PackedTextSource::steps_in(double num_epochs) const {
-  const auto num_whole = static_cast<int64_t>(num_epochs);
-  if (!plan_.packing) return static_cast<int64_t>(std::ceil(num_epochs * static_cast<double>(steps_per_epoch())));
-  const auto updates_of = [&](int64_t epoch) {
-    return num_updates(static_cast<int64_t>(data::plan_epoch(*store_, plan_, epoch).size()));
-  };
-  int64_t num_steps = 0;
-  for (int64_t epoch = 0; epoch < num_whole; ++epoch) num_steps += updates_of(epoch);
-  const double rest = num_epochs - static_cast<double>(num_whole);
-  if (rest > 0) num_steps += static_cast<int64_t>(std::ceil(rest * static_cast<double>(updates_of(num_whole))));
-  return num_steps;
+  return data::count_updates(*store_, plan_, num_epochs, items_per_update());
 }
 
 double PackedTextSource::epoch_progress() const {

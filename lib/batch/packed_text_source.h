@@ -61,6 +61,7 @@ class PackedTextSource final : public StepSource {
   };
 
   const Epoch& plan_of(int64_t epoch);
+  int64_t items_per_update() const;
   int64_t num_updates(int64_t num_items) const;
   std::optional<Step> read_step(SourcePosition from);
   std::vector<Batch> read_batches(const Epoch& epoch, int64_t first_item, int64_t num_items) const;

@@ -24,17 +24,6 @@ fs::path manifest_path(const fs::path& checkpoint) {
   return checkpoint / kStateFolder / "manifest.json";
 }
 
-/// The step in a folder's name "checkpoint-<step>", or nothing.
-std::optional<int64_t> step_of(const fs::path& path) {
-  const std::string name = path.filename().string();
-  if (!name.starts_with(kFolderPrefix)) return std::nullopt;
-  const char* begin = name.data() + std::string_view(kFolderPrefix).size();
-  const char* end = name.data() + name.size();
-  int64_t step = 0;
-  const auto [last, error] = std::from_chars(begin, end, step);
-  return error == std::errc() && last == end && step >= 0 ? std::optional(step) : std::nullopt;
-}
-
 nlohmann::json read_manifest(const fs::path& checkpoint) {
   const nlohmann::json manifest = io::read_json_file(manifest_path(checkpoint));
   const bool is_whole = manifest.is_object() && manifest.contains("files") && manifest["files"].is_object() &&
@@ -108,8 +97,14 @@ std::optional<int64_t> run_of_checkpoint(const fs::path& checkpoint) {
   }
 }
 
-std::optional<int64_t> step_of_checkpoint(const fs::path& checkpoint) {
-  return step_of(checkpoint);
+std::optional<int64_t> step_of_checkpoint(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (!name.starts_with(kFolderPrefix)) return std::nullopt;
+  const char* begin = name.data() + std::string_view(kFolderPrefix).size();
+  const char* end = name.data() + name.size();
+  int64_t step = 0;
+  const auto [last, error] = std::from_chars(begin, end, step);
+  return error == std::errc() && last == end && step >= 0 ? std::optional(step) : std::nullopt;
 }
 
 std::vector<fs::path> list_checkpoints(const fs::path& output_dir) {
@@ -122,7 +117,7 @@ std::vector<fs::path> list_checkpoints(const fs::path& output_dir) {
   int64_t last_run = 0;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(output_dir, error)) {
-    const auto step = step_of(entry.path());
+    const auto step = step_of_checkpoint(entry.path());
     if (!step || !entry.is_directory()) continue;
     found.push_back({run_of_checkpoint(entry.path()), *step, entry.path()});
     last_run = std::max(last_run, found.back().run.value_or(0));
@@ -134,10 +129,18 @@ std::vector<fs::path> list_checkpoints(const fs::path& output_dir) {
   return paths;
 }
 
+bool is_resumable(const fs::path& checkpoint) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(checkpoint / kStateFolder, error))
+    if (entry.path().filename().string().starts_with("optimizer-")) return true;
+  return false;
+}
+
 FoundCheckpoint find_newest_checkpoint(const fs::path& output_dir) {
   FoundCheckpoint found;
   for (const fs::path& path : list_checkpoints(output_dir)) {
-    const auto fault = find_checkpoint_fault(path);
+    std::optional<std::string> fault = find_checkpoint_fault(path);
+    if (!fault && !is_resumable(path)) fault = "it holds the model alone (save_only_model: true).";
     if (!fault) {
       found.path = path;
       break;
@@ -159,9 +162,9 @@ std::vector<std::string> rotate_checkpoints(const fs::path& output_dir, const Ro
   std::vector<fs::path> others;  // newest first
   int64_t num_kept = 1;          // the last
   for (const fs::path& path : list_checkpoints(output_dir)) {
-    const auto step = step_of(path);
+    const auto step = step_of_checkpoint(path);
     if (step == rotation.last_step || run_of_checkpoint(path) != rotation.run) continue;
-    if (step == rotation.best_step)
+    if (step == rotation.best_step || step == rotation.last_resumable_step)
       ++num_kept;
     else
       others.push_back(path);
@@ -185,7 +188,7 @@ void remove_unfinished_checkpoints(const fs::path& output_dir) {
   for (const auto& entry : fs::directory_iterator(output_dir, error)) {
     const std::string name = entry.path().filename().string();
     const size_t mark = name.find(kUnfinishedMark);
-    if (mark != std::string::npos && step_of(name.substr(0, mark)) && entry.is_directory(error))
+    if (mark != std::string::npos && step_of_checkpoint(name.substr(0, mark)) && entry.is_directory(error))
       unfinished.push_back(entry.path());
   }
   for (const fs::path& path : unfinished) fs::remove_all(path, error);

@@ -60,12 +60,16 @@ FoundCheckpoint find_newest_checkpoint(const std::filesystem::path& output_dir);
 /// The number of a run that starts anew in a folder.
 int64_t next_run(const std::filesystem::path& output_dir);
 
+/// Whether a checkpoint holds what a run continues from; false for a model alone (save_only_model).
+bool is_resumable(const std::filesystem::path& checkpoint);
+
 /// What of a run's checkpoints is kept.
 struct Rotation {
   int64_t limit = 0;  ///< HF's save_total_limit; below 1 keeps all
   int64_t run = 1;
-  int64_t last_step = 0;                  ///< just saved: never deleted
-  std::optional<int64_t> best_step = {};  ///< never deleted
+  int64_t last_step = 0;                            ///< just saved: never deleted
+  std::optional<int64_t> best_step = {};            ///< never deleted
+  std::optional<int64_t> last_resumable_step = {};  ///< never deleted: where the run would go on
 };
 
 /// Deletes the oldest checkpoints of a run beyond the limit; those of other runs and of other programs are not touched

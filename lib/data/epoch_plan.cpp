@@ -128,4 +128,21 @@ std::vector<Item> plan_epoch(const ExampleStore& store, const EpochPlanOptions& 
   return items;
 }
 
+int64_t count_updates(const ExampleStore& store, const EpochPlanOptions& options, double num_epochs,
+                      int64_t items_per_update) {
+  const auto updates_of = [&](int64_t epoch) {
+    const auto num_items = static_cast<int64_t>(plan_epoch(store, options, epoch).size());
+    return (num_items + items_per_update - 1) / items_per_update;
+  };
+  const auto updates_of_part = [&](double part, int64_t epoch) {
+    return static_cast<int64_t>(std::ceil(part * static_cast<double>(updates_of(epoch))));
+  };
+  if (!options.packing) return updates_of_part(num_epochs, 0);
+  const auto num_whole = static_cast<int64_t>(num_epochs);
+  int64_t num_updates = 0;
+  for (int64_t epoch = 0; epoch < num_whole; ++epoch) num_updates += updates_of(epoch);
+  const double rest = num_epochs - static_cast<double>(num_whole);
+  return rest > 0 ? num_updates + updates_of_part(rest, num_whole) : num_updates;
+}
+
 }  // namespace dsft::data

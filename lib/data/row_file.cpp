@@ -142,10 +142,13 @@ Json RowFile::parse(RawRow& row) const {
   return std::move(row.value);
 }
 
+std::string RowFile::name_of(const RawRow& row) const {
+  return concat(state_->path.string(), state_->lines ? ":" : ": row ", row.number);
+}
+
 std::string RowFile::describe(const RawRow& row) const {
-  if (state_->lines) return concat(state_->path.string(), ":", row.number);
-  const int64_t line = find_line(state_->path, row.number);
-  return concat(state_->path.string(), ": row ", row.number, line > 0 ? concat(" (line ", line, ")") : "");
+  const int64_t line = state_->lines ? 0 : find_line(state_->path, row.number);
+  return line > 0 ? concat(name_of(row), " (line ", line, ")") : name_of(row);
 }
 
 }  // namespace dsft::data

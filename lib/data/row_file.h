@@ -34,6 +34,9 @@ class RowFile {
   /// The row as a JSON object. Throws kData with file and line.
   nlohmann::ordered_json parse(RawRow& row) const;
 
+  /// "train.jsonl:12" or "train.json: row 12".
+  std::string name_of(const RawRow& row) const;
+
   /// "train.jsonl:12", "train.json: row 12 (line 40)", or "train.json: row 12" of a dict of columns. For messages: it
   /// reads a .json file again.
   std::string describe(const RawRow& row) const;

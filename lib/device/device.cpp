@@ -36,7 +36,7 @@ at::Device choose_device(DeviceChoice choice, int local_rank) {
       fail(ErrorKind::kDevice, "device: cuda, but ",
            cuda::is_built() ? "no usable GPU is visible (see `dsft env` and CUDA_VISIBLE_DEVICES)"
                             : "this dsft was built without CUDA (see `dsft env`); build it where LibTorch has CUDA and "
-                              "nvcc is installed, or use device: cpu");
+                              "the CUDA runtime's headers are found, or use device: cpu");
     return at::Device(at::kCPU);
   }
   if (local_rank >= count)

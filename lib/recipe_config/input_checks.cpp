@@ -173,11 +173,9 @@ int64_t count_steps(const RecipeConfig& config, const data::Dataset& train, int6
   const auto& training = config.training;
   if (training.max_steps > 0) return training.max_steps;
   const auto options = data::make_plan_options(config.data, train, static_cast<uint64_t>(config.seed));
-  const auto num_items = static_cast<int64_t>(data::plan_epoch(train, options, 0).size());
-  const int64_t items_per_step =
+  const int64_t items_per_update =
       training.per_device_train_batch_size * training.gradient_accumulation_steps * num_ranks;
-  const int64_t steps_per_epoch = (num_items + items_per_step - 1) / items_per_step;
-  return static_cast<int64_t>(std::ceil(training.num_train_epochs * static_cast<double>(steps_per_epoch)));
+  return std::max<int64_t>(1, data::count_updates(train, options, training.num_train_epochs, items_per_update));
 }
 
 }  // namespace dsft::recipe_config

@@ -72,7 +72,7 @@ void resolve_dtype(RecipeConfig& config) {
   if (!config.model.dtype && (training.bf16 || training.fp16)) {
     const bool is_bf16 = training.bf16.value_or(false);
     const bool is_fp16 = training.fp16.value_or(false);
-    // both written as false: TrainingArguments' way to ask for fp32
+    // written, and none of them true: TrainingArguments' way to ask for fp32
     config.model.dtype = is_bf16   ? spec::ComputeDtype::kBf16
                          : is_fp16 ? spec::ComputeDtype::kFp16
                                    : spec::ComputeDtype::kFp32;

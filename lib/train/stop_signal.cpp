@@ -14,6 +14,7 @@ constexpr std::array<int, 3> kSignals = {SIGTERM, SIGINT, SIGUSR1};
 
 volatile std::sig_atomic_t caught_signal = 0;  // a handler can reach nothing else
 bool is_installed = false;
+bool is_over = false;
 std::array<struct sigaction, kSignals.size()> previous_actions;
 
 void handle(int signal) {
@@ -26,6 +27,7 @@ void handle(int signal) {
 StopSignal::StopSignal() {
   DSFT_CHECK(!is_installed, "two StopSignals");
   is_installed = true;
+  is_over = false;
   caught_signal = 0;
   struct sigaction action = {};
   action.sa_handler = handle;
@@ -34,8 +36,15 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() {
-  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous_actions[i], nullptr);
+  if (!is_over) {
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous_actions[i], nullptr);
+  }
   is_installed = false;
+}
+
+void StopSignal::ignore_from_now() {
+  for (int signal : kSignals) std::signal(signal, SIG_IGN);
+  is_over = true;
 }
 
 int StopSignal::caught() const {

@@ -15,6 +15,10 @@ class StopSignal {
   /// The signal that was caught, or 0.
   int caught() const;
 
+  /// The run is over: from now to the end of the process its signals are ignored, so that one that comes late does not
+  /// turn what was done into a kill.
+  void ignore_from_now();
+
   /// Ends the process by a signal as if it had not been handled.
   [[noreturn]] void end_process(int signal) const;
 };

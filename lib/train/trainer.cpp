@@ -56,7 +56,7 @@ RunEnd Trainer::run() {
   if (is_out_of_patience())
     message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
                    config_.metric_for_best_model.value_or("loss")));
-  finish();
+  finish(end);
   require_saved(end);
   return end;
 }

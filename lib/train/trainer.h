@@ -62,10 +62,10 @@ class Trainer final {
   void judge(const std::map<std::string, double>& metrics);
   void save_checkpoint(Content content);
   void note_saved();
-  void finish();
+  void finish(RunEnd end);
   void require_saved(RunEnd end) const;
   void load_best();
-  void save_final_weights();
+  void save_final_weights(RunEnd end);
   void resume();
   void begin_anew();
   std::optional<std::filesystem::path> choose_checkpoint() const;

@@ -77,8 +77,7 @@ void Trainer::save_checkpoint(Content content) {
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kCheckpoint) throw;
     state_.save_fault = error.full_message();
-    context_.logger.warn("checkpoint-", state_.step,
-                         " COULD NOT BE SAVED; the run goes on and tries again when the next ", "is due. ",
+    context_.logger.warn("checkpoint-", state_.step, " COULD NOT BE SAVED; later ones are tried when they are due. ",
                          error.full_message());
     return;
   }
@@ -93,17 +92,18 @@ void Trainer::note_saved() {
   message(concat("Saved ", checkpoint_path(context_, state_.step).string()));
   if (config_.save_total_limit && context_.communicator.rank() == 0) {
     const auto best = state_.best_checkpoint ? checkpoint::step_of_checkpoint(*state_.best_checkpoint) : std::nullopt;
-    const checkpoint::Rotation rotation{*config_.save_total_limit, state_.run, state_.step, best};
+    const checkpoint::Rotation rotation{*config_.save_total_limit, state_.run, state_.step, best,
+                                        state_.last_resumable_step};
     for (const std::string& fault : checkpoint::rotate_checkpoints(context_.output_dir, rotation))
       context_.logger.warn(fault);
   }
   context_.communicator.barrier();
 }
 
-void Trainer::finish() {
+void Trainer::finish(RunEnd end) {
   if (config_.load_best_model_at_end) load_best();
-  save_final_weights();
   tell([](Observer& observer) { observer.on_end(); });
+  save_final_weights(end);
 }
 
 void Trainer::load_best() {
@@ -124,7 +124,7 @@ void Trainer::load_best() {
   message(concat("The weights are those of the best checkpoint, ", best.string()));
 }
 
-void Trainer::save_final_weights() {
+void Trainer::save_final_weights(RunEnd end) {
   std::string fault;
   if (context_.communicator.rank() == 0) {
     try {
@@ -137,6 +137,11 @@ void Trainer::save_final_weights() {
     }
   }
   if (!comm::any_rank(context_.communicator, !fault.empty())) return;
+  if (end == RunEnd::kStoppedBySignal && state_.last_resumable_step >= 0) {
+    context_.logger.warn("The weights up to here could not be written to ", context_.output_dir.string(), ": ", fault,
+                         " The run can go on from checkpoint-", state_.last_resumable_step, ".");
+    return;
+  }
   fail(ErrorKind::kCheckpoint, "The trained weights could not be written to ", context_.output_dir.string(), ": ",
        fault,
        state_.last_saved_step >= 0 ? concat(" The last whole checkpoint is checkpoint-", state_.last_saved_step, ".")

@@ -53,8 +53,8 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
              at_least(1));
   fields.add("gradient_checkpointing", config.gradient_checkpointing,
              "Recompute each block in the backward pass to save memory");
-  fields.add("bf16", config.bf16, "Sets model.dtype to bf16");
-  fields.add("fp16", config.fp16, "Sets model.dtype to fp16");
+  fields.add("bf16", config.bf16, "Sets model.dtype to bf16; written as false: to fp32");
+  fields.add("fp16", config.fp16, "Sets model.dtype to fp16; written as false: to fp32");
   fields.add("output_dir", config.output_dir, "May stand here instead of at the top");
   fields.add("seed", config.seed, "May stand here instead of at the top", at_least(0));
   fields.later("deepspeed", "ZeRO sharding");
@@ -109,7 +109,8 @@ void describe_reports(config::Fields& fields, TrainingConfig& config) {
              "Leave the weights of the best checkpoint that was saved in output_dir");
   fields.add("metric_for_best_model", config.metric_for_best_model,
              "What is best: loss, or another number of eval.metrics; null: loss");
-  fields.add("greater_is_better", config.greater_is_better, "null: unless the metric's name ends in loss");
+  fields.add("greater_is_better", config.greater_is_better,
+             "null: unless the metric's name ends in loss or perplexity");
   fields.add("early_stopping_patience", config.early_stopping_patience,
              "Evaluations without a better metric before the run ends; null: never", at_least(1));
   fields.add(
