@@ -140,7 +140,10 @@ FoundCheckpoint find_newest_checkpoint(const fs::path& output_dir) {
   FoundCheckpoint found;
   for (const fs::path& path : list_checkpoints(output_dir)) {
     std::optional<std::string> fault = find_checkpoint_fault(path);
-    if (!fault && !is_resumable(path)) fault = "it holds the model alone (save_only_model: true).";
+    if (!fault && !is_resumable(path)) {
+      fault = "it holds the model alone (save_only_model: true).";
+      if (!found.model_alone) found.model_alone = path;
+    }
     if (!fault) {
       found.path = path;
       break;

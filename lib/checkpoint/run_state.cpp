@@ -68,7 +68,9 @@ void save_run_state(const fs::path& output_dir, const RunState& state,
   const fs::path temporary =
       comm::broadcast_bytes(communicator, is_writer ? directory->path().string() : std::string());
   run_agreed(communicator, [&] {
-    write_tensors(temporary / kStateFolder / optimizer_file(communicator.rank(), communicator.size()), state.optimizer);
+    if (!state.optimizer.empty())
+      write_tensors(temporary / kStateFolder / optimizer_file(communicator.rank(), communicator.size()),
+                    state.optimizer);
     if (!is_writer) return;
     save_weights(temporary);
     write_trainer_state(temporary, state.trainer);
@@ -90,6 +92,7 @@ RunState load_run_state(const fs::path& checkpoint, int rank) {
   const fs::path folder = checkpoint / kStateFolder;
   state.position = read_small_json(folder / "position.json");
   state.random = read_small_json(folder / "random.json");
+  if (!is_resumable(checkpoint)) return state;
   const auto file = io::SafetensorsFile::open(folder / optimizer_file(rank % saved_ranks, saved_ranks));
   for (const io::TensorInfo& info : file.tensors()) state.optimizer.emplace_back(info.name, read_tensor(file, info));
   return state;

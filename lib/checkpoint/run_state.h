@@ -50,10 +50,11 @@ std::optional<int64_t> step_of_checkpoint(const std::filesystem::path& checkpoin
 /// count to the last one.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& output_dir);
 
-/// The newest whole checkpoint.
+/// The newest whole checkpoint that a run can continue from.
 struct FoundCheckpoint {
-  std::optional<std::filesystem::path> path;  ///< empty where there is none
-  std::vector<std::string> ignored;           ///< one sentence per newer folder that is not whole
+  std::optional<std::filesystem::path> path;         ///< empty where there is none
+  std::optional<std::filesystem::path> model_alone;  ///< the newest whole one without what a run continues from
+  std::vector<std::string> ignored;                  ///< one sentence per newer folder that cannot be used
 };
 FoundCheckpoint find_newest_checkpoint(const std::filesystem::path& output_dir);
 

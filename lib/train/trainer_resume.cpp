@@ -43,8 +43,10 @@ std::optional<fs::path> Trainer::choose_checkpoint() const {
   if (context_.communicator.rank() == 0 && from.kind == Kind::kNewest) {
     const checkpoint::FoundCheckpoint found = checkpoint::find_newest_checkpoint(context_.output_dir);
     for (const std::string& ignored : found.ignored) context_.logger.warn(ignored);
-    if (found.path) chosen = found.path->string();
-    if (!found.path)
+    // where there are models alone, restore() says that none can be continued, rather than begin again over them
+    if (const auto& path = found.path ? found.path : found.model_alone)
+      chosen = path->string();
+    else
       context_.logger.warn("resume_from_checkpoint: true, but ", context_.output_dir.string(),
                            " holds no whole checkpoint; the run starts from the beginning");
   }

@@ -95,6 +95,25 @@ TEST_CASE("old checkpoints are rotated, the best and the newest are kept", "[che
   REQUIRE(list_checkpoints(dir.path()).size() == 2);
 }
 
+TEST_CASE("what holds the model alone is not continued, and what can be continued is kept", "[checkpoint]") {
+  TempDir dir;
+  save(dir, 1, 1);
+  for (const int64_t step : {2, 3}) {
+    const auto comm = comm::make_single_process_communicator();
+    RunState state = state_at(step);
+    state.optimizer.clear();
+    save_run_state(
+        dir.path(), state, [](const fs::path&) {}, *comm);
+  }
+  REQUIRE_FALSE(is_resumable(dir / "checkpoint-3"));
+  const FoundCheckpoint found = find_newest_checkpoint(dir.path());
+  REQUIRE(found.path == dir / "checkpoint-1");
+  REQUIRE(found.ignored.size() == 2);
+  REQUIRE_THAT(found.ignored[0], Catch::Matchers::ContainsSubstring("model alone"));
+  rotate_checkpoints(dir.path(), {.limit = 2, .last_step = 3, .last_resumable_step = 1});
+  REQUIRE(list_checkpoints(dir.path()) == std::vector<fs::path>{dir / "checkpoint-3", dir / "checkpoint-1"});
+}
+
 TEST_CASE("runs in one folder are told apart, the later one is the newer", "[checkpoint]") {
   TempDir dir;
   REQUIRE(next_run(dir.path()) == 1);

@@ -134,3 +134,18 @@ TEST_CASE("the plan of a million rows takes about a second", "[data]") {
   CHECK(items.size() > 100'000);
   CHECK(watch.seconds() < 5.0);  // under a second on an idle core; the bound is for a busy machine
 }
+
+TEST_CASE("Updates are counted as transformers counts them, with packing epoch by epoch", "[data]") {
+  EpochPlanOptions options{.packing = GENERATE(false, true), .max_length = 8};
+  const LengthStore rows({8, 8, 8, 8, 8});  // each fills a bin: five items in every epoch
+  CHECK(count_updates(rows, options, 1.0, 2) == 3);
+  CHECK(count_updates(rows, options, 2.5, 2) == 8);  // 3 + 3 + ceil(1.5), ceil(2.5 * 3)
+  CHECK(count_updates(rows, options, 0.1, 2) == 1);
+  CHECK(count_updates(rows, options, 3.0, 5) == 3);
+  if (!options.packing) return;
+  const LengthStore mixed = random_store(300, 8);  // bins differ from epoch to epoch
+  int64_t expected = 0;
+  for (int64_t epoch = 0; epoch < 7; ++epoch)
+    expected += (static_cast<int64_t>(plan_epoch(mixed, options, epoch).size()) + 2) / 3;
+  CHECK(count_updates(mixed, options, 7.0, 3) == expected);
+}

@@ -478,6 +478,22 @@ TEST_CASE("A Ctrl-C after any stop request ends the process at once with 130", "
   CHECK(status_after({SIGTERM, SIGTERM}) == SIGTERM);  // a scheduler that says it twice wants a saved state
 }
 
+TEST_CASE("A signal after the run is over is ignored until the process ends", "[train]") {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    {
+      train::StopSignal stop_signal;
+      stop_signal.ignore_from_now();
+      ::raise(SIGUSR1);
+    }
+    for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) ::raise(signal);
+    ::_exit(7);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 7));
+}
+
 TEST_CASE("A signal before the first update ends the process as if it had no handler", "[train]") {
   const pid_t child = ::fork();
   if (child == 0) {
