@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# How long dsft takes before it computes: --help, check --config-only and check, the median of 20 runs each, in milliseconds.
+# How long dsft takes before it computes: --help, check --config-only, check, and one token of the starter model from start to end of the process; the
+# median of 20 runs each, in milliseconds.
 set -euo pipefail
 # shellcheck source=scripts/steps.sh
 . "$(dirname "$0")/../scripts/steps.sh"
@@ -28,3 +29,4 @@ echo "|---|---|---|"
 measure 20 $dsft --help
 measure 100 $dsft check --config-only $recipe
 measure "1000 + tokenising" $dsft check $recipe
+measure 3000 $dsft generate --model models/SmolLM2-135M-Instruct --prompt hi --max-new-tokens 1 --temperature 0
