@@ -26,7 +26,7 @@ arguments_of() {
   case $1 in
     adapters) make_adapter >&2 && echo "models/SmolLM2-135M-Instruct runs/parity/adapter runs/parity/merged" ;;
     chat_templates) echo "--test-program build/bin/test_text --fixtures" ;;
-    tokenizer) echo "models/SmolLM2-135M-Instruct" ;;
+    tokenizer) bash scripts/build.sh tokenizer_bench >&2 && echo "models/SmolLM2-135M-Instruct" ;;
   esac
 }
 
