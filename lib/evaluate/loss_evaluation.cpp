@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "batch/batch.h"
+#include "loss/loss.h"
 #include "loss/token_log_probs.h"
 
 namespace dsft::evaluate {
@@ -33,15 +34,12 @@ at::Tensor sum_batch(model::CausalLm& model, const nn::BlockRunner& runner, cons
     data::Example example = rows.read(row);
     documents.push_back({std::move(example.ids), std::move(example.labels), row});
   }
-  const Batch batch = make_batch(documents, /*epoch=*/0);
-  const at::Tensor supervised = batch.labels.ne(-100).nonzero().squeeze(1);
-  const at::Tensor targets = batch.labels.index_select(0, supervised).to(model.device());
-  const at::Tensor hidden = model.hidden_states(batch.to(model.device()), runner, /*training=*/nullptr);
-  // a token is predicted from the one before it
-  const loss::TokenLogProbs result =
-      loss::token_log_probs(model, hidden, (supervised - 1).to(model.device()), targets, runner);
-  const at::Tensor num_tokens =
-      torch::tensor(static_cast<double>(supervised.numel()), at::TensorOptions(at::kDouble).device(model.device()));
+  const Batch batch = make_batch(documents, /*epoch=*/0).to(model.device());
+  const loss::SupervisedTokens supervised = loss::supervised_tokens(batch);
+  const at::Tensor hidden = model.hidden_states(batch, runner, /*training=*/nullptr);
+  const loss::TokenLogProbs result = loss::token_log_probs(model, hidden, supervised.rows, supervised.targets, runner);
+  const at::Tensor num_tokens = torch::tensor(static_cast<double>(supervised.rows.numel()),
+                                              at::TensorOptions(at::kDouble).device(model.device()));
   return torch::stack({-result.log_probs.to(at::kDouble).sum(), num_tokens, result.is_argmax.to(at::kDouble).sum()});
 }
 
