@@ -99,7 +99,7 @@ int run_score(const ScoreOptions& options, const Logger& logger) {
   };
   data::RawRow raw;
   while (file.next(raw)) {
-    ScoredRow row{.example = {}, .where = file.name_of(raw)};
+    ScoredRow row{.example = {}, .where = data::name_row(options.input, raw.number)};
     try {
       row.example = builder.build(file.parse(raw));
       if (row.example.ids.empty()) fail(ErrorKind::kData, "the row has no token.");

@@ -80,10 +80,6 @@ int64_t PackedTextSource::steps_per_epoch() const {
   return num_updates(items_of_first_epoch_);
 }
 
-int64_t PackedTextSource::steps_in(double num_epochs) const {
-  return data::count_updates(*store_, plan_, num_epochs, items_per_update());
-}
-
 double PackedTextSource::epoch_progress() const {
   return static_cast<double>(position_.epoch) +
          static_cast<double>(position_.item) / static_cast<double>(items_of_epoch_);

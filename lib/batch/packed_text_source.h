@@ -46,9 +46,6 @@ class PackedTextSource final : public StepSource {
   int64_t steps_per_epoch() const override;
   double epoch_progress() const override;
 
-  /// Updates in so many epochs. With packing each epoch has bins of its own, and so its own number of them.
-  int64_t steps_in(double num_epochs) const;
-
  private:
   struct Step {
     std::vector<Batch> batches;

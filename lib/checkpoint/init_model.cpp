@@ -69,7 +69,8 @@ void fit_token_ids(nlohmann::ordered_json& config, const InitRequest& request, c
     const nlohmann::ordered_json ids =
         config[key].is_array() ? config[key] : nlohmann::ordered_json::array({config[key]});
     const bool fits = std::all_of(ids.begin(), ids.end(), [&](const auto& id) {
-      return id.is_number_integer() && id.template get<int64_t>() < request.num_token_ids;
+      return id.is_number_integer() && id.template get<int64_t>() >= 0 &&
+             id.template get<int64_t>() < request.num_token_ids;
     });
     if (fits) return;
     const nlohmann::ordered_json value = own ? nlohmann::ordered_json(*own) : nlohmann::ordered_json(nullptr);

@@ -14,14 +14,18 @@ bool Range::contains(double value) const {
 }
 
 std::string Range::describe() const {
+  const auto number = [](double value) {
+    return value == std::round(value) && std::abs(value) < 1e15 ? concat(static_cast<int64_t>(value)) : concat(value);
+  };
   const bool has_lowest = std::isfinite(lowest);
   const bool has_highest = std::isfinite(highest);
   if (has_lowest && has_highest && is_lowest_allowed && is_highest_allowed) {
-    return concat("between ", lowest, " and ", highest);
+    return concat("between ", number(lowest), " and ", number(highest));
   }
   std::string text;
-  if (has_lowest) text = concat(is_lowest_allowed ? "at least " : "greater than ", lowest);
-  if (has_highest) text += concat(text.empty() ? "" : " and ", is_highest_allowed ? "at most " : "less than ", highest);
+  if (has_lowest) text = concat(is_lowest_allowed ? "at least " : "greater than ", number(lowest));
+  if (has_highest)
+    text += concat(text.empty() ? "" : " and ", is_highest_allowed ? "at most " : "less than ", number(highest));
   return text;
 }
 

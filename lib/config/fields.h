@@ -33,6 +33,10 @@ inline Range above(double lowest) {
 inline Range between(double lowest, double highest) {
   return {.lowest = lowest, .highest = highest};
 }
+/// lowest < value <= highest.
+inline Range above_to(double lowest, double highest) {
+  return {.lowest = lowest, .highest = highest, .is_lowest_allowed = false};
+}
 /// lowest <= value < highest.
 inline Range from_to_below(double lowest, double highest) {
   return {.lowest = lowest, .highest = highest, .is_highest_allowed = false};

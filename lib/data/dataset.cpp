@@ -8,6 +8,7 @@
 
 #include "base/counter_random.h"
 #include "base/error.h"
+#include "data/row_file.h"
 #include "data/source_fingerprint.h"
 #include "data/tokenise_file.h"
 #include "io/checksum.h"
@@ -62,16 +63,9 @@ bool asks_for_the_date(const std::filesystem::path& file) {
   return io::read_text_file(file, kMaxTemplateBytes).find("strftime_now") != std::string::npos;
 }
 
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
-  char text[16];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &local)};
-}
-
 /// Names everything but the rows that tokens depend on.
-std::string describe_settings(const DataConfig& config, const std::filesystem::path& model_directory) {
+std::string describe_settings(const DataConfig& config, const std::filesystem::path& model_directory,
+                              const std::string& date) {
   std::string text =
       concat("dsft ", source_fingerprint(), " max_length ", config.max_length, " overlong ",
              static_cast<int>(config.overlong), " loss_on ", static_cast<int>(config.loss_on), " unsupervised ",
@@ -81,7 +75,7 @@ std::string describe_settings(const DataConfig& config, const std::filesystem::p
   std::vector<std::filesystem::path> templates = template_files(model_directory);
   if (config.chat_template) templates.push_back(*config.chat_template);
   for (const auto& file : templates) text += concat(" ", file.filename().string(), " ", hash_of(file));
-  if (std::any_of(templates.begin(), templates.end(), asks_for_the_date)) text += " on " + today();
+  if (std::any_of(templates.begin(), templates.end(), asks_for_the_date)) text += " on " + date;
   return text;
 }
 
@@ -159,6 +153,14 @@ void hold_out(std::vector<Dataset::Part>& train, std::vector<Dataset::Part>& eva
 
 }  // namespace
 
+std::string local_date() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[16];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &local)};
+}
+
 Dataset::Dataset(std::vector<Part> parts) : parts_(std::move(parts)), begins_{0} {
   for (const Part& part : parts_) begins_.push_back(begins_.back() + static_cast<int64_t>(part.rows.size()));
 }
@@ -186,8 +188,7 @@ Example Dataset::read(int64_t row) const {
 
 std::string Dataset::describe_row(int64_t row) const {
   const Place place = locate(row);
-  return concat(place.part->path, place.part->path.ends_with(".jsonl") ? ":" : ": row ",
-                place.part->cache->row_number(place.row));
+  return name_row(place.part->path, place.part->cache->row_number(place.row));
 }
 
 std::vector<double> Dataset::file_weights() const {
@@ -214,7 +215,7 @@ PreparedData prepare_data(const DataConfig& config, const PrepareOptions& option
                           options.model_directory,
                           cache,
                           make_tokenise_options(config),
-                          describe_settings(config, options.model_directory),
+                          describe_settings(config, options.model_directory, options.date),
                           {}};
   PreparedData data;
   std::vector<Dataset::Part> train = prepare_files(config.train, "data.train", preparation, data.train_counts);

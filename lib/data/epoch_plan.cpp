@@ -6,6 +6,7 @@
 
 #include "base/counter_random.h"
 #include "base/error.h"
+#include "optim/schedule_config.h"
 
 namespace dsft::data {
 
@@ -134,13 +135,23 @@ int64_t count_updates(const ExampleStore& store, const EpochPlanOptions& options
     const auto num_items = static_cast<int64_t>(plan_epoch(store, options, epoch).size());
     return (num_items + items_per_update - 1) / items_per_update;
   };
+  const auto require_bound = [&](double num_updates) {
+    if (num_updates <= optim::kMostUpdates) return;
+    fail(ErrorKind::kUsage, "training.num_train_epochs: ", num_epochs, " epochs are more than ", optim::kMostUpdates,
+         " updates of this data, the most of one run.");
+  };
   const auto updates_of_part = [&](double part, int64_t epoch) {
-    return static_cast<int64_t>(std::ceil(part * static_cast<double>(updates_of(epoch))));
+    const double num_updates = std::ceil(part * static_cast<double>(updates_of(epoch)));
+    require_bound(num_updates);
+    return static_cast<int64_t>(num_updates);
   };
   if (!options.packing) return updates_of_part(num_epochs, 0);
   const auto num_whole = static_cast<int64_t>(num_epochs);
   int64_t num_updates = 0;
-  for (int64_t epoch = 0; epoch < num_whole; ++epoch) num_updates += updates_of(epoch);
+  for (int64_t epoch = 0; epoch < num_whole; ++epoch) {
+    num_updates += updates_of(epoch);
+    require_bound(static_cast<double>(num_updates));
+  }
   const double rest = num_epochs - static_cast<double>(num_whole);
   return rest > 0 ? num_updates + updates_of_part(rest, num_whole) : num_updates;
 }

@@ -39,7 +39,8 @@ std::vector<std::vector<int64_t>> pack_best_fit(const std::vector<int64_t>& leng
 std::vector<Item> plan_epoch(const ExampleStore& store, const EpochPlanOptions& options, int64_t epoch);
 
 /// Updates in `num_epochs` epochs at `items_per_update` items each, the last of an epoch perhaps with fewer. A rest of
-/// an epoch is rounded up as transformers does. With packing each epoch has its own number of bins.
+/// an epoch is rounded up as transformers does. With packing each epoch has its own number of bins. Throws kUsage for
+/// more than optim::kMostUpdates.
 int64_t count_updates(const ExampleStore& store, const EpochPlanOptions& options, double num_epochs,
                       int64_t items_per_update);
 

@@ -17,6 +17,10 @@ namespace {
 constexpr io::JsonLimits kFileLimits{
     .max_size_bytes = uint64_t{4} << 30, .max_depth = 66, .max_values = 1'000'000'000, .keeps_long_integers = true};
 
+bool is_jsonl(const std::filesystem::path& file) {
+  return file.extension() == ".jsonl";
+}
+
 /// A dict of columns as a list of rows. All columns have one length.
 std::vector<Json> rows_of_columns(Json& columns, const std::filesystem::path& path) {
   size_t num_rows = 0;
@@ -88,6 +92,10 @@ int64_t find_line(const std::filesystem::path& path, int64_t number) {
 
 }  // namespace
 
+std::string name_row(const std::filesystem::path& file, int64_t number) {
+  return concat(file.string(), is_jsonl(file) ? ":" : ": row ", number);
+}
+
 struct RowFile::State {
   std::filesystem::path path;
   std::optional<io::JsonlReader> lines;
@@ -102,14 +110,13 @@ RowFile::~RowFile() = default;
 RowFile RowFile::open(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
   state->path = path;
-  const std::string extension = path.extension().string();
-  if (extension == ".jsonl") {
+  if (is_jsonl(path)) {
     state->lines.emplace(path);
-  } else if (extension == ".json") {
+  } else if (path.extension() == ".json") {
     state->rows = read_json_rows(path);
   } else {
-    fail(ErrorKind::kData, path.string(), ": rows are read from .jsonl and .json files, not from \"", extension,
-         "\". Convert it, for example by pandas' to_json(orient=\"records\", lines=True).");
+    fail(ErrorKind::kData, path.string(), ": rows are read from .jsonl and .json files, not from ", path.extension(),
+         ". Convert it, for example by pandas' to_json(orient=\"records\", lines=True).");
   }
   return RowFile(std::move(state));
 }
@@ -142,13 +149,10 @@ Json RowFile::parse(RawRow& row) const {
   return std::move(row.value);
 }
 
-std::string RowFile::name_of(const RawRow& row) const {
-  return concat(state_->path.string(), state_->lines ? ":" : ": row ", row.number);
-}
-
 std::string RowFile::describe(const RawRow& row) const {
   const int64_t line = state_->lines ? 0 : find_line(state_->path, row.number);
-  return line > 0 ? concat(name_of(row), " (line ", line, ")") : name_of(row);
+  const std::string name = name_row(state_->path, row.number);
+  return line > 0 ? concat(name, " (line ", line, ")") : name;
 }
 
 }  // namespace dsft::data

@@ -18,6 +18,9 @@ struct RawRow {
   nlohmann::ordered_json value;  ///< .json: the row
 };
 
+/// "train.jsonl:12" or "train.json: row 12".
+std::string name_row(const std::filesystem::path& file, int64_t number);
+
 /// Reads the rows of a data file in order: .jsonl (streamed, blank lines skipped) or .json (a list of rows or a dict of
 /// columns, parsed at once).
 class RowFile {
@@ -33,9 +36,6 @@ class RowFile {
 
   /// The row as a JSON object. Throws kData with file and line.
   nlohmann::ordered_json parse(RawRow& row) const;
-
-  /// "train.jsonl:12" or "train.json: row 12".
-  std::string name_of(const RawRow& row) const;
 
   /// "train.jsonl:12", "train.json: row 12 (line 40)", or "train.json: row 12" of a dict of columns. For messages: it
   /// reads a .json file again.

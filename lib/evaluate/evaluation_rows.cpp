@@ -14,7 +14,7 @@ void append_rows(const std::string& path, const std::function<bool(int64_t numbe
   data::RowFile file = data::RowFile::open(path);
   data::RawRow raw;
   while (rows.size() < limit && file.next(raw)) {
-    if (is_wanted(raw.number)) rows.push_back({file.parse(raw), file.name_of(raw)});
+    if (is_wanted(raw.number)) rows.push_back({file.parse(raw), data::name_row(path, raw.number)});
   }
 }
 

@@ -27,7 +27,7 @@ std::vector<std::unique_ptr<train::Evaluation>> make_evaluations(const EvalConfi
   engine.sampling.temperature = config.temperature;
   engine.stop_ids = assets->stop_ids;
   engine.seed = parts.seed;
-  engine.max_sequences = parts.sequences_together.value_or(engine.max_sequences);
+  engine.max_sequences = std::max(engine.max_sequences, parts.least_sequences_together);
   evaluations.push_back(
       std::make_unique<AnswerEvaluation>(read_evaluation_rows(parts.data, parts.seed, config.num_samples), assets,
                                          template_kwargs, generating, config.max_new_tokens, engine));

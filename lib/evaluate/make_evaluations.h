@@ -18,8 +18,8 @@ struct EvaluationParts {
   data::DataConfig data;                           ///< names the files whose rows the generating metrics read
   std::filesystem::path model_directory;           ///< tokenizer, chat template and stop tokens
   uint64_t seed = 42;
-  PassSize pass = {};                              ///< of the loss
-  std::optional<int64_t> sequences_together = {};  ///< that generating metrics decode at a time; none: the engine's own
+  PassSize pass = {};                    ///< of the loss
+  int64_t least_sequences_together = 1;  ///< that generating metrics decode at a time; the engine's own if that is more
 };
 
 /// The evaluations that `eval.metrics` names, the loss first; empty where there are no evaluation rows. exact_match and

@@ -14,6 +14,9 @@ class Section;
 
 namespace dsft::optim {
 
+/// Of one run: more are a slip of the pen, and the table of learning rates has an entry for each.
+inline constexpr int64_t kMostUpdates = 10'000'000;
+
 /// Learning rate schedules, by transformers' names.
 enum class SchedulerType {
   kLinear,

@@ -24,12 +24,11 @@ std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_c
   parts.data = config.data;
   parts.model_directory = loaded.directory;
   parts.seed = context.seed;
-  if (const auto& size = config.training.per_device_eval_batch_size) {
-    parts.sequences_together = *size;
-    // bins when packing: as many tokens as they may hold
-    parts.pass = config.data.packing ? evaluate::PassSize{.max_tokens = *size * config.data.max_length}
-                                     : evaluate::PassSize{.max_rows = *size, .max_tokens = kAnyNumber};
-  }
+  const int64_t size = config.training.per_device_eval_batch_size;
+  parts.least_sequences_together = size;
+  // bins when packing: as many tokens as they may hold
+  parts.pass = config.data.packing ? evaluate::PassSize{.max_tokens = size * config.data.max_length}
+                                   : evaluate::PassSize{.max_rows = size, .max_tokens = kAnyNumber};
   return evaluate::make_evaluations(config.eval, parts);
 }
 

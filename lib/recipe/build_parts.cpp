@@ -6,6 +6,7 @@
 
 #include "checkpoint/load_weights.h"
 #include "checkpoint/save_model.h"
+#include "comm/small_collectives.h"
 #include "io/checksum.h"
 #include "io/file.h"
 #include "lora/adapters.h"
@@ -174,7 +175,8 @@ std::map<std::string, std::string> fingerprint_data(const data::DataConfig& conf
 
 data::PreparedData prepare_recipe_data(const RecipeConfig& config, const fs::path& model_directory,
                                        train::RunContext& context) {
-  const data::PrepareOptions options{.model_directory = model_directory, .cache_directory = {}, .seed = context.seed};
+  data::PrepareOptions options{.model_directory = model_directory, .cache_directory = {}, .seed = context.seed};
+  options.date = comm::broadcast_bytes(context.communicator, options.date);
   std::optional<data::PreparedData> prepared;
   // A fault on rank 0 ends the job there; the others leave the barrier by its abort.
   if (context.communicator.rank() == 0) prepared = data::prepare_data(config.data, options, context.logger);

@@ -1,11 +1,11 @@
 #include "recipe/sft.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "batch/packed_text_source.h"
 #include "recipe/build_evaluations.h"
 #include "recipe/build_parts.h"
+#include "recipe_config/input_checks.h"
 
 namespace dsft::recipe {
 namespace {
@@ -13,11 +13,6 @@ namespace {
 // Whole and begun epochs that a run can need: with max_steps each epoch has at least one update.
 int64_t num_epochs(const train::TrainingConfig& training) {
   return training.max_steps > 0 ? training.max_steps : static_cast<int64_t>(std::ceil(training.num_train_epochs));
-}
-
-int64_t num_steps(const train::TrainingConfig& training, const PackedTextSource& source) {
-  if (training.max_steps > 0) return training.max_steps;
-  return std::max<int64_t>(1, source.steps_in(training.num_train_epochs));
 }
 
 }  // namespace
@@ -31,7 +26,7 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
                         context.communicator.rank(), context.communicator.size(), num_epochs(config.training)};
   auto source = std::make_unique<PackedTextSource>(
       data.train, data::make_plan_options(config.data, *data.train, context.seed), shape);
-  job.max_steps = num_steps(config.training, *source);
+  job.max_steps = recipe_config::count_steps(config, *data.train, context.communicator.size());
   job.source = std::move(source);
   job.data_fingerprint = fingerprint_data(config.data, *data.train);
   context.logger.info("plan: ", job.max_steps, " updates, ", job.source->steps_per_epoch(), " per epoch, ",

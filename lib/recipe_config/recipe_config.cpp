@@ -92,6 +92,14 @@ void resolve_evaluation(train::TrainingConfig& training) {
   if (!training.greater_is_better) training.greater_is_better = !ends_with_loss(*training.metric_for_best_model);
 }
 
+RecipeReading read_or_throw(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                            std::vector<std::string>& warnings) {
+  RecipeReading reading = read_recipe(file, overrides);
+  for (const config::Fault& warning : reading.warnings) warnings.push_back(config::to_string(warning));
+  config::throw_faults(reading.faults);
+  return reading;
+}
+
 }  // namespace
 
 void describe_fields(config::Fields& fields, RecipeConfig& config) {
@@ -134,10 +142,7 @@ RecipeReading read_recipe(const std::filesystem::path& file, const std::vector<s
 
 RecipeConfig load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
                          std::vector<std::string>& warnings) {
-  RecipeReading reading = read_recipe(file, overrides);
-  for (const config::Fault& warning : reading.warnings) warnings.push_back(config::to_string(warning));
-  config::throw_faults(reading.faults);
-  return std::move(reading.config);
+  return read_or_throw(file, overrides, warnings).config;
 }
 
 void resolve_defaults(RecipeConfig& config, bool has_cuda) {
@@ -158,9 +163,7 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda) {
 
 RecipeConfig load_run_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
                              bool has_cuda, std::vector<std::string>& warnings) {
-  RecipeReading reading = read_recipe(file, overrides);
-  for (const config::Fault& warning : reading.warnings) warnings.push_back(config::to_string(warning));
-  config::throw_faults(reading.faults);
+  const RecipeReading reading = read_or_throw(file, overrides, warnings);
   RecipeConfig config = reading.config;
   const std::filesystem::path model = spec::find_model(config.model.path, config.model.revision);
   std::vector<config::Fault> faults = check_output_dir(config, reading.written, model);

@@ -117,10 +117,6 @@ class Translator {
     if (at_ + 1 >= pattern_.size()) return copy(1);
     const std::string word(kWordClass), is_word = "[" + word + "]";
     switch (pattern_[at_ + 1]) {
-      case 's':
-        return replace(2, "\\p{White_Space}");
-      case 'S':
-        return replace(2, "\\P{White_Space}");
       case 'w':
         return replace(2, is_word);
       case 'W':
@@ -140,6 +136,8 @@ class Translator {
 
   void escape_anywhere() {
     const char name = pattern_[at_ + 1];
+    if (name == 's') return replace(2, "\\p{White_Space}");
+    if (name == 'S') return replace(2, "\\P{White_Space}");
     if ((name == 'p' || name == 'P') && at_ + 2 < pattern_.size() && pattern_[at_ + 2] == '{') return property();
     if (name == 'v' || name == 'V' || name == 'C' || name == 'Q' || name == 'E' || name == 'y' || name == 'Y')
       refuse(concat("\\", name));
@@ -206,10 +204,6 @@ class Translator {
   void escape_in_class() {
     if (at_ + 1 >= pattern_.size()) return copy(1);
     switch (pattern_[at_ + 1]) {
-      case 's':
-        return replace(2, "\\p{White_Space}");
-      case 'S':
-        return replace(2, "\\P{White_Space}");
       case 'w':
         return replace(2, kWordInClass);
       case 'h':

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace dsft::train {
 
@@ -28,6 +29,8 @@ struct RunPlan {
   int64_t first_step = 0;  ///< updates done before (resume)
   int64_t steps_per_epoch = 0;
   int64_t logging_steps = 1;
+  bool is_new_run = true;                     ///< false: goes on where the files of output_dir end
+  std::vector<std::string> earlier_log = {};  ///< JSON objects: what was logged up to first_step
 };
 
 /// Watches a run: progress, files, curves. Only rank 0 has observers; they never change training.

@@ -1,8 +1,7 @@
 #include "train/observers.h"
 
 #include <chrono>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/error.h"
 #include "io/file.h"
@@ -17,23 +16,6 @@ bool is_logged(const StepReport& report, const RunPlan& plan) {
 
 double monotonic_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-bool is_line_to_keep(const std::string& line, int64_t first_step) {
-  const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object() || !object.contains("step")) return false;  // also the torn last line of a killed run
-  return object["step"].is_number_integer() && object["step"].get<int64_t>() <= first_step;
-}
-
-// Leaves the lines of the earlier part of the run, up to the step that it continues from.
-void keep_lines(const std::filesystem::path& path, int64_t first_step) {
-  if (!std::filesystem::exists(path)) return;
-  std::string kept;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);)
-    if (is_line_to_keep(line, first_step)) kept += line + '\n';
-  if (!file.eof()) fail(ErrorKind::kCheckpoint, "Cannot read ", path.string(), ".");
-  io::replace_text_file(path, kept);
 }
 
 // Renames the file of an earlier run; gives the new name, or nothing where there was none.
@@ -59,10 +41,13 @@ void MetricsFile::on_start(const RunPlan& plan) {
 }
 
 io::FileDescriptor MetricsFile::open() const {
-  if (plan_.first_step > 0)
-    keep_lines(path_, plan_.first_step);
-  else if (const auto renamed = set_aside(path_))
-    warn_(concat(path_.string(), " of an earlier run is now ", renamed->filename().string()));
+  if (plan_.is_new_run) {
+    if (const auto renamed = set_aside(path_))
+      warn_(concat(path_.string(), " of an earlier run is now ", renamed->filename().string()));
+  }
+  std::string earlier;
+  for (const std::string& line : plan_.earlier_log) earlier += line + '\n';
+  io::replace_text_file(path_, earlier);  // also without what a killed run logged behind its last checkpoint
   return io::open_for_appending(path_);
 }
 

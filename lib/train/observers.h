@@ -11,8 +11,8 @@
 
 namespace dsft::train {
 
-/// metrics.jsonl: one object per log. A resumed run keeps the lines up to its first step; one that starts anew renames
-/// the file of an earlier run to metrics-<n>.jsonl.
+/// metrics.jsonl: one object per log, from the first step of the run or of the one that it continues. The file of
+/// another run is renamed to metrics-<n>.jsonl.
 class MetricsFile final : public Observer {
  public:
   MetricsFile(std::filesystem::path output_dir, report::RecordFile::Warn warn)

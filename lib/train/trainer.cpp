@@ -67,7 +67,12 @@ bool Trainer::is_done() const {
 
 void Trainer::start() {
   resume();
-  const RunPlan plan{job_.max_steps, state_.step, job_.source->steps_per_epoch(), config_.logging_steps};
+  const RunPlan plan{.max_steps = job_.max_steps,
+                     .first_step = state_.step,
+                     .steps_per_epoch = job_.source->steps_per_epoch(),
+                     .logging_steps = config_.logging_steps,
+                     .is_new_run = state_.is_new_run,
+                     .earlier_log = state_.log_history};
   tell([&](Observer& observer) { observer.on_start(plan); });
   // as the Trainer does: it is shown, and is no candidate for the best
   if (config_.eval_on_start && state_.step == 0) run_evaluations();

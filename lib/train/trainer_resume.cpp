@@ -93,13 +93,15 @@ void Trainer::restore(const fs::path& path) {
   state_.is_evaluation_cut = random.value("is_evaluation_cut", false);
   state_.log_history = std::move(saved.trainer.log_history);
   // one that goes back behind later checkpoints is another run than theirs
-  int64_t run = 0;
+  int64_t new_run = 0;
   if (context_.communicator.rank() == 0) {
     const bool goes_on =
         config_.resume_from_checkpoint.kind == ResumeFrom::Kind::kNewest || is_newest(path, context_.output_dir);
-    run = goes_on ? saved.run : checkpoint::next_run(context_.output_dir);
+    if (!goes_on) new_run = checkpoint::next_run(context_.output_dir);
   }
-  state_.run = comm::all_reduce_value(context_.communicator, run);
+  new_run = comm::all_reduce_value(context_.communicator, new_run);
+  state_.is_new_run = new_run > 0;
+  state_.run = state_.is_new_run ? new_run : saved.run;
   message(concat("Continuing from ", path.string(), " at step ", state_.step));
 }
 

@@ -39,18 +39,22 @@ namespace {
 
 using config::above;
 using config::at_least;
+using config::between;
+
+constexpr double kMostEpochs = 1e6;
+constexpr double kMostRows = 1e6;  // of a batch
 
 void describe_batches(config::Fields& fields, TrainingConfig& config) {
-  fields.add("num_train_epochs", config.num_train_epochs, "Passes over the training data", above(0));
-  fields.add("max_steps", config.max_steps, "Updates; greater than 0 it replaces num_train_epochs", at_least(-1));
+  fields.add("num_train_epochs", config.num_train_epochs, "Passes over the training data",
+             config::above_to(0, kMostEpochs));
+  fields.add("max_steps", config.max_steps, "Updates; greater than 0 it replaces num_train_epochs",
+             between(-1, optim::kMostUpdates));
   fields.add("per_device_train_batch_size", config.per_device_train_batch_size,
-             "Rows of a micro-batch per rank; bins when packing", at_least(1));
-  fields.add(
-      "per_device_eval_batch_size", config.per_device_eval_batch_size,
-      "The same in evaluation, and sequences generated together; null: passes of about 4,096 tokens, 32 sequences",
-      at_least(1));
+             "Rows of a micro-batch per rank; bins when packing", between(1, kMostRows));
+  fields.add("per_device_eval_batch_size", config.per_device_eval_batch_size,
+             "The same in evaluation; above 32 also the sequences generated together", between(1, kMostRows));
   fields.add("gradient_accumulation_steps", config.gradient_accumulation_steps, "Micro-batches per update and rank",
-             at_least(1));
+             between(1, kMostRows));
   fields.add("gradient_checkpointing", config.gradient_checkpointing,
              "Recompute each block in the backward pass to save memory");
   fields.add("bf16", config.bf16, "Sets model.dtype to bf16; written as false: to fp32");

@@ -69,9 +69,9 @@ struct ResumeFrom {
 /// The recipe's section `training` (transformers.TrainingArguments' names).
 struct TrainingConfig {
   double num_train_epochs = 1.0;
-  int64_t max_steps = -1;                             ///< > 0: overrides num_train_epochs
-  int64_t per_device_train_batch_size = 1;            ///< rows, or bins when packing
-  std::optional<int64_t> per_device_eval_batch_size;  ///< none: passes of about 4,096 tokens, 32 sequences together
+  int64_t max_steps = -1;                   ///< > 0: overrides num_train_epochs
+  int64_t per_device_train_batch_size = 1;  ///< rows, or bins when packing
+  int64_t per_device_eval_batch_size = 1;   ///< the same in evaluation
   int64_t gradient_accumulation_steps = 1;
   GradientCheckpointing gradient_checkpointing = GradientCheckpointing::kFalse;
   Optim optim = Optim::kAdamWTorchFused;

@@ -188,12 +188,15 @@ TEST_CASE("the updates of several epochs are those that the source gives", "[bat
   const bool packing = GENERATE(true, false);
   const int64_t num_epochs = GENERATE(1, 7);
   auto one = source({.items_per_micro_batch = 2, .num_epochs = num_epochs}, packing);
-  const int64_t expected = one.steps_in(static_cast<double>(num_epochs));
+  const NumberedStore store(53);
+  const int64_t expected = data::count_updates(store, plan(packing), static_cast<double>(num_epochs), 2);
   int64_t num_steps = 0;
   while (one.next_step()) ++num_steps;
   CHECK(num_steps == expected);
   // ceil(1.5 * 27) rows by two
-  if (!packing) CHECK(one.steps_in(1.5) == 41);
+  if (!packing) CHECK(data::count_updates(store, plan(packing), 1.5, 2) == 41);
+  CHECK_THROWS_WITH(data::count_updates(store, plan(packing), 999999, 2),
+                    Catch::Matchers::ContainsSubstring("10000000"));
 }
 
 TEST_CASE("a position that the data does not have is refused", "[batch]") {

@@ -172,3 +172,8 @@ TEST_CASE("Ranks get the first signal as SIGUSR1 and end with 75", "[launch]") {
   REQUIRE(run.result.exit_code == 75);
   REQUIRE(run.result.tail.empty());
 }
+
+TEST_CASE("A rank that listens only later is asked again", "[launch]") {
+  const auto script = "trap '' USR1 INT; echo ready; sleep 1.2; trap 'exit 75' USR1; while :; do sleep 0.02; done";
+  REQUIRE(run_script(script, 2, {SIGINT}).result.exit_code == 75);
+}

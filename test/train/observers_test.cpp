@@ -9,35 +9,49 @@ using test::read_file;
 
 namespace {
 
-void log_steps(const test::TempDir& output, int64_t first, int64_t last, std::vector<std::string>& warnings) {
+void log_steps(const test::TempDir& output, const RunPlan& plan, std::vector<std::string>& warnings) {
   MetricsFile file(output.path(), [&](const std::string& text) { warnings.push_back(text); });
-  file.on_start({.max_steps = last, .first_step = first});
-  for (int64_t step = first + 1; step <= last; ++step) file.on_evaluation(step, 0.5, {{"eval_loss", 1.0}});
+  file.on_start(plan);
+  for (int64_t step = plan.first_step + 1; step <= plan.max_steps; ++step)
+    file.on_evaluation(step, 0.5, {{"eval_loss", 1.0}});
   file.on_end();
 }
 
+const std::string kLine3 = "{\"step\":3,\"epoch\":0.5,\"eval_loss\":1.0}\n";
+
 }  // namespace
 
-TEST_CASE("A run that goes on keeps the lines up to its step, whatever else is there", "[train]") {
+TEST_CASE("A run that goes on has the lines up to its checkpoint, whatever a killed run left behind them", "[train]") {
   test::TempDir output;
-  output.write("metrics.jsonl",
-               "{\"step\":1,\"a\":1}\n{\"step\":\"x\"}\n{\"step\":3}\n{\"step\":2}\nno json\n{\"step\":1,\"los");
+  output.write("metrics.jsonl", "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4,\"los");
   std::vector<std::string> warnings;
-  log_steps(output, 2, 3, warnings);
-  CHECK(read_file(output / "metrics.jsonl") ==
-        "{\"step\":1,\"a\":1}\n{\"step\":2}\n{\"step\":3,\"epoch\":0.5,\"eval_loss\":1.0}\n");
+  log_steps(output,
+            {.max_steps = 3, .first_step = 2, .is_new_run = false, .earlier_log = {"{\"step\":1}", "{\"step\":2}"}},
+            warnings);
+  CHECK(read_file(output / "metrics.jsonl") == "{\"step\":1}\n{\"step\":2}\n" + kLine3);
   CHECK(warnings.empty());
   CHECK(std::distance(std::filesystem::directory_iterator(output.path()), {}) == 1);
+}
+
+TEST_CASE("A run that continues another one's checkpoint leaves that one's metrics whole", "[train]") {
+  test::TempDir output;
+  const std::string other = "{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n";
+  output.write("metrics.jsonl", other);
+  std::vector<std::string> warnings;
+  log_steps(output, {.max_steps = 3, .first_step = 2, .earlier_log = {"{\"step\":2}"}}, warnings);
+  CHECK(read_file(output / "metrics-1.jsonl") == other);
+  CHECK(read_file(output / "metrics.jsonl") == "{\"step\":2}\n" + kLine3);
+  CHECK(warnings.size() == 1);
 }
 
 TEST_CASE("A run that starts anew renames the metrics of earlier ones and says so", "[train]") {
   test::TempDir output;
   std::vector<std::string> warnings;
-  log_steps(output, 0, 3, warnings);
+  log_steps(output, {.max_steps = 3}, warnings);
   const std::string first = read_file(output / "metrics.jsonl");
-  log_steps(output, 0, 2, warnings);
+  log_steps(output, {.max_steps = 2}, warnings);
   const std::string second = read_file(output / "metrics.jsonl");
-  log_steps(output, 0, 1, warnings);
+  log_steps(output, {.max_steps = 1}, warnings);
   CHECK(read_file(output / "metrics-1.jsonl") == first);
   CHECK(read_file(output / "metrics-2.jsonl") == second);
   REQUIRE(warnings.size() == 2);

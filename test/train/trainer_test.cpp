@@ -1,102 +1,16 @@
 // When the trainer evaluates, saves and ends: the rules of HF's Trainer (DefaultFlowCallback, EarlyStoppingCallback,
 // _determine_best_metric, _save_checkpoint and rotate_checkpoints of transformers 5.17), steps worked out by hand.
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <algorithm>
 #include <cmath>
-#include <limits>
-#include <nlohmann/json.hpp>
 
 #include "catch_amalgamated.hpp"
-#include "io/json.h"
 #include "support/require_error.h"
-#include "train/tiny_run.h"
+#include "train/watched_run.h"
 
 using namespace dsft;
 using namespace dsft::test;
-namespace fs = std::filesystem;
 using train::EvalStrategy;
 using train::RunEnd;
 using train::SaveStrategy;
-
-namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-
-// Gives the losses of a list, one each time.
-class ScriptedEvaluation final : public train::Evaluation {
- public:
-  explicit ScriptedEvaluation(std::vector<double> losses) : losses_(std::move(losses)) {}
-  std::string name() const override { return "loss"; }
-  std::optional<std::map<std::string, double>> run(model::CausalLm&, comm::Communicator&,
-                                                   const train::StopCheck& must_stop) override {
-    if (must_stop()) return std::nullopt;
-    const double loss = losses_[std::min(next_++, losses_.size() - 1)];
-    return std::map<std::string, double>{{"eval_loss", loss}, {"num_rows", 3}, {"num_tokens", 17}};
-  }
-
- private:
-  std::vector<double> losses_;
-  size_t next_ = 0;
-};
-
-struct Seen {
-  std::vector<int64_t> evaluated;
-  std::vector<std::map<std::string, double>> metrics;
-};
-
-class Witness final : public train::Observer {
- public:
-  explicit Witness(Seen& seen) : seen_(seen) {}
-  void on_evaluation(int64_t step, double, const std::map<std::string, double>& metrics) override {
-    seen_.evaluated.push_back(step);
-    seen_.metrics.push_back(metrics);
-  }
-
- private:
-  Seen& seen_;
-};
-
-class Interrupter final : public train::Observer {
- public:
-  explicit Interrupter(int64_t step) : step_(step) {}
-  void on_step(const train::StepReport& report) override {
-    if (report.step == step_) ::raise(SIGTERM);
-  }
-
- private:
-  int64_t step_;
-};
-
-// 24 rows in updates of 8: three updates an epoch.
-Setting setting_of(int64_t max_steps, std::vector<double> losses, Seen& seen) {
-  Setting setting;
-  setting.batch_size = 8;
-  setting.max_steps = max_steps;
-  setting.amend = [losses, &seen](train::Job& job) {
-    job.evaluations.push_back(std::make_unique<ScriptedEvaluation>(losses));
-    job.observers.push_back(std::make_unique<Witness>(seen));
-  };
-  return setting;
-}
-
-std::vector<int64_t> saved_steps(const fs::path& output_dir) {
-  std::vector<int64_t> steps;
-  for (const fs::path& path : checkpoint::list_checkpoints(output_dir))
-    steps.push_back(*checkpoint::step_of_checkpoint(path));
-  std::sort(steps.begin(), steps.end());
-  return steps;
-}
-
-nlohmann::json state_of(const fs::path& output_dir, int64_t step) {
-  return io::read_json_file(output_dir / concat("checkpoint-", step) / "trainer_state.json");
-}
-
-using Steps = std::vector<int64_t>;
-
-}  // namespace
 
 TEST_CASE("By steps, and at the last step, a run evaluates and saves", "[train]") {
   TempDir output;
@@ -291,80 +205,6 @@ TEST_CASE("Five updates in a row that are not finite end the run with 3 and say 
   CHECK_FALSE(diagnostics["samples"].empty());
 }
 
-TEST_CASE("A signal is answered with a state to continue from, whatever the recipe saves", "[train]") {
-  TempDir output;
-  const train::StopSignal stop_signal;
-  Setting setting;
-  setting.max_steps = 8;
-  const Run whole = run_training(setting);
-  const bool saves_nothing = GENERATE(true, false);
-  setting.configure = [=](train::TrainingConfig& config) {
-    config.save_strategy = saves_nothing ? SaveStrategy::kNo : SaveStrategy::kSteps;
-    config.save_only_model = true;
-    config.save_steps = 3;
-  };
-  setting.stop_signal = &stop_signal;
-  setting.amend = [](train::Job& job) { job.observers.push_back(std::make_unique<Interrupter>(3)); };
-  CHECK(run_training(setting, output.path()).end == RunEnd::kStoppedBySignal);
-  setting.stop_signal = nullptr;
-  setting.amend = {};
-  setting.resume = true;
-  const Run rest = run_training(setting, output.path());
-  REQUIRE(rest.reports.size() == 5);
-  CHECK(rest.reports.back().loss == whole.reports.back().loss);
-}
-
-TEST_CASE("A signal in the last update stops nothing", "[train]") {
-  TempDir output;
-  const train::StopSignal stop_signal;
-  Setting setting;
-  setting.max_steps = 3;
-  setting.stop_signal = &stop_signal;
-  setting.amend = [](train::Job& job) { job.observers.push_back(std::make_unique<Interrupter>(3)); };
-  CHECK(run_training(setting, output.path()).end == RunEnd::kFinished);
-}
-
-TEST_CASE("A signal whose state cannot be saved ends with 4 and the reason", "[train]") {
-  TempDir output;
-  const train::StopSignal stop_signal;
-  Setting setting;
-  setting.stop_signal = &stop_signal;
-  setting.amend = [](train::Job& job) {
-    job.observers.push_back(std::make_unique<Interrupter>(2));
-    job.weights_size_bytes = uint64_t{1} << 60;  // the file system has less
-  };
-  require_error(ErrorKind::kCheckpoint, {"cannot be continued", "no space for"},
-                [&] { run_training(setting, output.path()); });
-  CHECK(fs::exists(output / "weights.safetensors"));
-}
-
-TEST_CASE("An evaluation that a signal cuts short is made up for when the run goes on", "[train]") {
-  TempDir output;
-  Seen seen;
-  Setting setting = setting_of(4, {3.0}, seen);
-  setting.configure = [](train::TrainingConfig& config) {
-    config.eval_strategy = EvalStrategy::kSteps;
-    config.eval_steps = 2;
-    config.save_strategy = SaveStrategy::kBest;
-  };
-  const auto amend = setting.amend;
-  {
-    const train::StopSignal stop_signal;
-    setting.stop_signal = &stop_signal;
-    setting.amend = [&](train::Job& job) {
-      amend(job);
-      job.observers.push_back(std::make_unique<Interrupter>(2));
-    };
-    CHECK(run_training(setting, output.path()).end == RunEnd::kStoppedBySignal);
-    CHECK(seen.evaluated.empty());
-  }
-  setting.stop_signal = nullptr;
-  setting.amend = amend;
-  setting.resume = true;
-  run_training(setting, output.path());
-  CHECK(seen.evaluated == Steps{2, 4});
-}
-
 TEST_CASE("A checkpoint that cannot be saved does not end the run, one of which none ever could be does", "[train]") {
   TempDir output;
   Setting setting;
@@ -457,51 +297,4 @@ TEST_CASE("An observer that fails does not end a run", "[train]") {
   };
   CHECK(run_training(setting, output.path()).end == RunEnd::kFinished);
   CHECK(seen.evaluated == Steps{0});  // the others go on being told
-}
-
-TEST_CASE("A Ctrl-C after any stop request ends the process at once with 130", "[train]") {
-  const auto status_after = [](std::initializer_list<int> signals) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      const train::StopSignal stop_signal;
-      for (const int signal : signals) ::raise(signal);
-      ::_exit(stop_signal.caught());
-    }
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  };
-  CHECK(status_after({SIGTERM}) == SIGTERM);
-  CHECK(status_after({SIGINT, SIGINT}) == 130);
-  CHECK(status_after({SIGTERM, SIGINT}) == 130);
-  CHECK(status_after({SIGUSR1, SIGINT}) == 130);
-  CHECK(status_after({SIGTERM, SIGTERM}) == SIGTERM);  // a scheduler that says it twice wants a saved state
-}
-
-TEST_CASE("A signal after the run is over is ignored until the process ends", "[train]") {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    {
-      train::StopSignal stop_signal;
-      stop_signal.ignore_from_now();
-      ::raise(SIGUSR1);
-    }
-    for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) ::raise(signal);
-    ::_exit(7);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 7));
-}
-
-TEST_CASE("A signal before the first update ends the process as if it had no handler", "[train]") {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    const train::StopSignal stop_signal;
-    ::raise(SIGTERM);
-    stop_signal.end_process(stop_signal.caught());
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM));
 }
