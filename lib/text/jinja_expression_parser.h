@@ -72,6 +72,7 @@ class ExpressionParser {
   ExpressionPtr parse_test(ExpressionPtr value);
   ArgumentList parse_arguments();
   std::string parse_dotted_name();
+  int64_t integer_of(const std::string& text) const;
 
   TokenStream& tokens_;
   std::map<std::string, int> numbers_;

@@ -6,7 +6,7 @@
 #include <cstdio>
 
 #include "text/jinja_fault.h"
-#include "text/jinja_methods.h"
+#include "text/jinja_string_operations.h"
 #include "text/jinja_unicode.h"
 
 namespace dsft::text::jinja {

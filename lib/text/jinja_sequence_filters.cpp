@@ -3,9 +3,9 @@
 
 #include "text/jinja_fault.h"
 #include "text/jinja_filters.h"
-#include "text/jinja_methods.h"
 #include "text/jinja_objects.h"
 #include "text/jinja_operators.h"
+#include "text/jinja_string_operations.h"
 #include "text/jinja_unicode.h"
 
 namespace dsft::text::jinja {

@@ -4,9 +4,9 @@
 
 #include "text/jinja_fault.h"
 #include "text/jinja_filters.h"
-#include "text/jinja_methods.h"
 #include "text/jinja_objects.h"
 #include "text/jinja_operators.h"
+#include "text/jinja_string_operations.h"
 
 namespace dsft::text::jinja {
 
