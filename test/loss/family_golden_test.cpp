@@ -52,12 +52,14 @@ void check_family(const std::string& name, bool recompute, at::Device device) {
 
 TEST_CASE("Logits, loss and every gradient of each family equal transformers'", "[loss]") {
   const auto name = GENERATE("llama_plain", "llama_tied_bias", "llama_rope_linear", "llama_rope_dynamic",
-                             "llama_rope_yarn", "llama_rope_llama3", "qwen2", "qwen3");
+                             "llama_rope_yarn", "llama_rope_yarn_mscale", "llama_rope_yarn_factor", "llama_rope_llama3",
+                             "qwen2", "qwen2_sliding", "qwen3", "qwen3_bias");
   check_family(name, GENERATE(false, true), at::kCPU);
 }
 
 TEST_CASE("On a GPU each family gives the same logits, loss and gradients", "[loss][gpu]") {
   if (!device::has_cuda()) SKIP("no GPU");
-  const auto name = GENERATE("llama_tied_bias", "llama_rope_dynamic", "llama_rope_llama3", "qwen2", "qwen3");
+  const auto name =
+      GENERATE("llama_tied_bias", "llama_rope_dynamic", "llama_rope_llama3", "qwen2_sliding", "qwen3_bias");
   check_family(name, GENERATE(false, true), at::Device(at::kCUDA, 0));
 }

@@ -34,12 +34,18 @@ TEST_CASE("models are found in folders first, then in the hub cache", "[spec]") 
   TempDir dir;
   const ScopedVariable cache("HF_HUB_CACHE", (dir / "cache").string());
   const ScopedVariable home("HF_HOME", (dir / "home").string());
+  const ScopedVariable xdg("XDG_CACHE_HOME", (dir / "xdg").string());
+  const ScopedVariable user("HOME", (dir / "user").string());
   dir.write("cache/models--owner--name/blobs/1", "{}");
   dir.write("cache/models--owner--name/refs/main", "abc123\n");
   fs::create_directories(dir / "cache/models--owner--name/snapshots/abc123");
   fs::create_symlink("../../blobs/1", dir / "cache/models--owner--name/snapshots/abc123/config.json");
   dir.write("home/hub/models--other--name/refs/pr/1", "def");
   dir.write("home/hub/models--other--name/snapshots/def/config.json", "{}");
+  dir.write("xdg/huggingface/hub/models--third--name/refs/main", "1");
+  dir.write("xdg/huggingface/hub/models--third--name/snapshots/1/config.json", "{}");
+  dir.write("user/.cache/huggingface/hub/models--fourth--name/refs/main", "2");
+  dir.write("user/.cache/huggingface/hub/models--fourth--name/snapshots/2/config.json", "{}");
 
   const fs::path snapshot = dir / "cache/models--owner--name/snapshots/abc123";
   REQUIRE(find_model(dir.path().string(), "") == dir.path());
@@ -47,6 +53,8 @@ TEST_CASE("models are found in folders first, then in the hub cache", "[spec]") 
   REQUIRE(find_model("owner/name", "main") == snapshot);
   REQUIRE(find_model("owner/name", "abc123") == snapshot);
   REQUIRE(find_model("other/name", "pr/1") == dir / "home/hub/models--other--name/snapshots/def");
+  REQUIRE(find_model("third/name", "") == dir / "xdg/huggingface/hub/models--third--name/snapshots/1");
+  REQUIRE(find_model("fourth/name", "") == dir / "user/.cache/huggingface/hub/models--fourth--name/snapshots/2");
   require_error(ErrorKind::kCheckpoint, {"at revision dev", "hf download owner/name --revision dev"},
                 [&] { find_model("owner/name", "dev"); });
   require_error(ErrorKind::kCheckpoint, {"hf download owner/missing", (dir / "cache").string()},

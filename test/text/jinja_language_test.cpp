@@ -1,4 +1,5 @@
 // Goldens: scripts/goldens/chat_template.py (jinja2 as transformers sets it up).
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -122,4 +123,16 @@ TEST_CASE("Objects that hold themselves are freed", "[text]") {
           "{% set ns = namespace() %}{% set ns.self = ns %}{% macro m() %}{{ m.name }}{% endmacro %}{% set ns.m = m %}"
           "{% for x in [1] %}{% set ns.loop = loop %}{% endfor %}{% set ns.f = ns.loop.changed %}{{ ns.f(1) }}{{ "
           "ns.m() }}") == "Truem");
+}
+
+TEST_CASE("strftime_now writes the local time by the format", "[text]") {
+  const auto year = [] {
+    const std::time_t now = std::time(nullptr);
+    std::tm local{};
+    localtime_r(&now, &local);
+    return std::to_string(1900 + local.tm_year);
+  };
+  const std::string before = year(), rendered = render("{{ strftime_now('%Y') }}{{ strftime_now('') }}");
+  CHECK((rendered == before || rendered == year()));
+  CHECK(render("{{ strftime_now('%%')|length }}") == "1");
 }
