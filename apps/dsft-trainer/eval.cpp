@@ -70,7 +70,7 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   logger.info(describe_weights(config));
   const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.directory, context);
   std::map<std::string, double> metrics;
-  for (auto& evaluation : recipe::build_evaluations(config, loaded, data, context)) {
+  for (auto& evaluation : recipe::build_evaluations(config, loaded.directory, data, context)) {
     logger.info("evaluating: ", evaluation->name());
     merge(*evaluation->run(*loaded.model, *communicator), metrics);
   }

@@ -27,11 +27,6 @@ struct CheckOptions {
   bool is_json = false;
 };
 
-/// Whether a run on this machine would compute on CUDA.
-bool has_cuda() {
-  return std::string(DSFT_BUILD_CUDA) == "TRUE" && !list_gpus().gpus.empty();
-}
-
 Json to_json(const std::vector<config::Fault>& faults) {
   Json list = Json::array();
   for (const config::Fault& fault : faults) {
@@ -124,7 +119,7 @@ CheckOutcome check_recipe(const CheckOptions& options) {
     outcome.exit_code = static_cast<int>(ErrorKind::kUsage);
     return outcome;
   }
-  recipe_config::resolve_defaults(outcome.reading.config, has_cuda());
+  recipe_config::resolve_defaults(outcome.reading.config, count_usable_gpus() > 0);
   if (!options.is_config_only) check_beyond(outcome, Logger(0, options.is_json));
   return outcome;
 }

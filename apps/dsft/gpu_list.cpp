@@ -3,9 +3,13 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <cstdlib>
 #include <memory>
+#include <optional>
 
 #include "base/error.h"
+#include "dsft/build_facts.h"
+#include "launch/launch_plan.h"
 
 namespace dsft::apps {
 namespace {
@@ -74,6 +78,12 @@ GpuList list_gpus() {
   read_gpus(nvml, list);
   shutdown();
   return list;
+}
+
+int count_usable_gpus() {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  const int num_devices = std::string_view(DSFT_BUILD_CUDA) == "TRUE" ? static_cast<int>(list_gpus().gpus.size()) : 0;
+  return launch::count_visible_gpus(visible ? std::optional<std::string_view>(visible) : std::nullopt, num_devices);
 }
 
 }  // namespace dsft::apps

@@ -21,4 +21,8 @@ struct GpuList {
 
 GpuList list_gpus();
 
+/// The GPUs that a run started here would use: those that CUDA_VISIBLE_DEVICES lets it see, and none where dsft was
+/// built without CUDA.
+int count_usable_gpus();
+
 }  // namespace dsft::apps

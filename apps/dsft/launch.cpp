@@ -41,10 +41,7 @@ void refuse_later_options(const LaunchOptions& options) {
 }
 
 launch::Machine describe_machine() {
-  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-  const int num_devices = std::string(DSFT_BUILD_CUDA) == "TRUE" ? static_cast<int>(list_gpus().gpus.size()) : 0;
-  return {.num_visible_gpus = launch::count_visible_gpus(
-              visible ? std::optional<std::string_view>(visible) : std::nullopt, num_devices),
+  return {.num_visible_gpus = count_usable_gpus(),
           .num_cores = launch::count_usable_cores(),
           .is_root = ::geteuid() == 0,
           .has_omp_num_threads = std::getenv("OMP_NUM_THREADS") != nullptr,

@@ -41,7 +41,7 @@ class PackedTextSource final : public StepSource {
 
   std::optional<std::vector<Batch>> next_step() override;
   SourcePosition position() const override { return position_; }
-  /// Throws kData for a position that this data set does not have.
+  /// Throws kCheckpoint for a position that this data set does not have.
   void restore(const SourcePosition& position) override;
   int64_t steps_per_epoch() const override;
   double epoch_progress() const override;

@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kFolderPrefix = "checkpoint-";
+constexpr int kMostShards = 1'000'000;
 constexpr const char* kUnfinishedMark = ".tmp";  // of io::AtomicDirectory
 
 fs::path manifest_path(const fs::path& checkpoint) {
@@ -27,8 +28,9 @@ fs::path manifest_path(const fs::path& checkpoint) {
 nlohmann::json read_manifest(const fs::path& checkpoint) {
   const nlohmann::json manifest = io::read_json_file(manifest_path(checkpoint));
   const bool is_whole = manifest.is_object() && manifest.contains("files") && manifest["files"].is_object() &&
-                        manifest.contains("num_ranks") && manifest["num_ranks"].is_number_integer() &&
-                        manifest["num_ranks"] >= 1 && manifest.contains("format") && manifest["format"] == 1;
+                        manifest.contains("optimizer_shards") && manifest["optimizer_shards"].is_number_integer() &&
+                        manifest["optimizer_shards"] >= 1 && manifest["optimizer_shards"] <= kMostShards &&
+                        manifest.contains("format") && manifest["format"] == 1;
   if (!is_whole)
     fail(ErrorKind::kCheckpoint, manifest_path(checkpoint).string(),
          " is no manifest of a checkpoint that this version of dsft reads.");
@@ -64,13 +66,17 @@ void write_manifest(const fs::path& checkpoint, const ManifestOrigin& origin) {
     files[entry.path().lexically_relative(checkpoint).generic_string()] = {
         {"size", entry.file_size()}, {"xxh64", io::to_hex(io::xxh64_of_file(entry.path()))}};
   }
-  const nlohmann::json manifest = {
-      {"format", 1}, {"run", origin.run}, {"step", origin.step}, {"num_ranks", origin.num_ranks}, {"files", files}};
+  const nlohmann::json manifest = {{"format", 1},
+                                   {"run", origin.run},
+                                   {"step", origin.step},
+                                   {"num_ranks", origin.num_ranks},
+                                   {"optimizer_shards", origin.optimizer_shards},
+                                   {"files", files}};
   io::write_text_file(manifest_path(checkpoint), manifest.dump(2) + "\n");
 }
 
-int num_saved_ranks(const fs::path& checkpoint) {
-  return read_manifest(checkpoint)["num_ranks"].get<int>();
+int num_optimizer_shards(const fs::path& checkpoint) {
+  return read_manifest(checkpoint)["optimizer_shards"].get<int>();
 }
 
 std::optional<std::string> find_checkpoint_fault(const fs::path& checkpoint) {

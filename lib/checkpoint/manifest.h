@@ -13,12 +13,13 @@ struct ManifestOrigin {
   int64_t run = 0;  ///< which run of its output_dir: RunState::run
   int64_t step = 0;
   int num_ranks = 1;
+  int optimizer_shards = 1;  ///< RunState::optimizer_shards
 };
 
 /// Writes dsft_state/manifest.json: the origin, and size and XXH64 of every other file of the folder.
 void write_manifest(const std::filesystem::path& checkpoint, const ManifestOrigin& origin);
 
-/// How many ranks wrote a checkpoint; at least 1.
-int num_saved_ranks(const std::filesystem::path& checkpoint);
+/// How many files hold the optimizer of a checkpoint; at least 1.
+int num_optimizer_shards(const std::filesystem::path& checkpoint);
 
 }  // namespace dsft::checkpoint

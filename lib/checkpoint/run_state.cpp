@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string optimizer_file(int rank, int num_ranks) {
-  return concat("optimizer-", rank, "-of-", num_ranks, ".safetensors");
+std::string optimizer_file(int shard, int num_shards) {
+  return concat("optimizer-", shard, "-of-", num_shards, ".safetensors");
 }
 
 /// Runs a step that only some ranks may fail in; afterwards all ranks agree, and all throw where one failed.
@@ -40,8 +40,9 @@ void run_agreed(comm::Communicator& communicator, const Step& step) {
     fail(ErrorKind::kCheckpoint, "Another rank could not save its part of the checkpoint; nothing of it was kept.");
 }
 
-int64_t optimizer_size_bytes(const RunState& state) {
+int64_t optimizer_size_bytes(const RunState& state, int rank) {
   int64_t size = 0;
+  if (rank >= state.optimizer_shards) return size;
   for (const auto& [name, tensor] : state.optimizer) size += static_cast<int64_t>(tensor.nbytes());
   return size;
 }
@@ -55,7 +56,7 @@ std::string read_small_json(const fs::path& path) {
 void save_run_state(const fs::path& output_dir, const RunState& state,
                     const std::function<void(const fs::path&)>& save_weights, comm::Communicator& communicator) {
   const bool is_writer = communicator.rank() == 0;
-  const int64_t size_bytes = comm::all_reduce_value(communicator, optimizer_size_bytes(state)) +
+  const int64_t size_bytes = comm::all_reduce_value(communicator, optimizer_size_bytes(state, communicator.rank())) +
                              static_cast<int64_t>(state.weights_size_bytes);
   std::unique_ptr<io::AtomicDirectory>
       directory;  // on rank 0; deletes the temporary folder where an error leaves this function
@@ -68,8 +69,8 @@ void save_run_state(const fs::path& output_dir, const RunState& state,
   const fs::path temporary =
       comm::broadcast_bytes(communicator, is_writer ? directory->path().string() : std::string());
   run_agreed(communicator, [&] {
-    if (!state.optimizer.empty())
-      write_tensors(temporary / kStateFolder / optimizer_file(communicator.rank(), communicator.size()),
+    if (!state.optimizer.empty() && communicator.rank() < state.optimizer_shards)
+      write_tensors(temporary / kStateFolder / optimizer_file(communicator.rank(), state.optimizer_shards),
                     state.optimizer);
     if (!is_writer) return;
     save_weights(temporary);
@@ -79,22 +80,24 @@ void save_run_state(const fs::path& output_dir, const RunState& state,
   });
   run_agreed(communicator, [&] {
     if (!is_writer) return;
-    write_manifest(temporary, {state.run, state.trainer.global_step, communicator.size()});
+    write_manifest(temporary, {state.run, state.trainer.global_step, communicator.size(), state.optimizer_shards});
     directory->commit();
   });
 }
 
-RunState load_run_state(const fs::path& checkpoint, int rank) {
-  const int saved_ranks = num_saved_ranks(checkpoint);
+RunState load_run_state(const fs::path& checkpoint) {
   RunState state;
   state.run = run_of_checkpoint(checkpoint).value_or(0);
+  state.optimizer_shards = num_optimizer_shards(checkpoint);
   state.trainer = read_trainer_state(checkpoint);
   const fs::path folder = checkpoint / kStateFolder;
   state.position = read_small_json(folder / "position.json");
   state.random = read_small_json(folder / "random.json");
   if (!is_resumable(checkpoint)) return state;
-  const auto file = io::SafetensorsFile::open(folder / optimizer_file(rank % saved_ranks, saved_ranks));
-  for (const io::TensorInfo& info : file.tensors()) state.optimizer.emplace_back(info.name, read_tensor(file, info));
+  for (int shard = 0; shard < state.optimizer_shards; ++shard) {
+    const auto file = io::SafetensorsFile::open(folder / optimizer_file(shard, state.optimizer_shards));
+    for (const io::TensorInfo& info : file.tensors()) state.optimizer.emplace_back(info.name, read_tensor(file, info));
+  }
   return state;
 }
 

@@ -19,21 +19,22 @@ struct RunState {
   std::string position;             ///< JSON text of the place in the data; equal on all ranks
   std::string random;               ///< JSON text of seeds and counters; equal on all ranks
   NamedTensors optimizer;           ///< of this rank
+  int optimizer_shards = 1;         ///< the first so many ranks write theirs; 1 where every rank holds the same
   uint64_t weights_size_bytes = 0;  ///< about what save_weights writes: space is looked for before anything is written
 };
 
 /// Writes output_dir/checkpoint-<step>/: `save_weights` puts the weight files and what belongs to them into the folder
-/// it is given (on rank 0 only), then come trainer_state.json and dsft_state/ with position, random and each rank's
-/// optimizer, and last manifest.json with the size and XXH64 of every file. The folder is written as
+/// it is given (on rank 0 only), then come trainer_state.json and dsft_state/ with position, random and the shards of
+/// the optimizer, and last manifest.json with the size and XXH64 of every file. The folder is written as
 /// checkpoint-<step>.tmp and renamed when all is durable. Where any rank fails (a full disk, seen before or while it is
 /// written), the temporary folder is deleted and every rank throws kCheckpoint; older checkpoints stay. Collective.
 void save_run_state(const std::filesystem::path& output_dir, const RunState& state,
                     const std::function<void(const std::filesystem::path&)>& save_weights,
                     comm::Communicator& communicator);
 
-/// Reads what save_run_state wrote, with all checks. Every rank of the saving run held the whole optimizer (ZeRO stage
-/// 0), so that `rank` may be one of any number of ranks. Throws kCheckpoint.
-RunState load_run_state(const std::filesystem::path& checkpoint, int rank);
+/// Reads what save_run_state wrote, with all checks and with the optimizer of all shards; the run that goes on may have
+/// any number of ranks. Throws kCheckpoint.
+RunState load_run_state(const std::filesystem::path& checkpoint);
 
 /// Why a folder is no whole checkpoint, or nothing: the manifest is there, and every file of it has its size and
 /// checksum.

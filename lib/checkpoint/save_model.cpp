@@ -34,15 +34,21 @@ void move_file(const fs::path& from, const fs::path& to) {
     fail(ErrorKind::kCheckpoint, "Cannot move ", from.string(), " to ", to.string(), ": ", error.message(), ".");
 }
 
-void remove_stale_weights(const fs::path& directory, const std::vector<fs::path>& names) {
+// Files that decide what a loader takes a folder for: those of an earlier run would speak for this one's weights.
+bool is_deciding_file(const std::string& name) {
+  return is_weight_file(name) || name == "adapter_config.json" || name == "chat_template.jinja" ||
+         name == "chat_template.json" || name == "additional_chat_templates";
+}
+
+void remove_stale(const fs::path& directory, const std::vector<fs::path>& names) {
   std::vector<fs::path> stale;
   for (const auto& entry : fs::directory_iterator(directory)) {
     const fs::path name = entry.path().filename();
-    if (is_weight_file(name.string()) && std::find(names.begin(), names.end(), name) == names.end())
+    if (is_deciding_file(name.string()) && std::find(names.begin(), names.end(), name) == names.end())
       stale.push_back(entry.path());
   }
   std::error_code ignored;
-  for (const fs::path& path : stale) fs::remove(path, ignored);
+  for (const fs::path& path : stale) fs::remove_all(path, ignored);
 }
 
 }  // namespace
@@ -68,12 +74,12 @@ void publish_files(const fs::path& finished, const fs::path& directory) {
   if (fs::remove(directory / kIndexName, error)) io::sync_directory(directory);
   for (const fs::path& name : names) {
     if (name == kIndexName) {
-      remove_stale_weights(directory, names);  // a model.safetensors would be read in place of the index
+      remove_stale(directory, names);  // a model.safetensors would be read in place of the index
       io::sync_directory(directory);
     }
     move_file(finished / name, directory / name);
   }
-  remove_stale_weights(directory, names);
+  remove_stale(directory, names);
   io::sync_directory(directory);
 }
 

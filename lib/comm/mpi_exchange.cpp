@@ -1,6 +1,8 @@
 #include "comm/mpi_exchange.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/error.h"
 
@@ -16,6 +18,23 @@ void for_pieces(size_t size_bytes, StartPiece start_piece) {
     start_piece(offset, static_cast<int>(std::min(kPieceBytes, size_bytes - offset)));
   }
 }
+
+/// What a rank does between two looks for a message: at first it looks again, later it leaves the core to ranks that
+/// compute.
+class Patience {
+ public:
+  void pass() {
+    ++num_passes_;
+    if (num_passes_ > kSleepAfter)
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    else if (num_passes_ > kYieldAfter)
+      std::this_thread::yield();
+  }
+
+ private:
+  static constexpr int64_t kYieldAfter = 100, kSleepAfter = 20'000;
+  int64_t num_passes_ = 0;
+};
 
 }  // namespace
 
@@ -62,19 +81,23 @@ void MpiProgress::advance() {
 }
 
 void MpiProgress::wait(const bool& is_done) {
-  while (!is_done) advance();
+  Patience patience;
+  while (!is_done) {
+    advance();
+    patience.pass();
+  }
 }
 
 void MpiProgress::wait(MPI_Request request) {
-  int is_done = 0;
-  while (is_done == 0) {
+  Patience patience;
+  for (int is_done = 0; is_done == 0; patience.pass()) {
     check_mpi(MPI_Test(&request, &is_done, MPI_STATUS_IGNORE), "MPI_Test");
     advance();
   }
 }
 
 void MpiProgress::drain() {
-  while (!steps_.empty()) advance();
+  for (Patience patience; !steps_.empty(); patience.pass()) advance();
 }
 
 }  // namespace dsft::comm

@@ -2,7 +2,6 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -21,21 +20,6 @@ std::string to_bytes(const uint8_t* data, int64_t size) {
 }
 
 }  // namespace
-
-std::vector<std::string> all_gather_bytes(Communicator& communicator, const std::string& bytes) {
-  const int num_ranks = communicator.size();
-  at::Tensor sizes = at::zeros({num_ranks}, at::kLong);
-  communicator.all_gather(sizes, at::full({1}, static_cast<int64_t>(bytes.size()), at::kLong));
-  const int64_t* size_of = sizes.data_ptr<int64_t>();
-  const int64_t largest = std::max<int64_t>(1, *std::max_element(size_of, size_of + num_ranks));
-  at::Tensor all = at::empty({num_ranks * largest}, at::kByte);
-  communicator.all_gather(all, to_tensor(bytes, largest));
-  std::vector<std::string> result;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    result.push_back(to_bytes(all.data_ptr<uint8_t>() + rank * largest, size_of[rank]));
-  }
-  return result;
-}
 
 std::string broadcast_bytes(Communicator& communicator, const std::string& bytes, int root) {
   at::Tensor size = at::full({1}, static_cast<int64_t>(bytes.size()), at::kLong);

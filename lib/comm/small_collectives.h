@@ -2,14 +2,11 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "comm/communicator.h"
 
 namespace dsft::comm {
 
-/// Bytes of every rank, in the order of ranks (sizes may differ). Collective.
-std::vector<std::string> all_gather_bytes(Communicator& communicator, const std::string& bytes);
 /// `bytes` of root on every rank. Collective.
 std::string broadcast_bytes(Communicator& communicator, const std::string& bytes, int root = 0);
 

@@ -150,7 +150,7 @@ void TokenCacheWriter::finish(const RowCounts& counts) {
   write(index.data(), index.size());
   DSFT_CHECK(lseek(file_.get(), 0, SEEK_SET) == 0, "cannot seek in ", temporary_.string());
   write(&header, sizeof header);
-  io::sync_file(file_.get(), temporary_);
+  io::sync_file(file_.get(), temporary_, ErrorKind::kData);
   fchmod(file_.get(), 0644);
   file_.close();
   if (rename(temporary_.c_str(), path_.c_str()) != 0)

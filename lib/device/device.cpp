@@ -23,12 +23,6 @@ bool has_cuda() {
   return cuda::device_count() > 0;
 }
 
-std::vector<std::string> gpu_names() {
-  std::vector<std::string> names;
-  for (int i = 0; i < cuda::device_count(); ++i) names.push_back(cuda::device_name(i));
-  return names;
-}
-
 at::Device choose_device(DeviceChoice choice, int local_rank) {
   const int count = choice == DeviceChoice::kCpu ? 0 : cuda::device_count();
   if (count == 0) {

@@ -3,8 +3,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "device/device_config.h"
 
@@ -12,9 +10,6 @@ namespace dsft::device {
 
 /// Whether this build can use CUDA and the machine has a usable GPU.
 bool has_cuda();
-
-/// Names of the visible GPUs; empty without CUDA.
-std::vector<std::string> gpu_names();
 
 /// The device of this process: for CUDA the GPU number `local_rank` of those visible. Throws kDevice where CUDA is
 /// asked for and there is none.

@@ -9,9 +9,6 @@ bool is_built() {
 int device_count() {
   return 0;
 }
-std::string device_name(int) {
-  DSFT_CHECK(false, "built without CUDA");
-}
 int64_t peak_allocated_bytes(int) {
   DSFT_CHECK(false, "built without CUDA");
 }

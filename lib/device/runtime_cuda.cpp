@@ -1,4 +1,3 @@
-#include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 
@@ -12,10 +11,6 @@ bool is_built() {
 int device_count() {
   return c10::cuda::device_count();
 }
-std::string device_name(int index) {
-  return at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index))->name;
-}
-
 int64_t peak_allocated_bytes(int index) {
   const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
   return stats.allocated_bytes[0].peak;

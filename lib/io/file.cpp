@@ -99,22 +99,20 @@ void write_all(int descriptor, const std::filesystem::path& path, const void* da
   }
 }
 
-void sync_file(int descriptor, const std::filesystem::path& path) {
+void sync_file(int descriptor, const std::filesystem::path& path, ErrorKind kind) {
   int result = 0;
   do {
     result = ::fsync(descriptor);
   } while (result != 0 && errno == EINTR);
-  if (result != 0) fail_write(path, errno, ErrorKind::kCheckpoint);
+  if (result != 0) fail_write(path, errno, kind);
 }
 
-void sync_directory(const std::filesystem::path& directory) {
+void sync_directory(const std::filesystem::path& directory, ErrorKind kind) {
   const std::filesystem::path target = directory.empty() ? std::filesystem::path(".") : directory;
   FileDescriptor file(::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!file.is_open())
-    fail(ErrorKind::kCheckpoint, "Cannot open the folder ", target.string(), ": ", std::strerror(errno), ".");
+  if (!file.is_open()) fail(kind, "Cannot open the folder ", target.string(), ": ", std::strerror(errno), ".");
   // Some network file systems know no fsync of folders; what they promise is all there is.
-  if (::fsync(file.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
-    fail_write(target, errno, ErrorKind::kCheckpoint);
+  if (::fsync(file.get()) != 0 && errno != EINVAL && errno != ENOTSUP) fail_write(target, errno, kind);
 }
 
 std::string read_text_file(const std::filesystem::path& path, uint64_t max_size, ErrorKind kind) {

@@ -48,11 +48,11 @@ void read_exactly(int descriptor, const std::filesystem::path& path, uint64_t of
 void write_all(int descriptor, const std::filesystem::path& path, const void* data, uint64_t size,
                ErrorKind kind = ErrorKind::kCheckpoint);
 
-/// Makes the contents of a file durable (fsync).
-void sync_file(int descriptor, const std::filesystem::path& path);
+/// Makes the contents of a file durable (fsync). Throws `kind`: some file systems tell only here that the disk is full.
+void sync_file(int descriptor, const std::filesystem::path& path, ErrorKind kind = ErrorKind::kCheckpoint);
 
 /// Makes the entries of a folder durable (fsync of the folder).
-void sync_directory(const std::filesystem::path& directory);
+void sync_directory(const std::filesystem::path& directory, ErrorKind kind = ErrorKind::kCheckpoint);
 
 /// The whole contents of a file of at most `max_size` bytes.
 std::string read_text_file(const std::filesystem::path& path, uint64_t max_size,

@@ -80,19 +80,6 @@ bool JsonlReader::next(JsonlLine& line) {
   }
 }
 
-std::vector<JsonlSpan> index_jsonl(const std::filesystem::path& path) {
-  JsonlReader reader(path);
-  std::vector<JsonlSpan> spans;
-  for (JsonlLine line; reader.next(line);) spans.push_back({line.offset, line.text.size(), line.number});
-  return spans;
-}
-
-std::string read_jsonl_line(const FileDescriptor& file, const std::filesystem::path& path, const JsonlSpan& span) {
-  std::string text(span.size, '\0');
-  read_exactly(file.get(), path, span.offset, span.size, text.data(), ErrorKind::kData);
-  return text;
-}
-
 nlohmann::ordered_json parse_jsonl_line(const JsonlLine& line, const std::filesystem::path& path) {
   const JsonLimits limits{.max_size_bytes = kLargestLine, .keeps_long_integers = true};
   try {

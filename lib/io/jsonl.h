@@ -43,19 +43,6 @@ class JsonlReader {
   int64_t line_number_ = 0;
 };
 
-/// Where a non-empty line lies in its file, for random access.
-struct JsonlSpan {
-  uint64_t offset = 0;
-  uint64_t size = 0;
-  int64_t number = 0;
-};
-
-/// All non-empty lines of a file. Throws kData as the reader does.
-std::vector<JsonlSpan> index_jsonl(const std::filesystem::path& path);
-
-/// Reads one line that index_jsonl found.
-std::string read_jsonl_line(const FileDescriptor& file, const std::filesystem::path& path, const JsonlSpan& span);
-
 /// Parses a line as one JSON object, keeping the order of keys. Throws kData with file, line and byte offset; says so
 /// where the last line was cut.
 nlohmann::ordered_json parse_jsonl_line(const JsonlLine& line, const std::filesystem::path& path);

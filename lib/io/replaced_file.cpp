@@ -22,11 +22,11 @@ void ReplacedFile::write(std::string_view text) {
 }
 
 void ReplacedFile::commit() {
-  sync_file(file_.get(), temporary_);
+  sync_file(file_.get(), temporary_, ErrorKind::kData);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0)
     fail(ErrorKind::kData, path_.string(), " cannot be written: ", std::strerror(errno));
   file_.close();
-  sync_directory(path_.parent_path().empty() ? "." : path_.parent_path());
+  sync_directory(path_.parent_path(), ErrorKind::kData);
 }
 
 }  // namespace dsft::io

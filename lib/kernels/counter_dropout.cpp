@@ -36,30 +36,6 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
   return y;
 }
 
-class CounterDropoutCpu : public torch::autograd::Function<CounterDropoutCpu> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double p, int64_t module,
-                            const DropoutKeys& keys) {
-    context->saved_data["p"] = p;
-    context->saved_data["module"] = module;
-    context->saved_data["seed"] = static_cast<int64_t>(keys.seed);
-    context->saved_data["epoch"] = keys.epoch;
-    context->saved_data["samples"] = keys.samples;
-    context->saved_data["positions"] = keys.positions;
-    return apply_cpu(x, p, static_cast<uint64_t>(module), keys);
-  }
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    auto& saved = context->saved_data;
-    const DropoutKeys keys{static_cast<uint64_t>(saved["seed"].toInt()), saved["epoch"].toInt(),
-                           saved["samples"].toTensor(), saved["positions"].toTensor()};
-    return {apply_cpu(gradients[0].contiguous(), saved["p"].toDouble(), static_cast<uint64_t>(saved["module"].toInt()),
-                      keys),
-            {},
-            {},
-            {}};
-  }
-};
-
 constexpr int64_t kLow32 = 0xffffffff;
 
 // The upper 32 bits of a product of two 32-bit numbers held in int64; the product may wrap, its bits are right.
@@ -98,13 +74,45 @@ at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, cons
   return draw.ge(static_cast<int64_t>(stream.threshold)).to(at::kFloat) * stream.scale;
 }
 
+namespace {
+
+at::Tensor apply_mask(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
+  if (x.is_cpu() && x.scalar_type() != at::kDouble) return apply_cpu(x, p, module, keys);
+  return counter_dropout_by_operations(x, p, module, keys);
+}
+
+/// Keeps the keys, not the mask.
+class CounterDropout : public torch::autograd::Function<CounterDropout> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double p, int64_t module,
+                            const DropoutKeys& keys) {
+    context->saved_data["p"] = p;
+    context->saved_data["module"] = module;
+    context->saved_data["seed"] = static_cast<int64_t>(keys.seed);
+    context->saved_data["epoch"] = keys.epoch;
+    context->saved_data["samples"] = keys.samples;
+    context->saved_data["positions"] = keys.positions;
+    return apply_mask(x, p, static_cast<uint64_t>(module), keys);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto& saved = context->saved_data;
+    const DropoutKeys keys{static_cast<uint64_t>(saved["seed"].toInt()), saved["epoch"].toInt(),
+                           saved["samples"].toTensor(), saved["positions"].toTensor()};
+    return {apply_mask(gradients[0].contiguous(), saved["p"].toDouble(), static_cast<uint64_t>(saved["module"].toInt()),
+                       keys),
+            {},
+            {},
+            {}};
+  }
+};
+
+}  // namespace
+
 at::Tensor counter_dropout(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
   DSFT_CHECK(x.dim() == 2 && keys.samples.defined() && x.size(0) == keys.samples.size(0), "counter_dropout of ",
              x.sizes());
   if (p == 0.0) return x;
-  if (x.is_cpu() && x.scalar_type() != at::kDouble)
-    return CounterDropoutCpu::apply(x.contiguous(), p, static_cast<int64_t>(module), keys);
-  return counter_dropout_by_operations(x, p, module, keys);
+  return CounterDropout::apply(x.contiguous(), p, static_cast<int64_t>(module), keys);
 }
 
 at::Tensor counter_dropout_by_operations(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {

@@ -121,17 +121,6 @@ AdaptersDisabled::~AdaptersDisabled() {
   for (NamedLinear& item : switched_off_) item.linear->adapter()->is_enabled = true;
 }
 
-void merge(torch::nn::Module& root) {
-  torch::NoGradGuard no_grad;
-  for (NamedLinear& item : adapted_modules(root)) {
-    const nn::LoraAdapter& adapter = *item.linear->adapter();
-    if (item.linear->is_tied()) item.linear->untie();
-    at::Tensor weight = item.linear->weight();
-    weight.copy_(weight.to(at::kFloat) + adapter.scale * torch::mm(adapter.b, adapter.a));
-    item.linear->adapter().reset();
-  }
-}
-
 std::vector<TrainableTensor> trainable_tensors(const torch::nn::Module& root) {
   std::vector<TrainableTensor> list;
   for (const NamedLinear& item : adapted_modules(root)) {

@@ -44,10 +44,6 @@ class AdaptersDisabled {
   std::vector<NamedLinear> switched_off_;
 };
 
-/// Adds every adapter to its weight, W + scale * B A in fp32 rounded once, and empties the slots. A tied head that has
-/// one is untied: the embedding stays as it is.
-void merge(torch::nn::Module& root);
-
 /// A trainable tensor with the name under which PEFT and transformers know it
 /// ("model.layers.0.self_attn.q_proj.lora_A.weight").
 struct TrainableTensor {

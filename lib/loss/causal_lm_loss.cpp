@@ -14,9 +14,10 @@ std::vector<double> CausalLmLoss::counts(const std::vector<Batch>& micro_batches
 }
 
 LossResult CausalLmLoss::compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
-                                 const nn::BlockRunner& runner) const {
+                                 const nn::BlockRunner& runner, const model::TrainingMode* training) const {
   const SupervisedTokens tokens = supervised_tokens(batch);
-  const TokenLogProbs result = token_log_probs(model, hidden, tokens.rows, tokens.targets, runner);
+  const TokenLogProbs result =
+      token_log_probs(model, hidden, tokens.rows, tokens.targets, runner, model::dropout_keys(batch, training));
   return {{{"loss", -result.log_probs.sum(), 0}}, {{"mean_token_accuracy", result.is_argmax.sum().to(at::kFloat), 0}}};
 }
 

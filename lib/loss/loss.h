@@ -18,6 +18,8 @@ struct Sum {
   size_t denominator = 0;  ///< index into Loss::counts
 };
 
+/// What a micro-batch adds to the update. There is at least one term, and the names are the same on every rank and in
+/// every micro-batch: the trainer sums them as one vector.
 struct LossResult {
   std::vector<Sum> terms;    ///< the loss is the sum of these over their denominators
   std::vector<Sum> metrics;  ///< reported, not trained
@@ -33,9 +35,9 @@ class Loss {
   /// sums them over ranks.
   virtual std::vector<double> counts(const std::vector<Batch>& micro_batches) const = 0;
 
-  /// hidden [T, H] before the final norm, of `batch` on the model's device.
+  /// hidden [T, H] before the final norm, of `batch` on the model's device. `training`: as in hidden_states.
   virtual LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
-                             const nn::BlockRunner& runner) const = 0;
+                             const nn::BlockRunner& runner, const model::TrainingMode* training) const = 0;
 };
 
 /// Cross-entropy of supervised tokens; denominator 0 counts them. Metric: mean_token_accuracy.
@@ -43,7 +45,7 @@ class CausalLmLoss final : public Loss {
  public:
   std::vector<double> counts(const std::vector<Batch>& micro_batches) const override;
   LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
-                     const nn::BlockRunner& runner) const override;
+                     const nn::BlockRunner& runner, const model::TrainingMode* training) const override;
 };
 
 /// Rows whose next token is supervised, and those tokens: rows[i] + 1 is the position of targets[i].

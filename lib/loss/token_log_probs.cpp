@@ -78,19 +78,31 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
   }
 };
 
+// The keys of some tokens.
+template <typename Choose>
+kernels::DropoutKeys choose(kernels::DropoutKeys keys, const Choose& choose_of) {
+  if (!keys.samples.defined()) return keys;
+  keys.samples = choose_of(keys.samples);
+  keys.positions = choose_of(keys.positions);
+  return keys;
+}
+
 // A head with an adapter: each chunk is its own recomputed block, so that the same memory bound holds. Without a row
 // there is one empty chunk, so that the result stays connected to the adapter.
-TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head, const at::Tensor& targets) {
+TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head, const at::Tensor& targets,
+                                const kernels::DropoutKeys& dropout) {
   const int64_t chunk_rows = rows_of_chunk(0, head.out_features());
   const nn::BlockRunner chunks(nn::BlockRunner::Keep::kInput);
   std::vector<at::Tensor> log_probs, is_argmax;
   for (int64_t begin = 0; begin == 0 || begin < hidden.size(0); begin += chunk_rows) {
     const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
     const at::Tensor chunk_targets = targets.narrow(0, begin, count);
+    nn::ForwardContext context;
+    context.dropout = choose(dropout, [=](const at::Tensor& keys) { return keys.narrow(0, begin, count); });
     const auto results =
         chunks.run(0,
-                   [&head, chunk_targets](const auto& in) {
-                     const at::Tensor logits = head.forward(in[0], nn::ForwardContext{});
+                   [&head, chunk_targets, context](const auto& in) {
+                     const at::Tensor logits = head.forward(in[0], context);
                      const at::Tensor wide = torch::log_softmax(logits, -1, at::kFloat);
                      return std::vector<at::Tensor>{wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1),
                                                     logits.argmax(-1).eq(chunk_targets)};
@@ -115,11 +127,14 @@ TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weigh
 }
 
 TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows,
-                              const at::Tensor& targets, const nn::BlockRunner& runner) {
+                              const at::Tensor& targets, const nn::BlockRunner& runner,
+                              const kernels::DropoutKeys& dropout) {
+  const kernels::DropoutKeys of_rows =
+      choose(dropout, [&](const at::Tensor& keys) { return keys.index_select(0, rows); });
   const auto results = model.run_head(
-      hidden.index_select(0, rows), runner, [targets](const at::Tensor& normalised, const nn::Linear& head) {
+      hidden.index_select(0, rows), runner, [targets, of_rows](const at::Tensor& normalised, const nn::Linear& head) {
         const TokenLogProbs result = head.adapter() && head.adapter()->is_enabled
-                                         ? adapted_log_probs(normalised, head, targets)
+                                         ? adapted_log_probs(normalised, head, targets, of_rows)
                                          : linear_log_probs(normalised, head.weight(), targets);
         return std::vector<at::Tensor>{result.log_probs, result.is_argmax};
       });

@@ -17,9 +17,10 @@ struct TokenLogProbs {
 /// policies. Runs the final norm and the head as the model's last block, over chunks of rows, and never holds the
 /// logits of all of them: what the backward pass needs, the gradient of each log-probability in its own hidden state,
 /// is made in the same chunk ([N, H] is kept, not [N, V]). hidden [T, H] before the final norm, rows and targets int64
-/// [N].
+/// [N]. `dropout`: of the T tokens, for a head with an adapter; empty outside of training.
 TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows,
-                              const at::Tensor& targets, const nn::BlockRunner& runner);
+                              const at::Tensor& targets, const nn::BlockRunner& runner,
+                              const kernels::DropoutKeys& dropout = {});
 
 /// The same for normalised hidden states [N, H] and a head weight [V, H]. `chunk_rows` <= 0: chosen so that a chunk of
 /// logits has 2^26 elements.

@@ -22,6 +22,9 @@ struct TrainingMode {
   uint64_t seed = 0;
 };
 
+/// The keys of a batch's dropout, for each of its tokens; `training` null: none, dropout is off.
+kernels::DropoutKeys dropout_keys(const Batch& batch, const TrainingMode* training);
+
 /// A decoder language model whose modules carry Hugging Face's names, so that named_parameters() are the checkpoint's
 /// tensors. Its blocks, in order of the runner's indices: 0 the embedding, 1..L the layers, L + 1 the final norm and
 /// the head.

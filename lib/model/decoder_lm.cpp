@@ -3,7 +3,6 @@
 #include <torch/nn/modules/container/modulelist.h>
 
 #include "base/error.h"
-#include "device/device.h"
 #include "nn/embedding.h"
 
 namespace dsft::model {
@@ -47,14 +46,7 @@ nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const Training
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
   context->boundaries = batch.boundaries;
   context->cache = cache;
-  if (training) {
-    std::vector<int64_t> lengths;
-    for (int64_t d = 0; d < batch.num_documents(); ++d)
-      lengths.push_back(batch.boundaries[d + 1] - batch.boundaries[d]);
-    const at::Tensor counts = device::copy_from_host(torch::tensor(lengths, at::kLong), batch.samples.device());
-    context->dropout = {training->seed, batch.epoch, batch.samples.repeat_interleave(counts, 0, batch.num_tokens()),
-                        batch.positions[0].contiguous()};
-  }
+  context->dropout = dropout_keys(batch, training);
   return context;
 }
 

@@ -13,7 +13,7 @@ constexpr int64_t kAnyNumber = std::numeric_limits<int64_t>::max();
 }  // namespace
 
 std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config,
-                                                                  const LoadedModel& loaded,
+                                                                  const std::filesystem::path& model_directory,
                                                                   const data::PreparedData& data,
                                                                   const train::RunContext& context) {
   if (!data.eval || data.eval->size() == 0)
@@ -22,7 +22,7 @@ std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_c
   evaluate::EvaluationParts parts;
   parts.rows = data.eval;
   parts.data = config.data;
-  parts.model_directory = loaded.directory;
+  parts.model_directory = model_directory;
   parts.seed = context.seed;
   const int64_t size = config.training.per_device_eval_batch_size;
   parts.least_sequences_together = size;

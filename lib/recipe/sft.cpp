@@ -33,6 +33,12 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
                       shape.items_per_micro_batch, " x ", shape.micro_batches, " x ", shape.num_ranks,
                       config.data.packing ? " bins" : " rows", " (micro-batch x accumulation x ranks) each");
 
+  // what can be at fault comes before the weights, which take their time
+  job.schedule = build_schedule(config, job.max_steps, context.logger);
+  if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
+    job.evaluations = build_evaluations(config, directory, data, context);
+  job.observers = build_observers(config, context);
+
   LoadedModel loaded = load_base_model(config.model.path, config.model.revision,
                                        torch_dtype(config.model.dtype, context.device), context.device);
   const auto adapter = choose_trainable(config, loaded, context);
@@ -40,10 +46,6 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   job.loss = std::make_unique<loss::CausalLmLoss>();
   job.optimizer = build_optimizer(config, *job.model, context);
   job.hooks = build_reduction_hooks(*job.model, *job.optimizer);
-  job.schedule = build_schedule(config, job.max_steps, context.logger);
-  if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
-    job.evaluations = build_evaluations(config, loaded, data, context);
-  job.observers = build_observers(config, context);
   set_weight_files(job, config, loaded, adapter);
   return job;
 }

@@ -6,7 +6,7 @@
 namespace dsft::train {
 namespace {
 
-// JSON has no NaN and no infinity: such a value is null, and its name says what it was.
+// JSON has no NaN and no infinity: such a value is null.
 void put(nlohmann::ordered_json& object, const std::string& name, double value) {
   if (std::isfinite(value))
     object[name] = value;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <csignal>
+#include <exception>
 
 #include "base/error.h"
 
@@ -36,6 +37,8 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() {
+  // a run that fails after it was asked to stop is asked again each second: that must not hide why it failed
+  if (!is_over && std::uncaught_exceptions() > 0) ignore_from_now();
   if (!is_over) {
     for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous_actions[i], nullptr);
   }

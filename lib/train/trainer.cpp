@@ -7,6 +7,7 @@
 #include "comm/small_collectives.h"
 #include "device/device.h"
 #include "io/file.h"
+#include "lora/adapters.h"
 #include "train/metrics_line.h"
 
 namespace dsft::train {
@@ -44,9 +45,10 @@ RunEnd Trainer::run() {
       break;
     }
     if (!state_.is_evaluation_cut) {
+      const Stopwatch watch;  // the wait for data is part of a step
       const auto micro_batches = job_.source->next_step();
       if (!micro_batches) break;  // the same answer on every rank
-      const StepReport report = train_step(*micro_batches);
+      const StepReport report = train_step(*micro_batches, watch);
       notify(report);
       check_finite(report, *micro_batches);
     }
@@ -78,8 +80,7 @@ void Trainer::start() {
   if (config_.eval_on_start && state_.step == 0) run_evaluations();
 }
 
-StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
-  Stopwatch watch;
+StepReport Trainer::train_step(const std::vector<Batch>& micro_batches, const Stopwatch& watch) {
   // One vector for all counts: denominators, then tokens.
   std::vector<double> counts = job_.loss->counts(micro_batches);
   const size_t num_denominators = counts.size();
@@ -101,7 +102,7 @@ StepReport Trainer::train_step(const std::vector<Batch>& micro_batches) {
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const Batch batch = micro_batches[i].to(context_.device);
     const at::Tensor hidden = job_.model->hidden_states(batch, runner_, &mode);
-    const loss::LossResult result = job_.loss->compute(*job_.model, hidden, batch, runner_);
+    const loss::LossResult result = job_.loss->compute(*job_.model, hidden, batch, runner_, &mode);
     at::Tensor objective;
     for (const loss::Sum& term : result.terms) {
       const at::Tensor part = term.value / total(term.denominator);
@@ -162,14 +163,19 @@ void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& m
     for (int64_t d = 0; d < batch.num_documents(); ++d)
       diagnostics["samples"].push_back(batch.samples[d].item<int64_t>());
   diagnostics["parameters_not_finite"] = nlohmann::json::array();
-  for (const auto& [name, parameter] : model::named_parameters_of(*job_.model))
+  const auto note = [&](const std::string& name, const at::Tensor& parameter) {
     if (!parameter.isfinite().all().item<bool>()) diagnostics["parameters_not_finite"].push_back(name);
+  };
+  for (const auto& [name, parameter] : model::named_parameters_of(*job_.model)) note(name, parameter);
+  for (const lora::TrainableTensor& item : lora::trainable_tensors(*job_.model))
+    if (item.is_adapter) note(item.name, item.tensor);
   const fs::path path = context_.output_dir / concat("diagnostics-", context_.communicator.rank(), ".json");
   try {
     io::replace_text_file(path, diagnostics.dump(2) + "\n");
   } catch (const Error& error) {
     context_.logger.warn_here(error.message());
   }
+  context_.communicator.barrier();  // the first rank to fail ends the others
   fail(ErrorKind::kData, "Loss or gradients were not finite in ", kMaxBadSteps, " updates in a row, up to step ",
        report.step, " (loss ", report.loss, ", gradient norm ", report.grad_norm,
        "). The samples and weights in question are in ", path.string(),

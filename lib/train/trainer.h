@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "checkpoint/run_state.h"
 #include "train/job.h"
 #include "train/run_context.h"
@@ -46,7 +47,7 @@ class Trainer final {
   enum class Content { kAsConfigured, kResumable };
 
   void start();
-  StepReport train_step(const std::vector<Batch>& micro_batches);
+  StepReport train_step(const std::vector<Batch>& micro_batches, const Stopwatch& watch);
   void notify(const StepReport& report);
   void maybe_evaluate();
   void maybe_save();
@@ -71,6 +72,7 @@ class Trainer final {
   void begin_anew();
   std::optional<std::filesystem::path> choose_checkpoint() const;
   void restore(const std::filesystem::path& path);
+  void restore_progress(const std::filesystem::path& path, checkpoint::RunState& saved);
   void restore_position(const std::filesystem::path& path, const std::string& saved);
   checkpoint::TrainerState trainer_state() const;
   void tell(const std::function<void(Observer&)>& call);

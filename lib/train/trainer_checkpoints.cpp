@@ -136,7 +136,8 @@ void Trainer::save_final_weights(RunEnd end) {
       fault = error.what();
     }
   }
-  if (!comm::any_rank(context_.communicator, !fault.empty())) return;
+  fault = comm::broadcast_bytes(context_.communicator, fault);
+  if (fault.empty()) return;
   if (end == RunEnd::kStoppedBySignal && state_.last_resumable_step >= 0) {
     context_.logger.warn("The weights up to here could not be written to ", context_.output_dir.string(), ": ", fault,
                          " The run can go on from checkpoint-", state_.last_resumable_step, ".");

@@ -70,7 +70,7 @@ void Trainer::begin_anew() {
 }
 
 void Trainer::restore(const fs::path& path) {
-  checkpoint::RunState saved = checkpoint::load_run_state(path, context_.communicator.rank());
+  checkpoint::RunState saved = checkpoint::load_run_state(path);
   if (saved.optimizer.empty())
     fail(ErrorKind::kCheckpoint, path.string(),
          " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or "
@@ -79,6 +79,26 @@ void Trainer::restore(const fs::path& path) {
   std::vector<zero::NamedState> optimizer;
   for (auto& [name, tensor] : saved.optimizer) optimizer.push_back({name, tensor});
   job_.optimizer->restore(optimizer);
+  try {
+    restore_progress(path, saved);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::kCheckpoint, path.string(),
+         "/dsft_state: position.json or random.json is not what this version of ", "dsft writes: ", error.what());
+  }
+  // one that goes back behind later checkpoints is another run than theirs
+  int64_t new_run = 0;
+  if (context_.communicator.rank() == 0) {
+    const bool goes_on =
+        config_.resume_from_checkpoint.kind == ResumeFrom::Kind::kNewest || is_newest(path, context_.output_dir);
+    if (!goes_on) new_run = checkpoint::next_run(context_.output_dir);
+  }
+  new_run = comm::all_reduce_value(context_.communicator, new_run);
+  state_.is_new_run = new_run > 0;
+  state_.run = state_.is_new_run ? new_run : saved.run;
+  message(concat("Continuing from ", path.string(), " at step ", state_.step));
+}
+
+void Trainer::restore_progress(const fs::path& path, checkpoint::RunState& saved) {
   const auto random = nlohmann::json::parse(saved.random);
   if (random.at("seed").get<uint64_t>() != context_.seed)
     fail(ErrorKind::kCheckpoint, path.string(), " was made with seed ", random.at("seed").get<uint64_t>(),
@@ -92,17 +112,6 @@ void Trainer::restore(const fs::path& path) {
   state_.evaluations_without_progress = random.at("evaluations_without_progress").get<int64_t>();
   state_.is_evaluation_cut = random.value("is_evaluation_cut", false);
   state_.log_history = std::move(saved.trainer.log_history);
-  // one that goes back behind later checkpoints is another run than theirs
-  int64_t new_run = 0;
-  if (context_.communicator.rank() == 0) {
-    const bool goes_on =
-        config_.resume_from_checkpoint.kind == ResumeFrom::Kind::kNewest || is_newest(path, context_.output_dir);
-    if (!goes_on) new_run = checkpoint::next_run(context_.output_dir);
-  }
-  new_run = comm::all_reduce_value(context_.communicator, new_run);
-  state_.is_new_run = new_run > 0;
-  state_.run = state_.is_new_run ? new_run : saved.run;
-  message(concat("Continuing from ", path.string(), " at step ", state_.step));
 }
 
 void Trainer::restore_position(const fs::path& path, const std::string& saved) {

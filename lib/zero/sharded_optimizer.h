@@ -15,6 +15,7 @@
 
 namespace dsft::zero {
 
+/// How an optimizer works, from `zero` and `training`.
 struct OptimizerOptions {
   int64_t stage = 0;
   optim::AdamWOptions adamw = {};
@@ -42,7 +43,7 @@ struct NamedState {
 /// weights for 16-bit parameters, clipping, and skipping of non-finite updates. Stage 0: all is held on every rank.
 ///
 /// It moves the parameters' storage into flat buffers and owns their .grad from then on. After an update the version
-/// counters of the parameters have grown, so that casts kept of them can be told to be stale.
+/// counters of the parameters have grown.
 class ShardedOptimizer final {
  public:
   /// Takes leaves that require gradients, each tensor once (a tied weight under one name), all on one device, fp32,

@@ -91,10 +91,11 @@ TEST_CASE("a saved model loads again, whole or in shards", "[checkpoint]") {
   REQUIRE_FALSE(fs::exists(dir / "out/model.safetensors"));
 }
 
-TEST_CASE("publishing deletes the weight files of an earlier save by their exact names only", "[checkpoint]") {
+TEST_CASE("publishing deletes what an earlier save would say of the weights, by its exact names only", "[checkpoint]") {
   TempDir dir;
   for (const char* name :
        {"model-00001-of-00003.safetensors", "model.safetensors.index.json", "adapter_model.safetensors",
+        "adapter_config.json", "chat_template.jinja", "additional_chat_templates/tools.jinja",
         "model_notes.safetensors", "model-best.safetensors", "adapter_model_old.safetensors"})
     dir.write(std::string("out/") + name, "earlier");
   dir.write("staged/model.safetensors", "new");

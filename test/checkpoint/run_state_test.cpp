@@ -6,6 +6,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "comm/single_process_communicator.h"
+#include "comm/thread_ranks.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "support/require_error.h"
@@ -46,15 +47,37 @@ TEST_CASE("a run's state is saved whole and read back", "[checkpoint]") {
   TempDir dir;
   save(dir, 10);
   const fs::path checkpoint = dir / "checkpoint-10";
-  const RunState state = load_run_state(checkpoint, 0);
+  const RunState state = load_run_state(checkpoint);
   REQUIRE(at::equal(state.optimizer.at(0).second, state_at(10).optimizer[0].second));
   REQUIRE(state.position == state_at(10).position);
   REQUIRE((state.trainer.best_metric == 1.25 && state.trainer.log_history == state_at(10).trainer.log_history &&
            !state.trainer.best_global_step));
   REQUIRE_FALSE(find_checkpoint_fault(checkpoint));
   REQUIRE(read_file(checkpoint / "trainer_state.json").ends_with("}\n"));
-  // every rank held all of it, so that any number of ranks may read it
-  REQUIRE(at::equal(load_run_state(checkpoint, 2).optimizer.at(0).second, state.optimizer[0].second));
+  std::string manifest = read_file(checkpoint / "dsft_state/manifest.json");
+  const std::string shards = "\"optimizer_shards\": 1";
+  for (const char* damage : {"\"optimizer_shards\": 0", "\"optimizer_shards\": 4294967297", "\"shards\": 1"}) {
+    std::string damaged = manifest;
+    damaged.replace(damaged.find(shards), shards.size(), damage);
+    std::ofstream(checkpoint / "dsft_state/manifest.json") << damaged;
+    require_error(ErrorKind::kCheckpoint, {"manifest"}, [&] { load_run_state(checkpoint); });
+  }
+}
+
+TEST_CASE("what every rank holds alike is written once, shards by those that hold them", "[checkpoint]") {
+  const int num_shards = GENERATE(1, 2);
+  TempDir dir;
+  comm::run_thread_ranks(3, [&](comm::Communicator& communicator) {
+    RunState state = state_at(4);
+    state.optimizer_shards = num_shards;
+    state.optimizer = {{concat("part.", num_shards == 1 ? 0 : communicator.rank()), at::full({2}, 7.0)}};
+    save_run_state(
+        dir.path(), state, [](const fs::path&) {}, communicator);
+  });
+  const RunState state = load_run_state(dir / "checkpoint-4");
+  REQUIRE(state.optimizer.size() == static_cast<size_t>(num_shards));
+  CHECK(state.optimizer.back().first == concat("part.", num_shards - 1));
+  CHECK(fs::exists(dir / concat("checkpoint-4/dsft_state/optimizer-0-of-", num_shards, ".safetensors")));
 }
 
 TEST_CASE("the newest whole checkpoint is found, and the others are named with the reason", "[checkpoint]") {
@@ -78,7 +101,7 @@ TEST_CASE("a manifest that names what no file can be called is damaged, not a cr
   save(dir, 10);
   const std::string entry = R"(": {"size": 1, "xxh64": "0"}}})";
   dir.write("checkpoint-10/dsft_state/manifest.json",
-            R"({"format": 1, "num_ranks": 1, "files": {")" + std::string(5000, 'a') + entry);
+            R"({"format": 1, "optimizer_shards": 1, "files": {")" + std::string(5000, 'a') + entry);
   const auto fault = find_checkpoint_fault(dir / "checkpoint-10");
   REQUIRE(fault);
   REQUIRE(fault->find("is missing") != std::string::npos);

@@ -75,7 +75,7 @@ int try_to_save(const fs::path& output_dir, const char* kind, long call, Arm arm
 std::string judge(const fs::path& output_dir, int code) {
   const auto found = checkpoint::find_newest_checkpoint(output_dir);
   if (!found.path) return "no whole checkpoint is left";
-  const checkpoint::RunState state = checkpoint::load_run_state(*found.path, 0);
+  const checkpoint::RunState state = checkpoint::load_run_state(*found.path);
   const int64_t step = state.trainer.global_step;
   if (code == kSaved && step != 2) return "what was saved is not there";
   if (!at::equal(state.optimizer.at(0).second, state_at(step).optimizer[0].second)) return "another state is read";

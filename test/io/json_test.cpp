@@ -55,10 +55,6 @@ TEST_CASE("JSONL lines come with number and offset", "[io]") {
   REQUIRE(reader.next(line));
   REQUIRE((line.text == "{\"a\":3}" && line.number == 5 && !line.is_terminated));
   REQUIRE_FALSE(reader.next(line));
-  const auto spans = io::index_jsonl(path);
-  REQUIRE(spans.size() == 3);
-  const auto file = io::open_for_reading(path);
-  REQUIRE(io::read_jsonl_line(file, path, spans[1]) == "{\"a\":2}");
 }
 
 TEST_CASE("a JSONL file cut at any byte gives whole rows or an error with line and byte", "[io]") {

@@ -37,7 +37,7 @@ void check_family(const std::string& name, bool recompute, at::Device device) {
   const loss::CausalLmLoss causal;
   const double count = causal.counts({batch})[0];
   const at::Tensor hidden = lm->hidden_states(batch, runner, nullptr);
-  const auto result = causal.compute(*lm, hidden, batch, runner);
+  const auto result = causal.compute(*lm, hidden, batch, runner, nullptr);
   const at::Tensor loss = result.terms[0].value / count;
   CHECK(relative_error(loss.detach().cpu(), golden.at("loss")[0]) < 1e-5);
   loss.backward();

@@ -79,3 +79,35 @@ TEST_CASE("A batch without a label gives zero gradients to an adapter on the hea
   CHECK(adapter.a.grad().abs().max().item<double>() == 0);
   CHECK(adapter.b.grad().abs().max().item<double>() == 0);
 }
+
+TEST_CASE("An adapter on the head drops inputs by the keys of its tokens", "[loss]") {
+  auto lm = test::load_tiny_model("llama_plain");
+  const auto head = std::dynamic_pointer_cast<nn::Linear>(lm->named_modules()["lm_head"]);
+  head->adapter() = nn::LoraAdapter{.a = torch::rand({4, head->in_features()}, torch::requires_grad()),
+                                    .b = torch::rand({head->out_features(), 4}, torch::requires_grad()),
+                                    .dropout = 0.5,
+                                    .dropout_key = 9};
+  const nn::BlockRunner runner;
+  const Batch batch = make_batch(test::random_documents({7, 5}, 97, 3), 2);
+  const model::TrainingMode training{11};
+  const at::Tensor hidden = lm->hidden_states(batch, runner, nullptr).detach().requires_grad_(true);
+  const at::Tensor rows = torch::tensor({1, 4, 8, 10}, at::kLong), targets = torch::tensor({3, 1, 90, 5}, at::kLong);
+  const kernels::DropoutKeys keys = model::dropout_keys(batch, &training);
+  const auto dropped = loss::token_log_probs(*lm, hidden, rows, targets, runner, keys);
+  const auto logits = lm->run_head(hidden, runner, [&](const at::Tensor& x, const nn::Linear& linear) {
+    const at::Tensor kept = x * kernels::counter_dropout_factors(x.size(1), 0.5, 9, keys, at::kCPU);
+    const nn::LoraAdapter& adapter = *linear.adapter();
+    return std::vector<at::Tensor>{x.mm(linear.weight().t()) + kept.mm(adapter.a.t()).mm(adapter.b.t())};
+  })[0];
+  const at::Tensor expected =
+      torch::log_softmax(logits.index_select(0, rows), -1).gather(1, targets.unsqueeze(1)).squeeze(1);
+  CHECK(largest_gap(dropped.log_probs.detach(), expected.detach().to(at::kDouble)) < 1e-5);
+  const auto plain = loss::token_log_probs(*lm, hidden, rows, targets, runner);
+  CHECK(largest_gap(plain.log_probs.detach(), expected.detach().to(at::kDouble)) > 1e-2);
+  at::Tensor a = head->adapter()->a;
+  dropped.log_probs.sum().backward();
+  const at::Tensor gradient = a.grad().clone();
+  a.mutable_grad().zero_();
+  expected.sum().backward();
+  CHECK(largest_gap(gradient, a.grad().to(at::kDouble)) < 1e-3);
+}

@@ -70,9 +70,6 @@ TEST_CASE("PEFT's adapters give PEFT's logits, in a model's slots and merged", "
   checkpoint::merge_lora(
       {.base = kFixtures / "base", .adapter = kFixtures / name, .output = dir / "merged", .dtype = {}}, kQuiet);
   CHECK(gap(logits_of(*load_base(dir / "merged")), expected) < 1e-4);
-  lora::merge(*lm);
-  CHECK(lora::adapted_modules(*lm).empty());
-  CHECK(gap(logits_of(*lm), expected) < 1e-4);
 }
 
 TEST_CASE("What a model holds of an adapter is written as PEFT wrote it", "[recipe]") {

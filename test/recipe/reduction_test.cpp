@@ -97,7 +97,7 @@ Trained run_updates(comm::Communicator& communicator, const std::string& name, c
       if (part == 1) trained.events.clear();
       const Batch batch = make_batch(make_documents(4 * update + 2 * part + communicator.rank()), 0);
       const at::Tensor hidden = lm->hidden_states(batch, runner, nullptr);
-      optimizer->backward(causal.compute(*lm, hidden, batch, runner).terms[0].value / 32, part == 1);
+      optimizer->backward(causal.compute(*lm, hidden, batch, runner, nullptr).terms[0].value / 32, part == 1);
     }
     optimizer->clip_and_step(rates);
   }

@@ -25,7 +25,7 @@ std::map<std::string, at::Tensor> update_once(const std::string& name, double we
   const Batch batch = make_batch(test::random_documents({13, 7}, lm->spec().vocab_size, 3), 0);
   const nn::BlockRunner runner;
   const at::Tensor hidden = lm->hidden_states(batch, runner, nullptr);
-  optimizer->backward(loss::CausalLmLoss().compute(*lm, hidden, batch, runner).terms[0].value, true);
+  optimizer->backward(loss::CausalLmLoss().compute(*lm, hidden, batch, runner, nullptr).terms[0].value, true);
   optimizer->clip_and_step(at::full({1}, kRate, at::kDouble));
   std::map<std::string, at::Tensor> weights;
   for (const auto& [key, parameter] : model::named_parameters_of(*lm)) weights[key] = parameter.detach().clone();

@@ -127,7 +127,7 @@ void run_backward(model::CausalLm& lm, const nn::BlockRunner& runner) {
   for (int64_t part = 0; part < 2; ++part) {
     const Batch batch = make_batch(test::random_documents({13, 7, 19}, lm.spec().vocab_size, 3 + part), 1);
     const at::Tensor hidden = lm.hidden_states(batch, runner, &mode);
-    (causal.compute(lm, hidden, batch, runner).terms[0].value / 30).backward();
+    (causal.compute(lm, hidden, batch, runner, nullptr).terms[0].value / 30).backward();
   }
 }
 

@@ -155,3 +155,20 @@ TEST_CASE("A signal before the first update ends the process as if it had no han
   ::waitpid(child, &status, 0);
   CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM));
 }
+
+TEST_CASE("A run that fails after a request to stop does not die of the next request", "[train]") {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    try {
+      const train::StopSignal stop_signal;
+      ::raise(SIGTERM);
+      fail(ErrorKind::kCheckpoint, "cannot be saved");
+    } catch (const Error&) {
+      ::raise(SIGUSR1);
+    }
+    ::_exit(4);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 4));
+}
