@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh machine to a model that calls functions: set-up, build, starter model, data, answers before, training, answers after.
-# Steps that are done already are skipped; to train again, remove runs/smollm2-function-calling.
+# Steps that are done already are skipped; to train again, remove runs/smollm2-function-calling and runs/smollm2-function-calling.before.
 #   LIBTORCH=DIR     as for scripts/setup.sh
 set -euo pipefail
 # shellcheck source=scripts/steps.sh
@@ -78,13 +78,20 @@ cat "$run.before/score.txt"
 step "Answers before training"
 show_answers
 
-if [ -e $run/adapter_model.safetensors ]; then
+# A training that was stopped has left weights too: the mark says that it came to its end.
+if [ -e $run/adapter_model.safetensors ] && [ -e "$run.before/trained" ]; then
   skipped "Training: $run"
 else
-  step "Two updates in bf16 and in fp32: which is faster depends on the CPU"
-  dtype=$(choose_dtype)
-  step "Training: $dsft launch $recipe model.dtype=$dtype"
-  $dsft launch $recipe "model.dtype=$dtype" || stop "the training failed (above)"
+  if [ ! -s "$run.before/dtype" ]; then
+    step "Two updates in bf16 and in fp32: which is faster depends on the CPU"
+    choose_dtype >"$run.before/dtype.new"
+    mv "$run.before/dtype.new" "$run.before/dtype"
+  fi
+  command=("$dsft" launch "$recipe" "model.dtype=$(cat "$run.before/dtype")")
+  [ ! -e $run/adapter_model.safetensors ] || command+=(training.resume_from_checkpoint=true)
+  step "Training: ${command[*]}"
+  "${command[@]}" || stop "the training did not come to its end (above); run this again to go on"
+  touch "$run.before/trained"
 fi
 
 step "Score after training: $num_rows held-out rows"

@@ -33,7 +33,9 @@ void print(const std::map<std::string, double>& metrics, bool is_json) {
 
 /// Which weights are judged: a recipe that trains an adapter does not name the one that it left.
 std::string describe_weights(const recipe_config::RecipeConfig& config) {
-  if (!config.lora) return concat("weights: ", config.model.path);
+  if (!config.lora)
+    return concat("weights: ", config.model.path, "; model.path=", config.output_dir,
+                  " evaluates the model that this recipe trains");
   if (config.lora->adapter)
     return concat("weights: ", config.model.path, " with the adapter in ", *config.lora->adapter);
   return concat("weights: ", config.model.path, " as it is, without an adapter; lora.adapter=", config.output_dir,
@@ -64,13 +66,17 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   const auto communicator = comm::make_communicator(device);
   train::RunContext context{*communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   // An adapter that is still to be trained is the base model; one to continue from is judged as it stands.
-  const std::optional<std::string> adapter = config.lora ? config.lora->adapter : std::nullopt;
-  const recipe::LoadedModel loaded = recipe::load_model(config.model.path, config.model.revision, adapter,
-                                                        recipe::torch_dtype(config.model.dtype, device), device);
+  const recipe::LoadedModel loaded = recipe::load_model({.path = config.model.path,
+                                                         .revision = config.model.revision,
+                                                         .adapter = config.adapter(),
+                                                         .dtype = recipe::torch_dtype(config.model.dtype, device),
+                                                         .device = device},
+                                                        logger);
   logger.info(describe_weights(config));
-  const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.directory, context);
+  if (config.data.eval_fraction == 0) config.data.train.clear();  // an adapter can be judged where they are not
+  const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.folders, context);
   std::map<std::string, double> metrics;
-  for (auto& evaluation : recipe::build_evaluations(config, loaded.directory, data, context)) {
+  for (auto& evaluation : recipe::build_evaluations(config, loaded.folders, data, context)) {
     logger.info("evaluating: ", evaluation->name());
     merge(*evaluation->run(*loaded.model, *communicator), metrics);
   }

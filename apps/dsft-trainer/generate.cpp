@@ -127,7 +127,7 @@ class ResultWriter {
 }  // namespace
 
 int run_generate(const GenerateOptions& options, const Logger& logger) {
-  const LoadedText loaded = load_text_model(options.model, options.adapter, options.compute);
+  const LoadedText loaded = load_text_model(options.model, options.adapter, options.compute, logger);
   std::vector<generate::Request> requests;
   for (std::vector<int32_t>& ids : read_prompts(options, loaded.assets))
     requests.push_back({std::move(ids), options.max_new_tokens, requests.size()});

@@ -15,7 +15,8 @@ struct LoadedText {
 };
 
 /// Loads the model and, where `adapter` is not empty, the adapter of a command that neither trains nor has a recipe.
-/// Tokenizer and chat template are the adapter's where its folder has them (checkpoint::text_directory_of).
-LoadedText load_text_model(const std::string& model, const std::string& adapter, const ComputeOptions& compute);
+/// Tokenizer and chat template are the adapter's where its folder has them (spec::find_text_folders).
+LoadedText load_text_model(const std::string& model, const std::string& adapter, const ComputeOptions& compute,
+                           const Logger& logger);
 
 }  // namespace dsft::apps

@@ -31,10 +31,10 @@ at::Tensor fixed_logits(model::CausalLm& model) {
 // With weights rounded to 16 bits the merged model differs by that rounding; the bound is then that of the type's
 // precision.
 void compare_logits(const MergeLoraOptions& options, const std::filesystem::path& merged, const Logger& logger) {
+  const Logger quiet(0, /*is_quiet=*/true);
   const at::Tensor separate =
-      fixed_logits(*recipe::load_model(options.base, "", options.adapter, at::kFloat, at::kCPU).model);
-  const at::Tensor together =
-      fixed_logits(*recipe::load_model(merged.string(), "", std::nullopt, at::kFloat, at::kCPU).model);
+      fixed_logits(*recipe::load_model({.path = options.base, .adapter = options.adapter}, quiet).model);
+  const at::Tensor together = fixed_logits(*recipe::load_model({.path = merged.string()}, quiet).model);
   const double difference = (separate - together).abs().max().item<double>();
   const double scale = std::max(1.0, separate.abs().max().item<double>());
   const io::SafetensorsSet files = io::SafetensorsSet::open(merged);

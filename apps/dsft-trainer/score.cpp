@@ -85,7 +85,7 @@ void score_rows(model::CausalLm& model, const std::vector<ScoredRow>& rows, io::
 }  // namespace
 
 int run_score(const ScoreOptions& options, const Logger& logger) {
-  const LoadedText loaded = load_text_model(options.model, options.adapter, options.compute);
+  const LoadedText loaded = load_text_model(options.model, options.adapter, options.compute, logger);
   data::ExampleBuilder builder(loaded.assets, data::LossOn::kAuto, nlohmann::ordered_json::object());
   data::RowFile file = data::RowFile::open(options.input);
   io::ReplacedFile output(options.output);

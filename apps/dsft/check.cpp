@@ -107,6 +107,7 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
     outcome.reading.faults.push_back(found.fault);
   }
   config::sort_faults(outcome.reading.faults);
+  for (const config::Fault& warning : inputs.warnings) outcome.reading.warnings.push_back(warning);
   if (!inputs.faults.empty()) return;
   recipe_config::adopt_adapter(outcome.reading.config);
   outcome.plan = make_plan(outcome.reading.config, inputs);

@@ -58,9 +58,10 @@ int run_preview(const PreviewOptions& options) {
   auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
   recipe_config::resolve_defaults(recipe, /*has_cuda=*/false);  // the seed may stand in `training`
-  const auto model = spec::find_model(recipe.model.path, recipe.model.revision);
-  const auto data = data::prepare_data(recipe.data, {model, {}, static_cast<uint64_t>(recipe.seed)}, logger);
-  const auto tokenizer = text::Tokenizer::load(model);
+  const auto folders =
+      spec::find_text_folders(spec::find_model(recipe.model.path, recipe.model.revision), recipe.adapter());
+  const auto data = data::prepare_data(recipe.data, {folders, {}, static_cast<uint64_t>(recipe.seed)}, logger);
+  const auto tokenizer = text::Tokenizer::load(folders.text);
   const auto rows = read_rows(*data.train, options.num_rows, tokenizer);
   if (!options.html_file.empty()) io::replace_text_file(options.html_file, to_html(rows, summarise(data)));
   if (options.is_json) {

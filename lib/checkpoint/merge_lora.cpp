@@ -12,6 +12,7 @@
 #include "checkpoint/model_files.h"
 #include "checkpoint/shards.h"
 #include "io/atomic_directory.h"
+#include "spec/text_folders.h"
 #include "spec/weight_check.h"
 
 namespace dsft::checkpoint {
@@ -100,9 +101,9 @@ void check_output(const fs::path& output) {
   }
 }
 
-/// text_directory_of, and says what it means.
+/// The text folder of base + adapter, and says what it means.
 fs::path choose_text_directory(const MergeRequest& request, const Logger& logger) {
-  const fs::path directory = text_directory_of(request.base, request.adapter);
+  const fs::path directory = spec::find_text_folders(request.base, request.adapter.string()).text;
   const std::vector<std::string> of_adapter = find_tokenizer_files(request.adapter);
   if (directory == request.adapter) {
     logger.info("Tokenizer and chat template are those in ", directory.string(), ".");

@@ -26,7 +26,7 @@ using CompareLogits = std::function<void(const std::filesystem::path& merged)>;
 /// Writes base + adapter as a plain Hugging Face checkpoint: W + scale * B A in fp32, rounded once to the output's
 /// type; modules_to_save and trained biases replace the base's. One tensor at a time is in memory. A tied embedding of
 /// which one side was changed is untied: both are written and tie_word_embeddings becomes false. Tokenizer and chat
-/// template come from one folder (text_directory_of). Refuses quantised
+/// template come from one folder (spec::find_text_folders). Refuses quantised
 /// bases, DoRA and values that are not finite. The output folder appears whole or not at all. With `verify` each
 /// written tensor is compared with its definition applied to random vectors in fp64, then `compare_logits` is called
 /// where it is given.

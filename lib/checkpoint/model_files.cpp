@@ -58,10 +58,6 @@ std::string dtype_config_name(at::ScalarType type) {
   }
 }
 
-fs::path text_directory_of(const fs::path& base, const fs::path& adapter) {
-  return fs::exists(adapter / "tokenizer.json") ? adapter : base;
-}
-
 std::vector<std::string> find_tokenizer_files(const fs::path& directory) {
   std::vector<std::string> names;
   for (const char* name : kTokenizerFiles)

@@ -18,9 +18,6 @@ struct ModelFileChanges {
   std::filesystem::path text_directory = {};  ///< where tokenizer and template come from; empty: the source
 };
 
-/// Where the tokenizer and the chat template of base + adapter come from, both from one folder: the adapter's where it
-/// has a tokenizer.json (what it was trained with), else the base's.
-std::filesystem::path text_directory_of(const std::filesystem::path& base, const std::filesystem::path& adapter);
 /// Tokenizer and template files in a folder.
 std::vector<std::string> find_tokenizer_files(const std::filesystem::path& directory);
 

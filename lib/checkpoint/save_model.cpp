@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <regex>
+#include <set>
 
 #include "base/error.h"
 #include "io/atomic_directory.h"
@@ -36,8 +37,10 @@ void move_file(const fs::path& from, const fs::path& to) {
 
 // Files that decide what a loader takes a folder for: those of an earlier run would speak for this one's weights.
 bool is_deciding_file(const std::string& name) {
-  return is_weight_file(name) || name == "adapter_config.json" || name == "chat_template.jinja" ||
-         name == "chat_template.json" || name == "additional_chat_templates";
+  static const std::set<std::string> kNames = {"config.json",         "generation_config.json",
+                                               "adapter_config.json", "chat_template.jinja",
+                                               "chat_template.json",  "additional_chat_templates"};
+  return is_weight_file(name) || kNames.contains(name);
 }
 
 void remove_stale(const fs::path& directory, const std::vector<fs::path>& names) {

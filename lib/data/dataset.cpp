@@ -25,14 +25,14 @@ constexpr uint64_t kMaxTemplateBytes = 64 << 20;
 struct Preparation {
   const DataConfig& config;
   const Logger& logger;
-  std::filesystem::path model_directory;
+  const spec::TextFolders& folders;
   std::filesystem::path cache_directory;
   TokeniseOptions tokenise;
   std::string common_key;
   std::optional<TextAssets> assets;
 
   const TextAssets& text_assets() {
-    if (!assets) assets = TextAssets::load(model_directory, config.chat_template.value_or(""));
+    if (!assets) assets = TextAssets::load(folders, config.chat_template.value_or(""));
     return *assets;
   }
 };
@@ -47,11 +47,10 @@ std::string hash_of(const std::filesystem::path& file) {
 }
 
 /// The files of a model that chat templates stand in.
-std::vector<std::filesystem::path> template_files(const std::filesystem::path& model_directory) {
-  std::vector<std::filesystem::path> files{model_directory / "chat_template.jinja",
-                                           model_directory / "tokenizer_config.json"};
+std::vector<std::filesystem::path> template_files(const std::filesystem::path& directory) {
+  std::vector<std::filesystem::path> files{directory / "chat_template.jinja", directory / "tokenizer_config.json"};
   std::error_code missing;
-  for (const auto& entry : std::filesystem::directory_iterator(model_directory / "additional_chat_templates", missing))
+  for (const auto& entry : std::filesystem::directory_iterator(directory / "additional_chat_templates", missing))
     files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   return files;
@@ -64,15 +63,15 @@ bool asks_for_the_date(const std::filesystem::path& file) {
 }
 
 /// Names everything but the rows that tokens depend on.
-std::string describe_settings(const DataConfig& config, const std::filesystem::path& model_directory,
-                              const std::string& date) {
+std::string describe_settings(const DataConfig& config, const spec::TextFolders& folders, const std::string& date) {
   std::string text =
       concat("dsft ", source_fingerprint(), " max_length ", config.max_length, " overlong ",
              static_cast<int>(config.overlong), " loss_on ", static_cast<int>(config.loss_on), " unsupervised ",
              static_cast<int>(config.unsupervised_rows), " kwargs ", config.chat_template_kwargs);
-  for (const char* name : {"tokenizer.json", "special_tokens_map.json", "generation_config.json"})
-    text += concat(" ", name, " ", hash_of(model_directory / name));
-  std::vector<std::filesystem::path> templates = template_files(model_directory);
+  for (const auto& file : {folders.text / "tokenizer.json", folders.text / "special_tokens_map.json",
+                           folders.model / "generation_config.json"})
+    text += concat(" ", file.filename().string(), " ", hash_of(file));
+  std::vector<std::filesystem::path> templates = template_files(folders.text);
   if (config.chat_template) templates.push_back(*config.chat_template);
   for (const auto& file : templates) text += concat(" ", file.filename().string(), " ", hash_of(file));
   if (std::any_of(templates.begin(), templates.end(), asks_for_the_date)) text += " on " + date;
@@ -212,10 +211,10 @@ PreparedData prepare_data(const DataConfig& config, const PrepareOptions& option
       options.cache_directory.empty() ? default_cache_directory() : options.cache_directory;
   Preparation preparation{config,
                           logger,
-                          options.model_directory,
+                          options.folders,
                           cache,
                           make_tokenise_options(config),
-                          describe_settings(config, options.model_directory, options.date),
+                          describe_settings(config, options.folders, options.date),
                           {}};
   PreparedData data;
   std::vector<Dataset::Part> train = prepare_files(config.train, "data.train", preparation, data.train_counts);

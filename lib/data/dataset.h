@@ -20,7 +20,7 @@ std::string local_date();
 
 /// Where data comes from and goes to while it is prepared.
 struct PrepareOptions {
-  std::filesystem::path model_directory;  ///< tokenizer and chat template
+  spec::TextFolders folders;              ///< tokenizer, chat template, stop tokens
   std::filesystem::path cache_directory;  ///< empty: default_cache_directory()
   uint64_t seed = 42;                     ///< of the run; decides the split by eval_fraction
   std::string date = local_date();        ///< which a template with strftime_now writes; equal on all ranks

@@ -123,11 +123,11 @@ void drop_doubled_special(text::Encoding& encoding, const text::Tokenizer& token
 
 }  // namespace
 
-TextAssets TextAssets::load(const std::filesystem::path& model_directory, const std::filesystem::path& template_file) {
-  text::Tokenizer tokenizer = text::Tokenizer::load(model_directory);
-  std::vector<int32_t> stop_ids = read_stop_ids(model_directory, tokenizer);
-  return TextAssets{std::move(tokenizer), text::ChatTemplate::load(model_directory, template_file, /*has_tools=*/false),
-                    text::ChatTemplate::load(model_directory, template_file, /*has_tools=*/true), std::move(stop_ids)};
+TextAssets TextAssets::load(const spec::TextFolders& folders, const std::filesystem::path& template_file) {
+  text::Tokenizer tokenizer = text::Tokenizer::load(folders.text);
+  std::vector<int32_t> stop_ids = read_stop_ids(folders.model, tokenizer);
+  return TextAssets{std::move(tokenizer), text::ChatTemplate::load(folders.text, template_file, /*has_tools=*/false),
+                    text::ChatTemplate::load(folders.text, template_file, /*has_tools=*/true), std::move(stop_ids)};
 }
 
 ExampleBuilder::ExampleBuilder(const TextAssets& assets, LossOn loss_on, Json template_kwargs)

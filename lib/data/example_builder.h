@@ -11,6 +11,7 @@
 #include "data/data_config.h"
 #include "data/example.h"
 #include "data/row_format.h"
+#include "spec/text_folders.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -24,9 +25,8 @@ struct TextAssets {
   std::optional<text::ChatTemplate> tool_template;  ///< for rows with tools; mostly the same source
   std::vector<int32_t> stop_ids;                    ///< eos_token and the eos_token_id of generation_config.json
 
-  /// Reads a model directory; `template_file` (data.chat_template), where not empty, replaces the checkpoint's
-  /// template.
-  static TextAssets load(const std::filesystem::path& model_directory, const std::filesystem::path& template_file);
+  /// `template_file` (data.chat_template), where not empty, replaces the template of the folders.
+  static TextAssets load(const spec::TextFolders& folders, const std::filesystem::path& template_file);
 };
 
 /// How rows become ids and labels; a pure function of the row. One builder serves one thread.

@@ -264,4 +264,16 @@ RowContent read_row(Json row) {
        "; a row needs messages, prompt and completion, text, conversations, instruction and output, or token_ids.");
 }
 
+std::optional<size_t> find_answer(const Conversation& conversation) {
+  for (size_t i = conversation.messages.size(); i > conversation.num_prompt_messages; --i)
+    if (conversation.messages[i - 1]["role"] == "assistant") return i - 1;
+  return std::nullopt;
+}
+
+bool has_answer(const RowContent& content) {
+  if (const auto* text = std::get_if<PlainText>(&content)) return text->is_completion;
+  const auto* conversation = std::get_if<Conversation>(&content);
+  return conversation != nullptr && find_answer(*conversation).has_value();
+}
+
 }  // namespace dsft::data

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -42,5 +43,11 @@ using RowContent = std::variant<Conversation, PlainText, TokenRow>;
 /// assistant message `output`, and, where present, `system` and `history`
 /// ([[question, answer], ...]) before them, as LLaMA-Factory reads them.
 RowContent read_row(nlohmann::ordered_json row);
+
+/// The message of a conversation that is its answer: the last assistant turn behind the prompt. Empty where there is
+/// none.
+std::optional<size_t> find_answer(const Conversation& conversation);
+/// Whether a row has an answer that another can be compared with: that turn, or a completion.
+bool has_answer(const RowContent& content);
 
 }  // namespace dsft::data

@@ -20,7 +20,7 @@ std::vector<std::unique_ptr<train::Evaluation>> make_evaluations(const EvalConfi
     evaluations.push_back(std::make_unique<LossEvaluation>(parts.rows, parts.pass));
   if (generating.empty()) return evaluations;
   const auto assets = std::make_shared<const data::TextAssets>(
-      data::TextAssets::load(parts.model_directory, parts.data.chat_template.value_or("")));
+      data::TextAssets::load(parts.folders, parts.data.chat_template.value_or("")));
   const auto template_kwargs =
       io::parse_ordered_json(parts.data.chat_template_kwargs, "data.chat_template_kwargs", ErrorKind::kUsage);
   generate::EngineOptions engine;

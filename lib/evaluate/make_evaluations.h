@@ -16,7 +16,7 @@ namespace dsft::evaluate {
 struct EvaluationParts {
   std::shared_ptr<const data::ExampleStore> rows;  ///< tokenised evaluation rows, for the loss
   data::DataConfig data;                           ///< names the files whose rows the generating metrics read
-  std::filesystem::path model_directory;           ///< tokenizer, chat template and stop tokens
+  spec::TextFolders folders;                       ///< tokenizer, chat template and stop tokens
   uint64_t seed = 42;
   PassSize pass = {};                    ///< of the loss
   int64_t least_sequences_together = 1;  ///< that generating metrics decode at a time; the engine's own if that is more

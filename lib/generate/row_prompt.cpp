@@ -78,10 +78,8 @@ RowPrompt PromptBuilder::build_last_answer(Json row) const {
   if (const auto* text = std::get_if<data::PlainText>(&content))
     return text->is_completion ? build_text(*text) : RowPrompt{};
   const auto* conversation = std::get_if<data::Conversation>(&content);
-  if (!conversation) return {};
-  size_t index = conversation->messages.size();
-  while (index > conversation->num_prompt_messages && !is_assistant(conversation->messages[index - 1])) --index;
-  return index > conversation->num_prompt_messages ? build_conversation(*conversation, index - 1) : RowPrompt{};
+  const auto answer = conversation ? data::find_answer(*conversation) : std::nullopt;
+  return answer ? build_conversation(*conversation, *answer) : RowPrompt{};
 }
 
 RowPrompt PromptBuilder::build_text(const data::PlainText& text) const {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "evaluate/make_evaluations.h"
+#include "recipe_config/input_checks.h"
 
 namespace dsft::recipe {
 namespace {
@@ -13,16 +14,14 @@ constexpr int64_t kAnyNumber = std::numeric_limits<int64_t>::max();
 }  // namespace
 
 std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config,
-                                                                  const std::filesystem::path& model_directory,
+                                                                  const spec::TextFolders& folders,
                                                                   const data::PreparedData& data,
                                                                   const train::RunContext& context) {
-  if (!data.eval || data.eval->size() == 0)
-    fail(ErrorKind::kUsage,
-         "there are no rows to evaluate on: write data.eval (files) or data.eval_fraction (a share of data.train)");
+  if (!data.eval || data.eval->size() == 0) fail(ErrorKind::kUsage, recipe_config::no_evaluation_rows(config));
   evaluate::EvaluationParts parts;
   parts.rows = data.eval;
   parts.data = config.data;
-  parts.model_directory = model_directory;
+  parts.folders = folders;
   parts.seed = context.seed;
   const int64_t size = config.training.per_device_eval_batch_size;
   parts.least_sequences_together = size;

@@ -5,6 +5,7 @@
 #include "lora/adapters.h"
 #include "spec/lora_targets.h"
 #include "spec/weight_check.h"
+#include "text/tokenizer.h"
 
 namespace dsft::recipe {
 namespace {
@@ -27,25 +28,32 @@ at::ScalarType torch_dtype(std::optional<spec::ComputeDtype> dtype, at::Device d
   DSFT_CHECK(false, "dtype");
 }
 
-LoadedModel load_base_model(const std::string& path, const std::string& revision, at::ScalarType dtype,
-                            at::Device device) {
-  const std::filesystem::path directory = spec::find_model(path, revision);
+LoadedModel load_base_model(const ModelRequest& request, const Logger& logger) {
+  const std::filesystem::path directory = spec::find_model(request.path, request.revision);
   const spec::ModelSpec model_spec = spec::read_model_spec(directory);
-  text::Tokenizer tokenizer = text::Tokenizer::load(directory);
+  for (const std::string& warning : model_spec.warnings)
+    logger.warn((directory / "config.json").string(), ": ", warning);
+  const spec::TextFolders folders = spec::find_text_folders(directory, request.adapter);
   const io::SafetensorsSet weights = io::SafetensorsSet::open(directory);
-  spec::require_weights(model_spec, weights, directory, tokenizer.num_ids());
-  auto model = model::build_causal_lm(model_spec, dtype, device);
+  const int64_t num_ids = text::Tokenizer::load(folders.text).num_ids();
+  const bool is_own = folders.text == directory;
+  spec::require_weights(model_spec, weights, directory, is_own ? std::optional(num_ids) : std::nullopt);
+  if (num_ids > model_spec.vocab_size)
+    fail(ErrorKind::kCheckpoint, "the tokenizer in ", folders.text.string(), " has ", num_ids,
+         " ids, but the embedding of ", request.path, " has ", model_spec.vocab_size,
+         " rows (vocab_size): the adapter was trained on a model with more tokens");
+  auto model = model::build_causal_lm(model_spec, request.dtype, request.device);
   checkpoint::load_weights(model_spec, weights, model::named_parameters_of(*model));
-  return {std::move(model), std::move(tokenizer), directory};
+  return {std::move(model), folders};
 }
 
-LoadedModel load_model(const std::string& path, const std::string& revision, const std::optional<std::string>& adapter,
-                       at::ScalarType dtype, at::Device device) {
-  LoadedModel loaded = load_base_model(path, revision, dtype, device);
-  if (adapter && !adapter->empty()) {
+LoadedModel load_model(const ModelRequest& request, const Logger& logger) {
+  LoadedModel loaded = load_base_model(request, logger);
+  if (request.adapter) {
     lora::LoraConfig config;
-    config.adapter = adapter;
-    attach_lora(*loaded.model, config, path, /*seed=*/0);
+    config.adapter = request.adapter;
+    const spec::AdapterSettings settings = attach_lora(*loaded.model, config, request.path, /*seed=*/0);
+    for (const std::string& warning : settings.warnings) logger.warn(warning);
   }
   for (at::Tensor& parameter : loaded.model->parameters()) parameter.requires_grad_(false);
   return loaded;

@@ -5,32 +5,40 @@
 #include <optional>
 #include <string>
 
+#include "base/logger.h"
 #include "checkpoint/adapter.h"
 #include "lora/lora_config.h"
 #include "model/causal_lm.h"
 #include "spec/adapter_settings.h"
 #include "spec/model_config.h"
-#include "text/tokenizer.h"
+#include "spec/text_folders.h"
 
 namespace dsft::recipe {
 
-/// A checkpoint in memory, with its tokenizer.
+/// A checkpoint in memory.
 struct LoadedModel {
   std::shared_ptr<model::CausalLm> model;
-  text::Tokenizer tokenizer;
-  std::filesystem::path directory;
+  spec::TextFolders folders;
 };
 
 /// The torch type of a recipe's dtype; none: bf16 on CUDA, fp32 on the CPU.
 at::ScalarType torch_dtype(std::optional<spec::ComputeDtype> dtype, at::Device device);
 
-/// Finds a model (directory or hub id), checks vocabulary against tokenizer, loads its weights. Throws kCheckpoint.
-LoadedModel load_base_model(const std::string& path, const std::string& revision, at::ScalarType dtype,
-                            at::Device device);
+/// Where a model is and where its weights go.
+struct ModelRequest {
+  std::string path;                         ///< directory or hub id
+  std::string revision = {};                ///< of a hub id
+  std::optional<std::string> adapter = {};  ///< directory of one that is used with it
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+};
 
-/// The same for use, not training: with the adapter of a directory in its slots where one is given.
-LoadedModel load_model(const std::string& path, const std::string& revision, const std::optional<std::string>& adapter,
-                       at::ScalarType dtype, at::Device device);
+/// Finds a model, checks its vocabulary against the tokenizer (the adapter's where it has one), loads its weights, and
+/// warns of what its config.json asks for in vain. The adapter itself is not loaded. Throws kCheckpoint.
+LoadedModel load_base_model(const ModelRequest& request, const Logger& logger);
+
+/// The same for use, not training: with the adapter in its slots.
+LoadedModel load_model(const ModelRequest& request, const Logger& logger);
 
 /// Puts LoRA slots into a model as a recipe says: new ones from (seed, module), or, with lora.adapter, those of that
 /// adapter with its own settings. Gives the settings in force, to be saved with the adapter.

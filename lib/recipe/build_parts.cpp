@@ -65,6 +65,7 @@ std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config
   std::optional<spec::AdapterSettings> adapter;
   if (config.lora) {
     adapter = attach_lora(*loaded.model, *config.lora, config.model.path, context.seed);
+    if (!config.model.revision.empty()) adapter->revision = config.model.revision;
     for (const std::string& warning : adapter->warnings) context.logger.warn(warning);
   } else {
     for (at::Tensor& parameter : loaded.model->parameters()) parameter.requires_grad_(true);
@@ -130,13 +131,14 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig
 void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedModel& loaded,
                       const std::optional<spec::AdapterSettings>& adapter) {
   const auto model = loaded.model;
-  const fs::path source = loaded.directory;
+  const fs::path source = loaded.folders.model, text = loaded.folders.text;
   const auto chat_template = own_template(config);
   if (adapter) {
     for (const auto& trainable : lora::trainable_tensors(*model)) job.weights_size_bytes += trainable.tensor.nbytes();
     job.save_weights = [=](const fs::path& directory) {
       checkpoint::save_adapter(directory, model->spec(), *adapter, collect_adapter(*model, *adapter));
-      checkpoint::copy_model_files(source, directory, {.chat_template = chat_template});
+      // no config.json: transformers would take the folder for that of a whole model
+      checkpoint::copy_tokenizer_files(text, directory, chat_template);
     };
     job.load_weights = [=](const fs::path& directory) {
       if (!fs::exists(directory / kAdapterConfig))
@@ -173,9 +175,9 @@ std::map<std::string, std::string> fingerprint_data(const data::DataConfig& conf
           {"data.eval_fraction", concat(config.eval_fraction)}};
 }
 
-data::PreparedData prepare_recipe_data(const RecipeConfig& config, const fs::path& model_directory,
+data::PreparedData prepare_recipe_data(const RecipeConfig& config, const spec::TextFolders& folders,
                                        train::RunContext& context) {
-  data::PrepareOptions options{.model_directory = model_directory, .cache_directory = {}, .seed = context.seed};
+  data::PrepareOptions options{.folders = folders, .cache_directory = {}, .seed = context.seed};
   options.date = comm::broadcast_bytes(context.communicator, options.date);
   std::optional<data::PreparedData> prepared;
   // A fault on rank 0 ends the job there; the others leave the barrier by its abort.

@@ -41,7 +41,7 @@ void set_weight_files(train::Job& job, const recipe_config::RecipeConfig& config
 std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train);
 
 /// Prepares the recipe's data: rank 0 tokenises, the others open the cache. Collective.
-data::PreparedData prepare_recipe_data(const recipe_config::RecipeConfig& config,
-                                       const std::filesystem::path& model_directory, train::RunContext& context);
+data::PreparedData prepare_recipe_data(const recipe_config::RecipeConfig& config, const spec::TextFolders& folders,
+                                       train::RunContext& context);
 
 }  // namespace dsft::recipe

@@ -18,8 +18,9 @@ int64_t num_epochs(const train::TrainingConfig& training) {
 }  // namespace
 
 train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunContext& context) {
-  const std::filesystem::path directory = spec::find_model(config.model.path, config.model.revision);
-  const data::PreparedData data = prepare_recipe_data(config, directory, context);
+  const spec::TextFolders folders =
+      spec::find_text_folders(spec::find_model(config.model.path, config.model.revision), config.adapter());
+  const data::PreparedData data = prepare_recipe_data(config, folders, context);
 
   train::Job job;
   const StepShape shape{config.training.per_device_train_batch_size, config.training.gradient_accumulation_steps,
@@ -36,11 +37,15 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   // what can be at fault comes before the weights, which take their time
   job.schedule = build_schedule(config, job.max_steps, context.logger);
   if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
-    job.evaluations = build_evaluations(config, directory, data, context);
+    job.evaluations = build_evaluations(config, folders, data, context);
   job.observers = build_observers(config, context);
 
-  LoadedModel loaded = load_base_model(config.model.path, config.model.revision,
-                                       torch_dtype(config.model.dtype, context.device), context.device);
+  const LoadedModel loaded = load_base_model({.path = config.model.path,
+                                              .revision = config.model.revision,
+                                              .adapter = config.adapter(),
+                                              .dtype = torch_dtype(config.model.dtype, context.device),
+                                              .device = context.device},
+                                             context.logger);
   const auto adapter = choose_trainable(config, loaded, context);
   job.model = loaded.model;
   job.loss = std::make_unique<loss::CausalLmLoss>();

@@ -1,9 +1,12 @@
 #include "recipe_config/input_checks.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
 #include "data/epoch_plan.h"
+#include "data/row_file.h"
+#include "data/row_format.h"
 #include "io/file.h"
 #include "io/path_error.h"
 #include "io/safetensors.h"
@@ -14,11 +17,29 @@
 #include "spec/generation_defaults.h"
 #include "spec/lora_targets.h"
 #include "spec/model_spec.h"
+#include "spec/text_folders.h"
 #include "spec/weight_check.h"
 #include "text/tokenizer.h"
 
 namespace dsft::recipe_config {
 namespace {
+
+/// Whether the run looks at evaluation rows.
+bool evaluates(const RecipeConfig& config) {
+  return config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start;
+}
+
+/// What can be seen of the checkpoint to go on with before its bytes are read.
+void check_resume_from(const RecipeConfig& config) {
+  const train::ResumeFrom& from = config.training.resume_from_checkpoint;
+  if (from.kind != train::ResumeFrom::Kind::kDirectory) return;
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::path(from.directory) / "dsft_state/manifest.json", error))
+    fail(ErrorKind::kCheckpoint, from.directory,
+         " is no whole checkpoint: it has no dsft_state/manifest.json. Name a folder checkpoint-<step> of a run, or "
+         "write ",
+         "true for the newest one of output_dir");
+}
 
 constexpr int kSilentRank = -1;  // a logger of any rank but 0 says nothing
 
@@ -32,6 +53,7 @@ class InputChecker {
     const bool has_model = attempt("model.path", [&] { check_model(); });
     for (config::Fault& fault : check_output_dir(config_, written_, report_.model_directory))
       report_.faults.push_back({ErrorKind::kUsage, std::move(fault)});
+    attempt("training.resume_from_checkpoint", [&] { check_resume_from(config_); });
     const bool has_text = check_text();
     const bool has_files = check_files("data.train", config_.data.train) & check_files("data.eval", config_.data.eval);
     if (has_model) {
@@ -57,16 +79,25 @@ class InputChecker {
     return false;
   }
 
-  void add(ErrorKind kind, const std::string& key, const std::string& message) {
-    std::vector<config::Fault> faults;
-    std::vector<config::Fault> warnings;
+  /// At the place of a key in the recipe.
+  config::Fault place(const std::string& key, const std::string& message) const {
+    std::vector<config::Fault> faults, warnings;
     config::Section("", written_, faults, warnings).fault(key, message);
-    report_.faults.push_back({kind, faults.front()});
+    return faults.front();
   }
+
+  void add(ErrorKind kind, const std::string& key, const std::string& message) {
+    report_.faults.push_back({kind, place(key, message)});
+  }
+
+  void warn(const std::string& key, const std::string& message) { report_.warnings.push_back(place(key, message)); }
 
   void check_model() {
     report_.model_directory = spec::find_model(config_.model.path, config_.model.revision);
+    folders_ = spec::find_text_folders(report_.model_directory, config_.adapter());
     spec_ = spec::read_model_spec(report_.model_directory);
+    for (const std::string& warning : spec_.warnings)
+      warn("model.path", concat((report_.model_directory / "config.json").string(), ": ", warning));
     report_.parameters = spec::count_parameters(spec_, /*lora=*/nullptr);
   }
 
@@ -76,10 +107,10 @@ class InputChecker {
     const bool has_template =
         own.empty() || attempt("data.chat_template", [&] { text::ChatTemplate::load("", own, /*has_tools=*/false); });
     if (report_.model_directory.empty()) return false;
-    const bool has_tokenizer =
-        attempt("model.path", [&] { num_token_ids_ = text::Tokenizer::load(report_.model_directory).num_ids(); });
+    const std::string key = folders_.text == folders_.model ? "model.path" : "lora.adapter";
+    const bool has_tokenizer = attempt(key, [&] { num_token_ids_ = text::Tokenizer::load(folders_.text).num_ids(); });
     const auto load_template = [&](bool has_tools) {
-      return attempt("model.path", [&] { text::ChatTemplate::load(report_.model_directory, "", has_tools); });
+      return attempt(key, [&] { text::ChatTemplate::load(folders_.text, "", has_tools); });
     };
     const bool has_own = !own.empty() || (load_template(false) && load_template(true));
     return has_template && has_tokenizer && has_own;
@@ -115,14 +146,36 @@ class InputChecker {
       data::DataConfig data = config_.data;
       if (!with_train) data.train.clear();
       if (!with_eval) data.eval.clear();
-      return data::prepare_data(data, {report_.model_directory, {}, static_cast<uint64_t>(config_.seed)}, logger);
+      return data::prepare_data(data, {folders_, {}, static_cast<uint64_t>(config_.seed)}, logger);
     };
     const bool has_train = attempt("data.train", [&] { report_.data = prepare(true, false, logger_); });
-    if (config_.data.eval.empty()) return;
-    report_.data.reset();
-    const bool has_eval = attempt("data.eval", [&] { prepare(false, true, logger_); });
-    // both are in the cache now, and said
-    if (has_train && has_eval) report_.data = prepare(true, true, Logger(kSilentRank));
+    if (!config_.data.eval.empty()) {
+      report_.data.reset();
+      const bool has_eval = attempt("data.eval", [&] { prepare(false, true, logger_); });
+      // both are in the cache now, and said
+      if (has_train && has_eval) report_.data = prepare(true, true, Logger(kSilentRank));
+    }
+    if (report_.data && evaluates(config_)) attempt("data.eval", [&] { check_evaluation(*report_.data->eval); });
+  }
+
+  void check_evaluation(const data::Dataset& rows) {
+    if (rows.size() == 0) fail(ErrorKind::kUsage, no_evaluation_rows(config_));
+    const auto& metrics = config_.eval.metrics;
+    const bool compares = std::any_of(metrics.begin(), metrics.end(),
+                                      [](evaluate::Metric metric) { return metric != evaluate::Metric::kLoss; });
+    // rows that eval_fraction holds out are of the kind of data.train's
+    const auto& files = config_.data.eval.empty() ? config_.data.train : config_.data.eval;
+    if (compares && std::none_of(files.begin(), files.end(), [](const auto& file) { return any_answer(file.path); }))
+      fail(ErrorKind::kData,
+           "no evaluation row has an assistant turn or a completion, which the generating metrics of ",
+           "eval.metrics compare with; name files with such rows in data.eval or leave the metrics out");
+  }
+
+  static bool any_answer(const std::string& path) {
+    data::RowFile file = data::RowFile::open(path);
+    for (data::RawRow row; file.next(row);)
+      if (data::has_answer(data::read_row(file.parse(row)))) return true;
+    return false;
   }
 
   void check_lora() {
@@ -137,6 +190,7 @@ class InputChecker {
 
   lora::LoraConfig read_adapter(const std::string& directory) {
     const spec::AdapterSettings adapter = spec::read_adapter_settings(directory);
+    for (const std::string& warning : adapter.warnings) warn("lora.adapter", warning);
     const io::SafetensorsSet weights = io::SafetensorsSet::open(directory, "adapter_model");
     for (const std::string& fault : spec::check_adapter(inventory_of(adapter.lora, directory), weights)) {
       add(ErrorKind::kCheckpoint, "lora.adapter", directory + ": " + fault);
@@ -159,6 +213,7 @@ class InputChecker {
   const config::Written& written_;
   const Logger& logger_;
   spec::ModelSpec spec_;
+  spec::TextFolders folders_;
   std::optional<int64_t> num_token_ids_;  // where the tokenizer can be read
   InputReport report_;
 };
@@ -167,6 +222,13 @@ class InputChecker {
 
 InputReport check_inputs(const RecipeConfig& config, const config::Written& written, const Logger& logger) {
   return InputChecker(config, written, logger).run();
+}
+
+std::string no_evaluation_rows(const RecipeConfig& config) {
+  if (config.data.eval_fraction > 0)
+    return concat("there is no row to evaluate on: data.eval_fraction ", config.data.eval_fraction,
+                  " holds none of data.train's rows out; write a larger one, or files in data.eval");
+  return "there are no rows to evaluate on: write data.eval (files) or data.eval_fraction (a share of data.train)";
 }
 
 int64_t count_steps(const RecipeConfig& config, const data::Dataset& train, int64_t num_ranks) {

@@ -24,6 +24,7 @@ struct InputFault {
 struct InputReport {
   std::vector<InputFault> faults;
   std::filesystem::path model_directory;
+  std::vector<config::Fault> warnings;  ///< what is accepted and without effect in the files that the recipe names
   spec::ParameterCounts parameters;
   int64_t num_adapted_modules = 0;
   std::optional<data::PreparedData> data;
@@ -34,6 +35,9 @@ struct InputReport {
 /// data row (which fills the token cache). What does not need another thing is looked at even where that is at fault.
 /// Each problem becomes a fault at the key that named the thing.
 InputReport check_inputs(const RecipeConfig& config, const config::Written& written, const Logger& logger);
+
+/// Why a recipe that evaluates has nothing to evaluate on, and what to write.
+std::string no_evaluation_rows(const RecipeConfig& config);
 
 /// Updates of the whole run on this many ranks: from the items of an epoch, batch size, accumulation, epochs or
 /// max_steps.

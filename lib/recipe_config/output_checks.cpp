@@ -1,5 +1,10 @@
 #include "recipe_config/output_checks.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
 #include "base/error.h"
 
 namespace dsft::recipe_config {
@@ -13,6 +18,16 @@ fs::path real_path(const fs::path& path) {
   const fs::path real = fs::weakly_canonical(fs::absolute(path, error), error);
   if (error) return path;
   return real.has_filename() ? real : real.parent_path();
+}
+
+/// Why files cannot be written into a folder that may not exist yet; "" where they can.
+std::string find_obstacle(fs::path path) {
+  std::error_code error;
+  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
+  if (!fs::is_directory(path, error)) return concat("cannot be written: ", path.string(), " is no folder");
+  if (::access(path.c_str(), W_OK | X_OK) != 0)
+    return concat("cannot be written: ", path.string(), ": ", std::strerror(errno));
+  return "";
 }
 
 }  // namespace
@@ -36,6 +51,7 @@ std::vector<config::Fault> check_output_dir(const RecipeConfig& config, const co
                             "training.resume_from_checkpoint to go on with that run"));
     }
   };
+  if (const std::string obstacle = find_obstacle(real); !obstacle.empty()) top.fault(key, obstacle);
   if (!model_directory.empty()) check("model.path", model_directory);
   if (config.lora && config.lora->adapter) check("lora.adapter", *config.lora->adapter);
   return faults;

@@ -39,6 +39,9 @@ struct RecipeConfig {
   train::TrainingConfig training;
   zero::ZeroConfig zero;
   evaluate::EvalConfig eval;
+
+  /// The adapter that the run begins with, if any.
+  std::optional<std::string> adapter() const { return lora ? lora->adapter : std::nullopt; }
 };
 
 void describe_fields(config::Fields& fields, RecipeConfig& config);

@@ -5,6 +5,7 @@
 
 #include "base/nearest_name.h"
 #include "io/json.h"
+#include "spec/adapter_settings.h"
 #include "spec/families/families.h"
 #include "spec/json_fields.h"
 
@@ -44,6 +45,11 @@ ModelSpec read_model_spec_file(const std::filesystem::path& config_file) {
 
 ModelSpec read_model_spec(const std::filesystem::path& directory) {
   if (!std::filesystem::exists(directory / "config.json")) {
+    if (std::filesystem::exists(directory / "adapter_config.json"))
+      fail(ErrorKind::kCheckpoint, directory.string(),
+           " holds an adapter, not a model. Name its base as the model (adapter_config.json says ",
+           read_adapter_settings(directory).base_model_name_or_path, ") and this folder as the adapter: --adapter ",
+           directory.string(), ", or lora.adapter in a recipe.");
     fail(ErrorKind::kCheckpoint, directory.string(),
          " holds no config.json: it is no folder of a Hugging Face checkpoint.");
   }

@@ -11,7 +11,7 @@ import warnings
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def main():
@@ -24,9 +24,15 @@ def main():
     differing = [name for name, value in saved.items() if name not in loaded or not torch.equal(loaded[name].float(), value.float())]
     print(f"adapter tensors: {len(saved)}, not loaded as written: {len(differing)} {differing[:3]}")
     ok = not differing
+    torch.manual_seed(0)
+    ids = torch.randint(0, model.config.vocab_size, (2, 16))
+    alone = AutoModelForCausalLM.from_pretrained(adapter, dtype=torch.float32).eval()  # the folder by itself: transformers finds the base
+    AutoTokenizer.from_pretrained(adapter)
+    with torch.no_grad():
+        gap = (model(ids).logits - alone(ids).logits).abs().max().item()
+    print(f"the folder by itself: largest logit difference {gap:.2e}")
+    ok = ok and gap < 1e-5
     if merged:
-        torch.manual_seed(0)
-        ids = torch.randint(0, model.config.vocab_size, (2, 16))
         other = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
         with torch.no_grad():
             gap = (model(ids).logits - other(ids).logits).abs().max().item()

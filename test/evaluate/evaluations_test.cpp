@@ -217,7 +217,7 @@ TEST_CASE("The recipe's metrics become evaluations with the loss first", "[evalu
   const test::TempDir folder;
   for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
     std::filesystem::copy_file(kText / "tokenizer" / file, folder / file);
-  evaluate::EvaluationParts parts{.rows = random_rows(), .data = {}, .model_directory = folder.path()};
+  evaluate::EvaluationParts parts{.rows = random_rows(), .data = {}, .folders = folder.path()};
   parts.data.chat_template = (kText / "templates/chatml.jinja").string();
   parts.data.eval = {
       {folder

@@ -7,8 +7,8 @@ namespace {
 
 dsft::data::ExampleBuilder& builder() {
   const std::string fixtures = DSFT_SOURCE_DIR "/test/fixtures/";
-  static const auto assets =
-      dsft::data::TextAssets::load(fixtures + "data/tokenizer", fixtures + "text/chat_template/tools_chatml.jinja");
+  static const auto assets = dsft::data::TextAssets::load(std::filesystem::path(fixtures + "data/tokenizer"),
+                                                          fixtures + "text/chat_template/tools_chatml.jinja");
   static dsft::data::ExampleBuilder builder(assets, dsft::data::LossOn::kAuto, dsft::text::Json::object());
   return builder;
 }

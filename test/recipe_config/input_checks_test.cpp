@@ -20,16 +20,20 @@ struct Fixture {
   std::string adapter = test::write_tiny_adapter(folder, "adapter").string();
   std::string rows = folder.write("rows.jsonl", "{\"text\": \"Hi\"}\n").string();
 
-  /// Every fault as "CODE key: message", one a line.
-  std::string faults(const std::vector<std::string>& overrides = {}) const {
+  InputReport report(const std::vector<std::string>& overrides = {}) const {
     setenv("DSFT_CACHE", (folder / "cache").c_str(), 1);
     const std::string text = "recipe: sft\noutput_dir: " + (folder / "run").string() + "\nmodel: {path: " + model +
                              "}\ndata: {train: [" + rows + "]}\n";
     RecipeReading reading = read_recipe_text(text, "r.yaml", overrides);
     REQUIRE(reading.is_ok());
     resolve_defaults(reading.config, /*has_cuda=*/false);
+    return check_inputs(reading.config, reading.written, Logger(-1));
+  }
+
+  /// Every fault as "CODE key: message", one a line.
+  std::string faults(const std::vector<std::string>& overrides = {}) const {
     std::string all;
-    for (const InputFault& found : check_inputs(reading.config, reading.written, Logger(-1)).faults)
+    for (const InputFault& found : report(overrides).faults)
       all += concat(static_cast<int>(found.kind), " ", found.fault.key, ": ", found.fault.message, "\n");
     return all;
   }
@@ -128,6 +132,73 @@ TEST_CASE("a run may not write where it reads", "[recipe_config]") {
   CHECK_THAT(fixture.faults({"lora.adapter=" + fixture.in("run/checkpoint-5")}),
              ContainsSubstring("2 output_dir: holds the checkpoint of lora.adapter"));
   CHECK(fixture.faults({"output_dir=" + fixture.in("model/run")}) == "");
+}
+
+TEST_CASE("a run that could not write or go on is a fault", "[recipe_config]") {
+  const Fixture fixture;
+  CHECK_THAT(fixture.faults({"output_dir=" + fixture.rows}), ContainsSubstring("2 output_dir: cannot be written: "));
+  CHECK_THAT(fixture.faults({"output_dir=" + fixture.rows + "/run"}), ContainsSubstring("rows.jsonl is no folder"));
+  CHECK_THAT(fixture.faults({"training.resume_from_checkpoint=" + fixture.in("nowhere")}),
+             ContainsSubstring("4 training.resume_from_checkpoint: ") && ContainsSubstring("no whole checkpoint"));
+  CHECK(fixture.faults({"training.resume_from_checkpoint=true"}) == "");
+}
+
+TEST_CASE("an evaluation that could not judge is a fault", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string at_start = "training.eval_on_start=true";
+  CHECK_THAT(fixture.faults({at_start, "data.eval_fraction=0.000001"}),
+             ContainsSubstring("2 data.eval: ") && ContainsSubstring("holds none"));
+  const std::string eval = "data.eval=[" + fixture.rows + "]";
+  CHECK(fixture.faults({at_start, eval}) == "");
+  CHECK_THAT(fixture.faults({at_start, eval, "eval.metrics=[loss, tool_call]"}),
+             ContainsSubstring("3 data.eval: no evaluation row has an assistant turn"));
+  const std::string answers =
+      fixture.folder.write("answers.jsonl", "{\"text\": \"Hi\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n")
+          .string();
+  CHECK(fixture.faults({at_start, "data.eval=[" + answers + "]", "eval.metrics=[exact_match]"}) == "");
+  CHECK(fixture.faults({"eval.metrics=[tool_call]"}) == "");  // nothing is evaluated
+}
+
+TEST_CASE("rows are rendered by the adapter's template where it has one", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string rows =
+      fixture.folder
+          .write("tools.jsonl",
+                 R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],)"
+                 R"( "tools": [{"type": "function", "function": {"name": "f"}}]})"
+                 "\n")
+          .string();
+  const std::string turns =
+      "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}";
+  fixture.folder.write("model/chat_template.jinja", turns);
+  const std::vector<std::string> overrides = {"lora.adapter=" + fixture.adapter, "data.train=[" + rows + "]"};
+  CHECK_THAT(fixture.faults(overrides), ContainsSubstring("3 data.train: ") && ContainsSubstring("never reads tools"));
+  fixture.folder.write("adapter/chat_template.jinja", "{{ tools }}" + turns);
+  CHECK_THAT(fixture.faults(overrides), ContainsSubstring("never reads tools"));  // no tokenizer.json: not its folder
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
+    std::filesystem::copy_file(fixture.folder / "model" / file, fixture.folder / "adapter" / file);
+  CHECK(fixture.faults(overrides) == "");
+}
+
+TEST_CASE("an adapter's folder in place of a model says which base it is for", "[recipe_config]") {
+  const Fixture fixture;
+  fixture.folder.write(
+      "adapter/adapter_config.json",
+      R"({"peft_type": "LORA", "r": 2, "base_model_name_or_path": "me/base", "target_modules": ["q_proj"]})");
+  CHECK_THAT(fixture.faults({"model.path=" + fixture.adapter}),
+             ContainsSubstring("4 model.path: ") && ContainsSubstring("me/base") && ContainsSubstring("--adapter "));
+}
+
+TEST_CASE("what a model's config.json asks for in vain is a warning at its key", "[recipe_config]") {
+  const Fixture fixture;
+  std::string config = test::read_file(fixture.folder / "model/config.json");
+  config.insert(config.find('{') + 1, "\"attention_dropout\": 0.1, ");
+  fixture.folder.write("model/config.json", config);
+  const std::vector<config::Fault> warnings = fixture.report().warnings;
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].key == "model.path");
+  CHECK_THAT(warnings[0].message, ContainsSubstring("attention_dropout"));
 }
 
 TEST_CASE("a token that the embedding has no row for is a fault", "[recipe_config]") {
