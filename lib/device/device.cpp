@@ -44,6 +44,10 @@ at::Tensor copy_from_host(const at::Tensor& host, at::Device device) {
   return device.is_cuda() && host.is_cpu() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
 }
 
+void* current_stream(at::Device device) {
+  return device.is_cuda() ? cuda::current_stream(device.index()) : nullptr;
+}
+
 int64_t peak_memory_bytes(at::Device device) {
   return device.is_cuda() ? cuda::peak_allocated_bytes(device.index()) : peak_resident_bytes();
 }

@@ -9,6 +9,9 @@ bool is_built() {
 int device_count() {
   return 0;
 }
+void* current_stream(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
 int64_t peak_allocated_bytes(int) {
   DSFT_CHECK(false, "built without CUDA");
 }

@@ -91,7 +91,7 @@ at::Tensor SlotCache::attend(int64_t layer, const at::Tensor& q, const at::Tenso
   if (!boundaries_.empty()) {
     append_prompts(keys, k);
     append_prompts(values, v);
-    return nn::varlen_attention(q, k, v, boundaries_, scale, windows_[layer]);
+    return kernels::varlen_attention(q, k, v, documents_, scale, windows_[layer]);
   }
   append_tokens(keys, k);
   append_tokens(values, v);

@@ -7,6 +7,8 @@
 #include <cmath>
 
 #include "kernels/counter_dropout_cpu.h"
+#include "kernels/counter_dropout_cuda.h"
+#include "kernels/cuda_tensors.h"
 #include "kernels/float_types.h"
 
 namespace dsft::kernels {
@@ -33,6 +35,14 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
                              keys.positions.const_data_ptr<int64_t>(), begin, end, x.size(1), stream);
     });
   });
+  return y;
+}
+
+at::Tensor apply_cuda(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
+  at::Tensor y = at::empty_like(x);
+  cuda::dropout(x.const_data_ptr(), y.data_ptr(), keys.samples.const_data_ptr<int64_t>(),
+                keys.positions.const_data_ptr<int64_t>(), x.size(0), x.size(1), make_stream(p, module, keys),
+                cuda::float_type(x), cuda::stream_for(x));
   return y;
 }
 
@@ -78,6 +88,7 @@ namespace {
 
 at::Tensor apply_mask(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
   if (x.is_cpu() && x.scalar_type() != at::kDouble) return apply_cpu(x, p, module, keys);
+  if (cuda::takes(x)) return apply_cuda(x, p, module, keys);
   return counter_dropout_by_operations(x, p, module, keys);
 }
 

@@ -4,8 +4,10 @@
 #include <torch/autograd.h>
 #include <torch/types.h>
 
+#include "kernels/cuda_tensors.h"
 #include "kernels/float_types.h"
 #include "kernels/rms_norm_cpu.h"
+#include "kernels/rms_norm_cuda.h"
 
 namespace dsft::kernels {
 namespace {
@@ -15,8 +17,9 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kGrainElements = 16384;  // work of one task that is worth a thread
 
-bool has_cpu_kernel(const at::Tensor& x) {
-  return x.is_cpu() && x.scalar_type() != at::kDouble;
+bool has_kernel(const at::Tensor& x) {
+  if (x.is_cpu()) return x.scalar_type() != at::kDouble;
+  return cuda::takes(x) && cuda::has_rms_norm(cuda::float_type(x), x.size(-1));
 }
 
 std::pair<at::Tensor, at::Tensor> forward_cpu(const at::Tensor& x, const at::Tensor& weight, double eps) {
@@ -53,22 +56,44 @@ std::pair<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& gradient, const
   return {x_gradient, needs_weight ? parts.sum(0).to(weight.scalar_type()) : at::Tensor()};
 }
 
+std::pair<at::Tensor, at::Tensor> forward_cuda(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const int64_t size = x.size(-1), rows = x.numel() / size;
+  at::Tensor y = at::empty_like(x), inverse_rms = at::empty({rows}, x.options().dtype(at::kFloat));
+  cuda::rms_norm(x.const_data_ptr(), weight.const_data_ptr(), y.data_ptr(), inverse_rms.data_ptr<float>(), rows, size,
+                 static_cast<float>(eps), cuda::float_type(x), cuda::stream_for(x));
+  return {y, inverse_rms};
+}
+
+std::pair<at::Tensor, at::Tensor> backward_cuda(const at::Tensor& gradient, const at::Tensor& x,
+                                                const at::Tensor& weight, const at::Tensor& inverse_rms,
+                                                bool needs_weight) {
+  const int64_t size = x.size(-1), rows = inverse_rms.numel();
+  at::Tensor x_gradient = at::empty_like(x), parts;
+  if (needs_weight) parts = at::zeros({cuda::rms_norm_num_parts(rows), size}, inverse_rms.options());
+  cuda::rms_norm_backward(gradient.const_data_ptr(), x.const_data_ptr(), weight.const_data_ptr(),
+                          inverse_rms.const_data_ptr<float>(), x_gradient.data_ptr(),
+                          needs_weight ? parts.data_ptr<float>() : nullptr, rows, size, cuda::float_type(x),
+                          cuda::stream_for(x));
+  return {x_gradient, needs_weight ? parts.sum(0).to(weight.scalar_type()) : at::Tensor()};
+}
+
 at::Tensor normalize(const at::Tensor& x, double eps) {
   const at::Tensor wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
   return (wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps)).to(x.scalar_type());
 }
 
-class RmsNormCpu : public torch::autograd::Function<RmsNormCpu> {
+class RmsNorm : public torch::autograd::Function<RmsNorm> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, double eps) {
-    auto [y, inverse_rms] = forward_cpu(x, weight, eps);
+    auto [y, inverse_rms] = x.is_cpu() ? forward_cpu(x, weight, eps) : forward_cuda(x, weight, eps);
     context->save_for_backward({x, weight, inverse_rms});
     return y;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
+    const auto backward = saved[0].is_cpu() ? backward_cpu : backward_cuda;
     auto [x_gradient, weight_gradient] =
-        backward_cpu(gradients[0].contiguous(), saved[0], saved[1], saved[2], context->needs_input_grad(1));
+        backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], context->needs_input_grad(1));
     return {x_gradient, weight_gradient, at::Tensor()};
   }
 };
@@ -78,7 +103,7 @@ class RmsNormCpu : public torch::autograd::Function<RmsNormCpu> {
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   DSFT_CHECK(weight.dim() == 1 && x.size(-1) == weight.size(0) && x.scalar_type() == weight.scalar_type(),
              "rms_norm of ", x.sizes(), " by ", weight.sizes());
-  if (has_cpu_kernel(x)) return RmsNormCpu::apply(x.contiguous(), weight, eps);
+  if (has_kernel(x)) return RmsNorm::apply(x.contiguous(), weight, eps);
   return normalize(x, eps) * weight;
 }
 

@@ -3,8 +3,10 @@
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
+#include "kernels/cuda_tensors.h"
 #include "kernels/float_types.h"
 #include "kernels/token_log_probs_rows_cpu.h"
+#include "kernels/token_log_probs_rows_cuda.h"
 
 namespace dsft::kernels {
 
@@ -21,6 +23,15 @@ TokenStatistics token_log_probs_rows(at::Tensor& logits, const at::Tensor& targe
                                      makes_gradient, begin, end, logits.size(1));
       });
     });
+    return statistics;
+  }
+  if (cuda::takes(logits)) {
+    TokenStatistics statistics{at::empty({logits.size(0)}, logits.options().dtype(at::kFloat)),
+                               at::empty({logits.size(0)}, logits.options().dtype(at::kBool))};
+    cuda::token_log_probs_rows(logits.data_ptr(), targets.const_data_ptr<int64_t>(),
+                               statistics.log_probs.data_ptr<float>(), statistics.is_argmax.data_ptr<bool>(),
+                               makes_gradient, logits.size(0), logits.size(1), cuda::float_type(logits),
+                               cuda::stream_for(logits));
     return statistics;
   }
   const at::Tensor wide = at::log_softmax(logits, -1, logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);

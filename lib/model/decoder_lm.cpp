@@ -44,7 +44,7 @@ nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const Training
                                               nn::KvCache* cache) const {
   auto context = std::make_shared<nn::ForwardContext>();
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
-  context->boundaries = batch.boundaries;
+  context->documents = kernels::make_documents(batch.boundaries, batch.ids.device());
   context->cache = cache;
   context->dropout = dropout_keys(batch, training);
   return context;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/rotary.h"
+#include "kernels/varlen_attention.h"
 
 namespace dsft::nn {
 namespace {
@@ -11,42 +12,7 @@ std::shared_ptr<Linear> make_linear(int64_t in, int64_t out, bool has_bias, at::
   return has_bias ? Linear::with_bias(in, out, options) : std::make_shared<Linear>(in, out, options);
 }
 
-// [L, heads, D] -> [1, heads * repeats, L, D]; each kv head serves `repeats` consecutive query heads.
-at::Tensor to_dense(const at::Tensor& x, int64_t repeats) {
-  at::Tensor heads = x.transpose(0, 1).unsqueeze(0);
-  if (repeats == 1) return heads;
-  return heads.unsqueeze(2)
-      .expand({1, x.size(1), repeats, x.size(0), x.size(2)})
-      .reshape({1, x.size(1) * repeats, x.size(0), x.size(2)});
-}
-
-at::Tensor window_mask(int64_t length, int64_t window, at::Device device) {
-  const at::Tensor index = torch::arange(length, at::TensorOptions(at::kLong).device(device));
-  const at::Tensor distance = index.unsqueeze(1) - index.unsqueeze(0);
-  return distance.ge(0).logical_and(distance.lt(window));
-}
-
 }  // namespace
-
-at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const std::vector<int64_t>& boundaries, double scale, int64_t window) {
-  const int64_t repeats = q.size(1) / k.size(1);
-  std::vector<at::Tensor> documents;
-  for (size_t d = 0; d + 1 < boundaries.size(); ++d) {
-    const int64_t begin = boundaries[d], length = boundaries[d + 1] - begin;
-    const at::Tensor dense_q = to_dense(q.narrow(0, begin, length), 1);
-    const at::Tensor dense_k = to_dense(k.narrow(0, begin, length), repeats),
-                     dense_v = to_dense(v.narrow(0, begin, length), repeats);
-    const bool is_windowed = window > 0 && window < length;
-    const at::Tensor out = at::scaled_dot_product_attention(
-        dense_q, dense_k, dense_v,
-        is_windowed ? std::optional<at::Tensor>(window_mask(length, window, q.device())) : std::nullopt,
-        /*dropout_p=*/0.0,
-        /*is_causal=*/!is_windowed, scale);
-    documents.push_back(out.squeeze(0).transpose(0, 1));
-  }
-  return documents.size() == 1 ? documents[0] : torch::cat(documents, 0);
-}
 
 Attention::Attention(const spec::ModelSpec& spec, int64_t layer, at::TensorOptions options)
     : layer_(layer),
@@ -80,7 +46,7 @@ at::Tensor Attention::forward(const at::Tensor& x, const ForwardContext& context
   q = kernels::rotate(q, context.cos, context.sin);
   k = kernels::rotate(k, context.cos, context.sin);
   const at::Tensor attended = context.cache ? context.cache->attend(layer_, q, k, v, scale_)
-                                            : varlen_attention(q, k, v, context.boundaries, scale_, window_);
+                                            : kernels::varlen_attention(q, k, v, context.documents, scale_, window_);
   return o_proj_->forward(attended.reshape({num_tokens, num_heads_ * head_dim_}), context);
 }
 

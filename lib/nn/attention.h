@@ -9,11 +9,6 @@
 
 namespace dsft::nn {
 
-/// Causal attention inside each document of a packed batch. q [T, N, D], k and v [T, K, D] with N a multiple of K;
-/// boundaries [S + 1]. `window` > 0: a token sees itself and the window - 1 before it. Gives [T, N, D].
-at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const std::vector<int64_t>& boundaries, double scale, int64_t window = 0);
-
 /// Grouped-query self-attention of the llama and qwen families: q, k, v and o projections, optional RMSNorm of each
 /// head of q and k, rotary positions.
 class Attention final : public torch::nn::Module {

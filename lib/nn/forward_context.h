@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/counter_dropout.h"
+#include "kernels/varlen_attention.h"
 
 namespace dsft::nn {
 
@@ -25,7 +26,7 @@ class KvCache {
 /// the same.
 struct ForwardContext {
   at::Tensor cos, sin;              ///< rotary tables of the tokens, fp32 [T, D/2]
-  std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents on the host
+  kernels::Documents documents;     ///< of the batch
   kernels::DropoutKeys dropout;     ///< samples undefined: dropout is off (evaluation, generation)
   KvCache* cache = nullptr;         ///< where generation keeps keys and values; null in training
 

@@ -8,7 +8,9 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "device/device.h"
 #include "optim/adamw_cpu.h"
+#include "optim/adamw_cuda.h"
 
 namespace dsft::optim {
 namespace {
@@ -63,6 +65,21 @@ void update_on_cpu(AdamWTensors& tensors, const AdamWOptions& options, const Ada
   });
 }
 
+void update_on_cuda(AdamWTensors& tensors, const AdamWOptions& options, const AdamWUpdate& update) {
+  cuda::adamw({.weight = tensors.weight.data_ptr<float>(),
+               .gradient = tensors.gradient.const_data_ptr<float>(),
+               .exp_avg = tensors.exp_avg.data_ptr<float>(),
+               .exp_avg_sq = tensors.exp_avg_sq.data_ptr<float>(),
+               .copy = tensors.copy.defined() ? tensors.copy.data_ptr() : nullptr,
+               .copy_is_bfloat16 = tensors.copy.defined() && tensors.copy.scalar_type() == at::kBFloat16,
+               .learning_rate = update.learning_rate.const_data_ptr<double>(),
+               .gradient_factor = update.gradient_factor.const_data_ptr<double>(),
+               .num_applied_updates = update.num_applied_updates.const_data_ptr<int64_t>(),
+               .is_applied = update.is_applied.const_data_ptr<bool>()},
+              tensors.weight.numel(), options.beta1, options.beta2, options.epsilon, options.weight_decay,
+              device::current_stream(tensors.weight.device()));
+}
+
 }  // namespace
 
 void adamw_update(AdamWTensors& tensors, const AdamWOptions& options, const AdamWUpdate& update) {
@@ -70,6 +87,8 @@ void adamw_update(AdamWTensors& tensors, const AdamWOptions& options, const Adam
   at::NoGradGuard no_grad;
   if (tensors.weight.device().is_cpu()) {
     update_on_cpu(tensors, options, update);
+  } else if (tensors.weight.is_cuda()) {
+    update_on_cuda(tensors, options, update);
   } else {
     adamw_update_by_operations(tensors, options, update);
   }

@@ -33,7 +33,7 @@ struct AdamWUpdate {
 ///   weight -= lr * weight_decay * weight
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
 ///   weight -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
-/// On CPU an own kernel with all cores; elsewhere adamw_update_by_operations.
+/// An own kernel on the CPU, with all cores, and on CUDA; elsewhere adamw_update_by_operations.
 void adamw_update(AdamWTensors& tensors, const AdamWOptions& options, const AdamWUpdate& update);
 
 /// The same by LibTorch's operations, on any device: the readable form, and the fallback of devices without a kernel.

@@ -1,0 +1,117 @@
+// What the kernels share: 16-byte accesses, sums over a group of threads, dispatch on the type.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "base/error.h"
+#include "kernels/cuda_types.h"
+
+namespace dsft::kernels::cuda {
+
+constexpr int kWarp = 32;
+
+__device__ inline float to_float(float value) {
+  return value;
+}
+__device__ inline float to_float(__nv_bfloat16 value) {
+  return __bfloat162float(value);
+}
+__device__ inline float to_float(__half value) {
+  return __half2float(value);
+}
+
+template <typename T>
+__device__ T from_float(float value);
+template <>
+__device__ inline float from_float<float>(float value) {
+  return value;
+}
+template <>
+__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float value) {
+  return __float2bfloat16(value);
+}
+template <>
+__device__ inline __half from_float<__half>(float value) {
+  return __float2half(value);
+}
+
+/// value, rounded to T.
+template <typename T>
+__device__ float rounded(float value) {
+  return to_float(from_float<T>(value));
+}
+
+/// As many elements as one 16-byte access moves.
+template <typename T>
+struct alignas(16) Vector {
+  static constexpr int kSize = 16 / sizeof(T);
+  T values[kSize];
+};
+
+template <typename T>
+__device__ Vector<T> load(const T* from) {
+  return *reinterpret_cast<const Vector<T>*>(from);
+}
+template <typename T>
+__device__ void store(T* to, const Vector<T>& vector) {
+  *reinterpret_cast<Vector<T>*>(to) = vector;
+}
+
+__device__ inline float warp_sum(float value) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffff, value, offset);
+  return value;
+}
+
+/// The sum over a block of kThreads threads, on each of them; over each warp of a larger block where kThreads is 32.
+template <int kThreads>
+__device__ float group_sum(float value) {
+  value = warp_sum(value);
+  if constexpr (kThreads > kWarp) {
+    __shared__ float sums[kThreads / kWarp];
+    __syncthreads();  // the sums of the call before have been read
+    if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = value;
+    __syncthreads();
+    value = 0;
+#pragma unroll
+    for (int warp = 0; warp < kThreads / kWarp; ++warp) value += sums[warp];
+  }
+  return value;
+}
+
+/// Calls body(T{}) with the device type.
+template <typename Body>
+void visit(FloatType type, Body body) {
+  switch (type) {
+    case FloatType::kFloat:
+      return body(float{});
+    case FloatType::kBFloat16:
+      return body(__nv_bfloat16{});
+    case FloatType::kHalf:
+      return body(__half{});
+  }
+}
+
+/// Throws where the launch before it was refused.
+inline void check_launch(const char* kernel) {
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess)
+    fail(ErrorKind::kDevice, "the CUDA kernel ", kernel, " could not be started: ", cudaGetErrorString(error));
+}
+
+inline cudaStream_t stream_of(Stream stream) {
+  return static_cast<cudaStream_t>(stream);
+}
+
+/// Blocks that fill the current device `times` over.
+inline int blocks_of_device(int times) {
+  int device = 0, count = 1;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count * times;
+}
+
+}  // namespace dsft::kernels::cuda

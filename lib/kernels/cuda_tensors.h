@@ -1,0 +1,15 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "kernels/cuda_types.h"
+
+namespace dsft::kernels::cuda {
+
+/// Whether the CUDA kernels take tensors of this device and type.
+bool takes(const at::Tensor& tensor);
+FloatType float_type(const at::Tensor& tensor);
+/// The stream that work on this tensor goes to.
+Stream stream_for(const at::Tensor& tensor);
+
+}  // namespace dsft::kernels::cuda

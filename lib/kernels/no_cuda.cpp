@@ -1,0 +1,49 @@
+// What answers where dsft is built without CUDA: no tensor is on such a device then.
+#include "base/error.h"
+#include "kernels/counter_dropout_cuda.h"
+#include "kernels/rms_norm_cuda.h"
+#include "kernels/rotary_cuda.h"
+#include "kernels/swiglu_cuda.h"
+#include "kernels/token_log_probs_rows_cuda.h"
+
+namespace dsft::kernels::cuda {
+namespace {
+
+[[noreturn]] void fail_without_cuda() {
+  fail(ErrorKind::kInternal, "a CUDA kernel was called, and dsft was built without CUDA");
+}
+
+}  // namespace
+
+bool has_rms_norm(FloatType, int64_t) {
+  return false;
+}
+void rms_norm(const void*, const void*, void*, float*, int64_t, int64_t, float, FloatType, Stream) {
+  fail_without_cuda();
+}
+int64_t rms_norm_num_parts(int64_t) {
+  fail_without_cuda();
+}
+void rms_norm_backward(const void*, const void*, const void*, const float*, void*, float*, int64_t, int64_t, FloatType,
+                       Stream) {
+  fail_without_cuda();
+}
+void swiglu(const void*, const void*, void*, int64_t, FloatType, Stream) {
+  fail_without_cuda();
+}
+void swiglu_backward(const void*, const void*, const void*, void*, void*, int64_t, FloatType, Stream) {
+  fail_without_cuda();
+}
+void rotate(const void*, int64_t, const float*, const float*, float, void*, int64_t, int64_t, int64_t, FloatType,
+            Stream) {
+  fail_without_cuda();
+}
+void token_log_probs_rows(void*, const int64_t*, float*, bool*, bool, int64_t, int64_t, FloatType, Stream) {
+  fail_without_cuda();
+}
+void dropout(const void*, void*, const int64_t*, const int64_t*, int64_t, int64_t, cpu::DropoutStream, FloatType,
+             Stream) {
+  fail_without_cuda();
+}
+
+}  // namespace dsft::kernels::cuda

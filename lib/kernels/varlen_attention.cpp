@@ -1,0 +1,105 @@
+#include "kernels/varlen_attention.h"
+
+#include <ATen/ops/_flash_attention_backward.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "device/device.h"
+
+namespace dsft::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// [L, heads, D] -> [1, heads * repeats, L, D]; each kv head serves `repeats` consecutive query heads.
+at::Tensor to_dense(const at::Tensor& x, int64_t repeats) {
+  at::Tensor heads = x.transpose(0, 1).unsqueeze(0);
+  if (repeats == 1) return heads;
+  return heads.unsqueeze(2)
+      .expand({1, x.size(1), repeats, x.size(0), x.size(2)})
+      .reshape({1, x.size(1) * repeats, x.size(0), x.size(2)});
+}
+
+at::Tensor window_mask(int64_t length, int64_t window, at::Device device) {
+  const at::Tensor index = torch::arange(length, at::TensorOptions(at::kLong).device(device));
+  const at::Tensor distance = index.unsqueeze(1) - index.unsqueeze(0);
+  return distance.ge(0).logical_and(distance.lt(window));
+}
+
+bool has_flash(const at::Tensor& q) {
+  const bool is_16_bit = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
+  return q.is_cuda() && is_16_bit && q.size(2) % 8 == 0 && q.size(2) <= 256;
+}
+
+
+class FlashAttention : public torch::autograd::Function<FlashAttention> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const at::Tensor& boundaries, int64_t longest, double scale, int64_t window) {
+    auto [out, log_sum_exp, rng_state, unused, debug_mask] =
+        at::_flash_attention_forward(q, k, v, boundaries, boundaries, longest, longest, /*dropout_p=*/0.0,
+                                     /*is_causal=*/true, /*return_debug_mask=*/false, scale,
+                                     window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt,
+                                     window > 0 ? std::optional<int64_t>(0) : std::nullopt);
+    context->save_for_backward({q, k, v, out, log_sum_exp, boundaries, rng_state, unused});
+    context->saved_data["longest"] = longest;
+    context->saved_data["scale"] = scale;
+    context->saved_data["window"] = window;
+    return out;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const int64_t longest = context->saved_data["longest"].toInt(), window = context->saved_data["window"].toInt();
+    auto [dq, dk, dv] = at::_flash_attention_backward(
+        gradients[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[5], longest,
+        longest, /*dropout_p=*/0.0, /*is_causal=*/true, saved[6], saved[7], context->saved_data["scale"].toDouble(),
+        window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt,
+        window > 0 ? std::optional<int64_t>(0) : std::nullopt);
+    return {dq, dk, dv, {}, {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+Documents make_documents(std::vector<int64_t> boundaries, at::Device device) {
+  Documents documents;
+  for (size_t d = 0; d + 1 < boundaries.size(); ++d)
+    documents.longest = std::max(documents.longest, boundaries[d + 1] - boundaries[d]);
+  if (device.is_cuda()) documents.on_device = device::copy_from_host(torch::tensor(boundaries, at::kInt), device);
+  documents.boundaries = std::move(boundaries);
+  return documents;
+}
+
+at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
+                            double scale, int64_t window) {
+  if (window >= documents.longest) window = 0;
+  if (has_flash(q)) return FlashAttention::apply(q, k, v, documents.on_device, documents.longest, scale, window);
+  return varlen_attention_by_documents(q, k, v, documents.boundaries, scale, window);
+}
+
+at::Tensor varlen_attention_by_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                         const std::vector<int64_t>& boundaries, double scale, int64_t window) {
+  const int64_t repeats = q.size(1) / k.size(1);
+  std::vector<at::Tensor> documents;
+  for (size_t d = 0; d + 1 < boundaries.size(); ++d) {
+    const int64_t begin = boundaries[d], length = boundaries[d + 1] - begin;
+    const at::Tensor dense_q = to_dense(q.narrow(0, begin, length), 1);
+    const at::Tensor dense_k = to_dense(k.narrow(0, begin, length), repeats),
+                     dense_v = to_dense(v.narrow(0, begin, length), repeats);
+    const bool is_windowed = window > 0 && window < length;
+    const at::Tensor out = at::scaled_dot_product_attention(
+        dense_q, dense_k, dense_v,
+        is_windowed ? std::optional<at::Tensor>(window_mask(length, window, q.device())) : std::nullopt,
+        /*dropout_p=*/0.0,
+        /*is_causal=*/!is_windowed, scale);
+    documents.push_back(out.squeeze(0).transpose(0, 1));
+  }
+  return documents.size() == 1 ? documents[0] : torch::cat(documents, 0);
+}
+
+}  // namespace dsft::kernels
