@@ -136,6 +136,40 @@ TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_
   CHECK(html.find("<|im_start|>") == std::string::npos);
 }
 
+TEST_CASE("An output that would overwrite what the command reads is refused, and nothing is touched", "[end_to_end]") {
+  const Job job;
+  const std::string rows = job.in("rows.jsonl"), config = job.in("model/config.json");
+  const std::string adapter = test::write_tiny_adapter(job.folder, "adapter").string();
+  std::filesystem::create_symlink("rows.jsonl", job.folder / "link.jsonl");
+  const std::vector<std::pair<std::string, std::vector<std::string>>> kCommands{
+      {rows, {"score", "--model", job.model, "--input", rows, "--output", rows}},
+      {rows, {"score", "--model", job.model, "--input", rows, "--output", job.in("link.jsonl")}},
+      {config, {"score", "--model", job.model, "--input", rows, "--output", config}},
+      {rows, {"generate", "--model", job.model, "--input", rows, "--output", rows}},
+      {rows, {"generate", "--model", job.model, "--messages", rows, "--output", rows}},
+      {adapter + "/adapter_config.json",
+       {"generate", "--model", job.model, "--adapter", adapter, "--prompt", "x", "--output",
+        adapter + "/adapter_config.json"}},
+      {rows, {"preview", "--html", rows, job.recipe}},
+      {job.recipe, {"preview", "--html", job.recipe, job.recipe}},
+      {config, {"preview", "--html", config, job.recipe}}};
+  for (const auto& [file, command] : kCommands) {
+    const std::string before = test::read_file(file);
+    INFO(command.front() << " " << file);
+    require_one_fault(job.run(command), "would be overwritten");
+    CHECK(test::read_file(file) == before);
+  }
+  CHECK(std::filesystem::is_symlink(job.folder / "link.jsonl"));
+}
+
+TEST_CASE("A page that cannot be written ends preview with 3", "[end_to_end]") {
+  const Job job;
+  const auto run = job.run({"preview", "--html", job.in("nowhere/page.html"), job.recipe});
+  INFO(run.err);
+  CHECK(run.exit_code == 3);
+  CHECK_THAT(run.err, ContainsSubstring("nowhere/page.html"));
+}
+
 TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") {
   const Job job;
   const auto text = job.run({"tokenize", "--json", "--model", job.model, "--text", "Yes <|im_end|>"});

@@ -1,0 +1,71 @@
+#include "io/output_target.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace dsft::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kMostLinks = 40;  // Linux follows as many
+
+/// Whether a path is an entry of /proc, as /dev/stdout's link is: its text names no file that could be replaced.
+bool is_in_proc(const fs::path& path) {
+  std::error_code error;
+  const fs::path folder = fs::canonical(path.parent_path(), error);
+  return !error && folder.string().starts_with("/proc/");
+}
+
+bool is_same_file(const fs::path& one, const fs::path& other) {
+  std::error_code error;
+  return fs::equivalent(one, other, error) && !error;
+}
+
+/// The file of `input` (itself, or a file inside it) that `output` is; empty: none.
+fs::path find_same(const fs::path& output, const fs::path& input) {
+  if (is_same_file(output, input)) return input;
+  std::error_code error;
+  fs::recursive_directory_iterator entries(input, fs::directory_options::skip_permission_denied, error);
+  for (; !error && entries != fs::recursive_directory_iterator(); entries.increment(error)) {
+    if (is_same_file(output, entries->path())) return entries->path();
+  }
+  return {};
+}
+
+}  // namespace
+
+OutputTarget resolve_output(const fs::path& path, ErrorKind kind) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status) && !fs::is_regular_file(status)) return {path, /*is_replaced=*/false};
+  fs::path target = path;
+  for (int link = 0; fs::is_symlink(fs::symlink_status(target, error)); ++link) {
+    if (is_in_proc(target)) return {path, /*is_replaced=*/false};
+    if (link == kMostLinks) fail(kind, "Cannot write ", path.string(), ": too many links.");
+    const fs::path next = fs::read_symlink(target, error);
+    if (error) fail(kind, "Cannot write ", path.string(), ": ", error.message(), ".");
+    target = target.parent_path() / next;
+  }
+  return {target, /*is_replaced=*/true};
+}
+
+FileDescriptor open_in_place(const OutputTarget& target, ErrorKind kind) {
+  FileDescriptor file(::open(target.path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  if (!file.is_open()) fail(kind, "Cannot write ", target.path.string(), ": ", std::strerror(errno), ".");
+  return file;
+}
+
+void require_no_input(const std::string& option, const fs::path& output, const std::vector<fs::path>& inputs) {
+  for (const fs::path& input : inputs) {
+    if (input.empty()) continue;
+    const fs::path same = find_same(output, input);
+    if (same.empty()) continue;
+    fail(ErrorKind::kUsage, option, " ", output.string(), " is a file that this command reads",
+         same == output ? "" : " (" + same.string() + ")", ", and would be overwritten; name another file");
+  }
+}
+
+}  // namespace dsft::io
