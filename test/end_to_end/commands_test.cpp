@@ -192,8 +192,13 @@ TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to
         test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/sft/smollm2_135m_function_calling.yaml"));
   require_one_fault(job.run({"recipes", "smollm2_135m_function_caling"}), "did you mean");
   const json facts = json::parse(job.run({"env", "--json"}).out);
-  for (const char* name : {"dsft", "libtorch", "mpi", "trainer", "cpu", "cores", "memory", "gpus"})
+  for (const char* name :
+       {"dsft", "libtorch", "cuda", "nccl", "mpi", "trainer", "cpu", "cores", "memory", "driver", "gpus"})
     CHECK(facts.contains(name));
+  CHECK_THAT(facts["libtorch"].get<std::string>(), Catch::Matchers::Matches("2\\.11\\.[0-9]+(\\+[a-z0-9.]+)? at /.*"));
+  CHECK_THAT(facts["mpi"].get<std::string>(), Catch::Matchers::Matches("(Open MPI [0-9.]+ \\()?MPI [0-9.]+\\)?"));
+  CHECK(facts["nccl"] == "not built in");
+  CHECK((facts["cuda"] == "not built in") == !facts["cuda_built_in"].get<bool>());
 }
 
 TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]") {
