@@ -78,8 +78,8 @@ Json describe_environment() {
   facts["dsft"] = DSFT_VERSION;
   facts["build"] = DSFT_BUILD_TYPE ", " DSFT_BUILD_COMPILER;
   facts["libtorch"] = DSFT_BUILD_LIBTORCH;
-  facts["cuda_built_in"] = std::string(DSFT_BUILD_HAS_CUDA) == "TRUE";
-  facts["cuda"] = DSFT_BUILD_CUDA;
+  facts["cuda_built_in"] = std::string(DSFT_BUILD_CUDA) == "TRUE";
+  facts["cuda"] = DSFT_BUILD_CUDA_VERSION;
   facts["nccl"] = "not built in";  // comes with training over several GPUs
   facts["attn_implementation"] = Json::array({"auto"});
   facts["mpi"] = DSFT_BUILD_MPI;

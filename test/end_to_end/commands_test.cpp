@@ -191,6 +191,14 @@ TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to
   CHECK(recipe.out ==
         test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/sft/smollm2_135m_function_calling.yaml"));
   require_one_fault(job.run({"recipes", "smollm2_135m_function_caling"}), "did you mean");
+  // a description is its whole first sentence, also over the end of a line
+  CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("without one row seeing another, every token supervised.\n") &&
+                                           ContainsSubstring("first example of a Hugging Face stack.\n") &&
+                                           ContainsSubstring("\ntemplates/smollm2_tools.jinja\n"));
+  CHECK(job.run({"recipes", "smollm2_tools.jinja"}).out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/templates/smollm2_tools.jinja"));
+  CHECK(job.run({"recipes", "recipes/configs/qwen3_0.6b.json"}).out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/configs/qwen3_0.6b.json"));
   const json facts = json::parse(job.run({"env", "--json"}).out);
   for (const char* name :
        {"dsft", "libtorch", "cuda", "nccl", "mpi", "trainer", "cpu", "cores", "memory", "driver", "gpus"})
@@ -210,6 +218,23 @@ TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]"
   const auto two = job.run({"launch", "--dry-run", "--num-procs", "2", job.recipe, "seed=7"});
   CHECK_THAT(two.out, ContainsSubstring("mpirun") && ContainsSubstring("seed=7"));
   CHECK(!std::filesystem::exists(job.folder / "run"));
+}
+
+TEST_CASE("train, eval and launch refuse processes that another launcher placed", "[end_to_end]") {
+  const Job job;
+  for (const char* command : {"train", "eval", "launch"}) {
+    INFO(command);
+    require_one_fault(test::run_dsft({command, job.recipe}, job.folder, "", {{"RANK", "0"}, {"WORLD_SIZE", "2"}}),
+                      "dsft launch --num-procs 2");
+    CHECK(!std::filesystem::exists(job.folder / "run"));
+  }
+}
+
+TEST_CASE("eval --help says that the recipe gives the type and the device", "[end_to_end]") {
+  const Job job;
+  CHECK_THAT(job.run({"eval", "--help"}).out,
+             ContainsSubstring("the recipe's model.dtype") && ContainsSubstring("the recipe's device"));
+  CHECK_THAT(job.run({"score", "--help"}).out, ContainsSubstring("bf16 on CUDA, fp32 on CPU"));
 }
 
 TEST_CASE("what is not built yet is one clear fault", "[end_to_end]") {
