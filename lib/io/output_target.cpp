@@ -24,15 +24,13 @@ bool is_same_file(const fs::path& one, const fs::path& other) {
   return fs::equivalent(one, other, error) && !error;
 }
 
-/// The file of `input` (itself, or a file inside it) that `output` is; empty: none.
-fs::path find_same(const fs::path& output, const fs::path& input) {
-  if (is_same_file(output, input)) return input;
+bool holds_file(const fs::path& folder, const fs::path& file) {
   std::error_code error;
-  fs::recursive_directory_iterator entries(input, fs::directory_options::skip_permission_denied, error);
+  fs::recursive_directory_iterator entries(folder, fs::directory_options::skip_permission_denied, error);
   for (; !error && entries != fs::recursive_directory_iterator(); entries.increment(error)) {
-    if (is_same_file(output, entries->path())) return entries->path();
+    if (is_same_file(file, entries->path())) return true;
   }
-  return {};
+  return false;
 }
 
 }  // namespace
@@ -61,10 +59,10 @@ FileDescriptor open_in_place(const OutputTarget& target, ErrorKind kind) {
 void require_no_input(const std::string& option, const fs::path& output, const std::vector<fs::path>& inputs) {
   for (const fs::path& input : inputs) {
     if (input.empty()) continue;
-    const fs::path same = find_same(output, input);
-    if (same.empty()) continue;
-    fail(ErrorKind::kUsage, option, " ", output.string(), " is a file that this command reads",
-         same == output ? "" : " (" + same.string() + ")", ", and would be overwritten; name another file");
+    const bool is_inside = holds_file(input, output);
+    if (!is_inside && !is_same_file(output, input)) continue;
+    fail(ErrorKind::kUsage, option, " ", output.string(), " would overwrite ", is_inside ? "a file of " : "",
+         input.string(), ", which this command reads; name another file");
   }
 }
 

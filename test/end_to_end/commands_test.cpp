@@ -156,7 +156,7 @@ TEST_CASE("An output that would overwrite what the command reads is refused, and
   for (const auto& [file, command] : kCommands) {
     const std::string before = test::read_file(file);
     INFO(command.front() << " " << file);
-    require_one_fault(job.run(command), "would be overwritten");
+    require_one_fault(job.run(command), "would overwrite");
     CHECK(test::read_file(file) == before);
   }
   CHECK(std::filesystem::is_symlink(job.folder / "link.jsonl"));

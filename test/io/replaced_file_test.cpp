@@ -130,7 +130,8 @@ TEST_CASE("An output that the command reads is refused, by whatever name", "[io]
   for (const char* name : {"rows.jsonl", "model/../rows.jsonl", "link", "hard", "model/config.json",
                            "model/model.safetensors", "blobs/weights"}) {
     INFO(name);
-    test::require_error(ErrorKind::kUsage, {"--output " + (folder / name).string(), "would be overwritten"},
+    test::require_error(ErrorKind::kUsage,
+                        {"--output " + (folder / name).string(), "would overwrite", "which this command reads"},
                         [&] { io::require_no_input("--output", folder / name, inputs); });
   }
   folder.write("other.jsonl", "{}");
