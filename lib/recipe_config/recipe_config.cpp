@@ -104,8 +104,10 @@ RecipeReading read_or_throw(const std::filesystem::path& file, const std::vector
 
 void describe_fields(config::Fields& fields, RecipeConfig& config) {
   fields.add("recipe", config.recipe, "What to do").is_required = true;
-  fields.add("output_dir", config.output_dir,
-             "Folder that the run writes; not that of the model or adapter that it reads");
+  fields
+      .add("output_dir", config.output_dir,
+           "Folder that the run writes; not that of the model or adapter that it reads")
+      .default_note = "required, here or in `training`";
   fields.add("seed", config.seed, "Seed of every random number", config::at_least(0));
   fields.add("device", config.device, "Where to compute; auto: CUDA where there is one");
   fields.section("model", config.model, "The checkpoint");

@@ -142,7 +142,7 @@ void describe_others(config::Fields& fields) {
   fields.no_effect("remove_unused_columns", "columns without a use are ignored");
   fields.no_effect("gradient_checkpointing_kwargs", "there is one way to recompute");
   fields.no_effect("average_tokens_across_devices", "every token of an update always counts the same");
-  fields.no_effect("ddp_timeout", "`dsft launch --step-timeout` sets the limit");
+  fields.no_effect("ddp_timeout", "no step has a time limit yet: it comes with multi-host launching");
   for (const char* name :
        {"ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_backend", "local_rank"}) {
     fields.no_effect(name, "ranks are joined by dsft itself");

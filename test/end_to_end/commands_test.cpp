@@ -136,6 +136,40 @@ TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_
   CHECK(html.find("<|im_start|>") == std::string::npos);
 }
 
+TEST_CASE("An output that would overwrite what the command reads is refused, and nothing is touched", "[end_to_end]") {
+  const Job job;
+  const std::string rows = job.in("rows.jsonl"), config = job.in("model/config.json");
+  const std::string adapter = test::write_tiny_adapter(job.folder, "adapter").string();
+  std::filesystem::create_symlink("rows.jsonl", job.folder / "link.jsonl");
+  const std::vector<std::pair<std::string, std::vector<std::string>>> kCommands{
+      {rows, {"score", "--model", job.model, "--input", rows, "--output", rows}},
+      {rows, {"score", "--model", job.model, "--input", rows, "--output", job.in("link.jsonl")}},
+      {config, {"score", "--model", job.model, "--input", rows, "--output", config}},
+      {rows, {"generate", "--model", job.model, "--input", rows, "--output", rows}},
+      {rows, {"generate", "--model", job.model, "--messages", rows, "--output", rows}},
+      {adapter + "/adapter_config.json",
+       {"generate", "--model", job.model, "--adapter", adapter, "--prompt", "x", "--output",
+        adapter + "/adapter_config.json"}},
+      {rows, {"preview", "--html", rows, job.recipe}},
+      {job.recipe, {"preview", "--html", job.recipe, job.recipe}},
+      {config, {"preview", "--html", config, job.recipe}}};
+  for (const auto& [file, command] : kCommands) {
+    const std::string before = test::read_file(file);
+    INFO(command.front() << " " << file);
+    require_one_fault(job.run(command), "would overwrite");
+    CHECK(test::read_file(file) == before);
+  }
+  CHECK(std::filesystem::is_symlink(job.folder / "link.jsonl"));
+}
+
+TEST_CASE("A page that cannot be written ends preview with 3", "[end_to_end]") {
+  const Job job;
+  const auto run = job.run({"preview", "--html", job.in("nowhere/page.html"), job.recipe});
+  INFO(run.err);
+  CHECK(run.exit_code == 3);
+  CHECK_THAT(run.err, ContainsSubstring("nowhere/page.html"));
+}
+
 TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") {
   const Job job;
   const auto text = job.run({"tokenize", "--json", "--model", job.model, "--text", "Yes <|im_end|>"});
@@ -157,9 +191,22 @@ TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to
   CHECK(recipe.out ==
         test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/sft/smollm2_135m_function_calling.yaml"));
   require_one_fault(job.run({"recipes", "smollm2_135m_function_caling"}), "did you mean");
+  // a description is its whole first sentence, also over the end of a line
+  CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("without one row seeing another, every token supervised.\n") &&
+                                           ContainsSubstring("first example of a Hugging Face stack.\n") &&
+                                           ContainsSubstring("\ntemplates/smollm2_tools.jinja\n"));
+  CHECK(job.run({"recipes", "smollm2_tools.jinja"}).out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/templates/smollm2_tools.jinja"));
+  CHECK(job.run({"recipes", "recipes/configs/qwen3_0.6b.json"}).out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/configs/qwen3_0.6b.json"));
   const json facts = json::parse(job.run({"env", "--json"}).out);
-  for (const char* name : {"dsft", "libtorch", "mpi", "trainer", "cpu", "cores", "memory", "gpus"})
+  for (const char* name :
+       {"dsft", "libtorch", "cuda", "nccl", "mpi", "trainer", "cpu", "cores", "memory", "driver", "gpus"})
     CHECK(facts.contains(name));
+  CHECK_THAT(facts["libtorch"].get<std::string>(), Catch::Matchers::Matches("2\\.11\\.[0-9]+(\\+[a-z0-9.]+)? at /.*"));
+  CHECK_THAT(facts["mpi"].get<std::string>(), Catch::Matchers::Matches("(Open MPI [0-9.]+ \\()?MPI [0-9.]+\\)?"));
+  CHECK(facts["nccl"] == "not built in");
+  CHECK((facts["cuda"] == "not built in") == !facts["cuda_built_in"].get<bool>());
 }
 
 TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]") {
@@ -171,6 +218,23 @@ TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]"
   const auto two = job.run({"launch", "--dry-run", "--num-procs", "2", job.recipe, "seed=7"});
   CHECK_THAT(two.out, ContainsSubstring("mpirun") && ContainsSubstring("seed=7"));
   CHECK(!std::filesystem::exists(job.folder / "run"));
+}
+
+TEST_CASE("train, eval and launch refuse processes that another launcher placed", "[end_to_end]") {
+  const Job job;
+  for (const char* command : {"train", "eval", "launch"}) {
+    INFO(command);
+    require_one_fault(test::run_dsft({command, job.recipe}, job.folder, "", {{"RANK", "0"}, {"WORLD_SIZE", "2"}}),
+                      "dsft launch --num-procs 2");
+    CHECK(!std::filesystem::exists(job.folder / "run"));
+  }
+}
+
+TEST_CASE("eval --help says that the recipe gives the type and the device", "[end_to_end]") {
+  const Job job;
+  CHECK_THAT(job.run({"eval", "--help"}).out,
+             ContainsSubstring("the recipe's model.dtype") && ContainsSubstring("the recipe's device"));
+  CHECK_THAT(job.run({"score", "--help"}).out, ContainsSubstring("bf16 on CUDA, fp32 on CPU"));
 }
 
 TEST_CASE("what is not built yet is one clear fault", "[end_to_end]") {
