@@ -23,6 +23,7 @@ struct InputFault {
 /// What is known of a run before it computes. Absent where faults stand in the way.
 struct InputReport {
   std::vector<InputFault> faults;
+  std::vector<config::Fault> warnings;  ///< what has no effect on this model or with this template
   std::filesystem::path model_directory;
   spec::ParameterCounts parameters;
   int64_t num_adapted_modules = 0;

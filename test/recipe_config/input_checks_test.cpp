@@ -1,6 +1,8 @@
 // What check says of a recipe whose model, adapter and data are on disk.
 #include "recipe_config/input_checks.h"
 
+#include <fstream>
+
 #include "recipe_config/adapter_checks.h"
 #include "spec/adapter_inventory.h"
 #include "spec/adapter_settings.h"
@@ -20,18 +22,36 @@ struct Fixture {
   std::string adapter = test::write_tiny_adapter(folder, "adapter").string();
   std::string rows = folder.write("rows.jsonl", "{\"text\": \"Hi\"}\n").string();
 
-  /// Every fault as "CODE key: message", one a line.
-  std::string faults(const std::vector<std::string>& overrides = {}) const {
+  InputReport report(const std::vector<std::string>& overrides) const {
     setenv("DSFT_CACHE", (folder / "cache").c_str(), 1);
     const std::string text = "recipe: sft\noutput_dir: " + (folder / "run").string() + "\nmodel: {path: " + model +
                              "}\ndata: {train: [" + rows + "]}\n";
     RecipeReading reading = read_recipe_text(text, "r.yaml", overrides);
     REQUIRE(reading.is_ok());
     resolve_defaults(reading.config, /*has_cuda=*/false);
+    return check_inputs(reading.config, reading.written, Logger(-1));
+  }
+  /// Every fault as "CODE key: message", one a line.
+  std::string faults(const std::vector<std::string>& overrides = {}) const {
     std::string all;
-    for (const InputFault& found : check_inputs(reading.config, reading.written, Logger(-1)).faults)
+    for (const InputFault& found : report(overrides).faults)
       all += concat(static_cast<int>(found.kind), " ", found.fault.key, ": ", found.fault.message, "\n");
     return all;
+  }
+  /// Every warning as "key: message", one a line.
+  std::string warnings(const std::vector<std::string>& overrides) const {
+    std::string all;
+    for (const config::Fault& found : report(overrides).warnings) all += found.key + ": " + found.message + "\n";
+    return all;
+  }
+  /// What the run itself says of the recipe before it starts.
+  std::vector<std::string> run_warnings(const std::vector<std::string>& overrides) const {
+    const std::string text = "recipe: sft\noutput_dir: " + (folder / "run").string() + "\nmodel: {path: " + model +
+                             "}\ndata: {train: [" + rows + "]}\n";
+    std::ofstream(folder / "r.yaml") << text;
+    std::vector<std::string> warnings;
+    load_run_recipe(folder / "r.yaml", overrides, /*has_cuda=*/false, warnings);
+    return warnings;
   }
   std::string in(const std::string& name) const { return (folder / name).string(); }
 };
@@ -90,6 +110,42 @@ TEST_CASE("an adapter that does not fit is the adapter's fault", "[recipe_config
   const std::string faults = fixture.faults({"lora.adapter=" + fixture.adapter});
   CHECK_THAT(faults, ContainsSubstring("4 lora.adapter: ") && ContainsSubstring("c_attn"));
   CHECK_THAT(faults, !ContainsSubstring("2 lora"));
+}
+
+TEST_CASE("an adapter whose list holds names of other families loads as with PEFT", "[recipe_config]") {
+  const Fixture fixture;
+  fixture.folder.write("adapter/adapter_config.json",
+                       R"({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["c_attn", "q_proj"]})");
+  CHECK(fixture.faults({"lora.adapter=" + fixture.adapter}) == "");
+}
+
+TEST_CASE("LoRA names that match nothing are said by check and by the run", "[recipe_config]") {
+  const Fixture fixture;
+  const std::vector<std::string> misspelt = {"lora.target_modules=[q_proj, kproj]"};
+  CHECK_THAT(fixture.faults(misspelt), ContainsSubstring("2 lora.target_modules: `kproj` matches no module") &&
+                                           ContainsSubstring("did you mean `k_proj`?"));
+  test::require_error(ErrorKind::kUsage, {"lora.target_modules: `kproj`"}, [&] { fixture.run_warnings(misspelt); });
+  const std::vector<std::string> unused = {"lora.target_modules=[q_proj]", "lora.rank_pattern={k_proj: 4}",
+                                           "lora.exclude_modules=[c_attn]", "data.max_length=8"};
+  CHECK(fixture.faults(unused) == "");
+  CHECK_THAT(fixture.warnings(unused), ContainsSubstring("lora.rank_pattern: `k_proj` has no effect") &&
+                                           ContainsSubstring("lora.exclude_modules: `c_attn` has no effect"));
+  CHECK(fixture.run_warnings(unused).size() == 2);
+}
+
+TEST_CASE("template variables that are never read and rows beyond the model's positions are said", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string own =
+      "data.chat_template=" + fixture.folder.write("own.jinja", "{{ messages[0].content if thinks }}").string();
+  const std::vector<std::string> settings = {own, "data.chat_template_kwargs={thinks: true, enable_thinking: no}",
+                                             "data.max_length=100000"};
+  CHECK_THAT(fixture.warnings(settings),
+             ContainsSubstring("data.chat_template_kwargs: has no effect: the chat template never reads "
+                               "`enable_thinking`\n") &&
+                 ContainsSubstring("data.max_length: rows may have up to 100000 tokens, but the model knows ") &&
+                 ContainsSubstring("(max_position_embeddings)"));
+  CHECK(fixture.run_warnings(settings).size() == 2);
+  CHECK(fixture.warnings({own, "data.chat_template_kwargs={thinks: true}", "data.max_length=8"}) == "");
 }
 
 TEST_CASE("a key that contradicts the adapter is a fault, one that agrees is not", "[recipe_config]") {
