@@ -14,10 +14,9 @@ namespace {
 void check_length(const RecipeConfig& config, const spec::ModelSpec& spec, config::Section& top) {
   const int64_t known = spec.max_position_embeddings;
   if (known <= 0 || config.data.max_length <= known) return;
-  top.remark("data.max_length",
-             concat("rows may have up to ", config.data.max_length, " tokens, but the model knows ", known,
-                    " positions (max_position_embeddings): write max_length: ", known,
-                    " unless it is meant to learn longer texts"));
+  top.remark("data.max_length", concat("rows may have up to ", config.data.max_length, " tokens, but the model knows ",
+                                       known, " positions (max_position_embeddings): write max_length: ", known,
+                                       " unless it is meant to learn longer texts"));
 }
 
 }  // namespace

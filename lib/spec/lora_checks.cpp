@@ -110,9 +110,9 @@ std::vector<LoraRemark> check_lora_names(const ModelSpec& spec, const LoraConfig
   if (config.exclude_modules) check_excluded(*config.exclude_modules, modules, remarks);
   for (const int64_t layer : config.layers_to_transform) {
     if (layer >= spec.num_hidden_layers)
-      remarks.push_back({"layers_to_transform",
-                         concat(layer, " has no effect: the layers of this model are 0 to ", spec.num_hidden_layers - 1),
-                         false});
+      remarks.push_back(
+          {"layers_to_transform",
+           concat(layer, " has no effect: the layers of this model are 0 to ", spec.num_hidden_layers - 1), false});
   }
   check_patterns("rank_pattern", config.rank_pattern, targets, remarks);
   check_patterns("alpha_pattern", config.alpha_pattern, targets, remarks);
