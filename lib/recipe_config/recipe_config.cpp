@@ -15,6 +15,7 @@
 #include "config/yaml_reader.h"
 #include "config/yaml_writer.h"
 #include "recipe_config/adapter_checks.h"
+#include "recipe_config/home_paths.h"
 #include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
 #include "recipe_config/recipe_checks.h"
@@ -42,6 +43,7 @@ RecipeReading read_recipe_node(config::Node root, const std::string& name, std::
   config::Fields fields;
   describe_fields(fields, reading.config);
   config::read_fields(root, fields, "", explain_unknown_key, state);
+  expand_home(reading.config);
   validate(reading.config, state.written, state.faults, state.warnings);
   reading.faults.insert(reading.faults.end(), state.faults.begin(), state.faults.end());
   reading.warnings = std::move(state.warnings);

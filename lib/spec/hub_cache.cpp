@@ -88,6 +88,13 @@ void check_links(const fs::path& snapshot, const fs::path& model_folder) {
   }
 }
 
+/// Whether "models/name", which may be a hub id too, begins with a folder that is here.
+bool looks_like_path(const std::string& path) {
+  std::error_code unreachable;
+  const size_t slash = path.find('/');
+  return slash != std::string::npos && fs::is_directory(path.substr(0, slash), unreachable);
+}
+
 std::string download_command(const std::string& id, const std::string& revision) {
   return concat("hf download ", id, revision == "main" ? "" : " --revision " + revision);
 }
@@ -120,6 +127,12 @@ fs::path find_model(const std::string& path_or_id, const std::string& revision) 
     }
     check_links(snapshot, folder);
     return snapshot;
+  }
+  if (looks_like_path(path_or_id)) {
+    const std::string name = path_or_id.substr(path_or_id.find('/') + 1);
+    fail(ErrorKind::kCheckpoint, "There is no folder ", path_or_id, " (", path_or_id.substr(0, path_or_id.find('/')),
+         " is one, so this looks like a path and no id of a model on the hub). Download it where there is a network: ",
+         download_command("OWNER/" + name, wanted), " --local-dir ", path_or_id);
   }
   fail(ErrorKind::kCheckpoint, "There is no folder ", path_or_id, ", and the Hugging Face cache does not hold ",
        path_or_id, has_other_revision ? concat(" at revision ", wanted) : "", " (searched: ", join_words(searched),

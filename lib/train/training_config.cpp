@@ -97,10 +97,15 @@ void describe_optimizer(config::Fields& fields, TrainingConfig& config) {
 }
 
 void describe_reports(config::Fields& fields, TrainingConfig& config) {
-  fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
+  config::Field& logging_steps =
+      fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
+  logging_steps.read = [read = logging_steps.read, &config](const config::Node& node, config::Problems& problems) {
+    read(node, problems);
+    config.default_eval_steps = config.logging_steps;
+  };
   fields.add("eval_strategy", config.eval_strategy, "When to evaluate; by steps and epochs also at the last step");
   fields.add("eval_steps", config.eval_steps,
-             "Updates between two evaluations; null: logging_steps where it is greater than 1, else 500", at_least(1));
+             "Updates between two evaluations; null: logging_steps where it is written, else 500", at_least(1));
   fields.add("eval_on_start", config.eval_on_start, "Evaluate before the first update");
   fields.add("save_strategy", config.save_strategy,
              "When to save a checkpoint; by steps and epochs also at the last step");
@@ -123,7 +128,9 @@ void describe_reports(config::Fields& fields, TrainingConfig& config) {
   config::Field& report_to = fields.add("report_to", config.report_to, "Curves besides metrics.jsonl");
   report_to.read = [read = report_to.read, &config](const config::Node& node, config::Problems& problems) {
     read(node, problems);
-    std::erase(config.report_to, ReportTo::kNone);
+    const auto num_none = std::erase(config.report_to, ReportTo::kNone);
+    if (num_none > 0 && !config.report_to.empty())
+      problems.push_back({node.position, "has `none` beside others: write none alone, or leave it out"});
   };
   fields.add("full_determinism", config.full_determinism,
              "Operations that give the same bits each time, slower on CUDA");
@@ -226,8 +233,7 @@ void validate_best(const TrainingConfig& config, config::Section& section) {
 }  // namespace
 
 int64_t eval_steps_of(const TrainingConfig& config) {
-  constexpr int64_t kDefault = 500;
-  return config.eval_steps.value_or(config.logging_steps > 1 ? config.logging_steps : kDefault);
+  return config.eval_steps.value_or(config.default_eval_steps);
 }
 
 bool tracks_best(const TrainingConfig& config) {
