@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "config/fields.h"
 #include "config/section.h"
+#include "train/other_arguments_config.h"
 
 namespace dsft::config {
 
@@ -136,75 +137,6 @@ void describe_reports(config::Fields& fields, TrainingConfig& config) {
              "Operations that give the same bits each time, slower on CUDA");
 }
 
-/// Keys of transformers.TrainingArguments that a script may carry and that change nothing here.
-void describe_others(config::Fields& fields) {
-  fields.no_effect("per_gpu_train_batch_size", "write per_device_train_batch_size");
-  fields.no_effect("dataloader_num_workers", "data.num_workers sets the threads that tokenise");
-  for (const char* name : {"dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"}) {
-    fields.no_effect(name, "there is no loader process here");
-  }
-  fields.no_effect("dataloader_drop_last", "the last short update steps too, with its own token count");
-  fields.no_effect("group_by_length", "there is no padding to save");
-  fields.no_effect("length_column_name", "there is no padding to save");
-  fields.no_effect("remove_unused_columns", "columns without a use are ignored");
-  fields.no_effect("gradient_checkpointing_kwargs", "there is one way to recompute");
-  fields.no_effect("average_tokens_across_devices", "every token of an update always counts the same");
-  fields.no_effect("ddp_timeout", "`dsft launch --step-timeout` sets the limit");
-  for (const char* name :
-       {"ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_backend", "local_rank"}) {
-    fields.no_effect(name, "ranks are joined by dsft itself");
-  }
-  for (const char* name : {"logging_dir", "logging_strategy", "logging_first_step", "logging_nan_inf_filter",
-                           "log_level", "log_level_replica", "log_on_each_node", "disable_tqdm", "run_name", "project",
-                           "include_num_input_tokens_seen"}) {
-    fields.no_effect(name, "every logging_steps updates go to metrics.jsonl and output_dir/tb");
-  }
-  for (const char* name : {"save_safetensors",
-                           "save_on_each_node",
-                           "overwrite_output_dir",
-                           "do_train",
-                           "do_eval",
-                           "do_predict",
-                           "prediction_loss_only",
-                           "eval_accumulation_steps",
-                           "eval_delay",
-                           "eval_do_concat_batches",
-                           "tf32",
-                           "torch_compile",
-                           "use_liger_kernel",
-                           "skip_memory_metrics",
-                           "torch_empty_cache_steps",
-                           "data_seed",
-                           "dataset_text_field",
-                           "dataset_num_proc",
-                           "eval_packing",
-                           "padding_free",
-                           "use_cpu",
-                           "no_cuda",
-                           "half_precision_backend",
-                           "bf16_full_eval",
-                           "fp16_full_eval",
-                           "fp16_opt_level",
-                           "push_to_hub",
-                           "hub_model_id",
-                           "hub_strategy",
-                           "hub_token",
-                           "hub_private_repo",
-                           "ignore_data_skip",
-                           "restore_callback_states_from_checkpoint",
-                           "batch_eval_metrics"}) {
-    fields.no_effect(name, "dsft has no such switch (docs/recipe.md)");
-  }
-  fields.refused("label_smoothing_factor", "the loss is the plain negative log-likelihood", {"0"});
-  fields.refused("neftune_noise_alpha", "no noise is added to embeddings", {"0"});
-  fields.refused("fsdp", "sharding is ZeRO's here (section zero)", {"", "[]", "{}", "false"});
-  fields.refused("fsdp_config", "sharding is ZeRO's here (section zero)", {"{}"});
-  fields.refused("optim_args", "AdamW has keys of its own (adam_beta1, ...)", {});
-  fields.refused("optim_target_modules", "only AdamW is built", {"[]"});
-  fields.refused("max_length", "it is data.max_length here", {});
-  fields.refused("packing", "it is data.packing here", {});
-}
-
 /// What needs evaluations: the best checkpoint and early stopping.
 void validate_best(const TrainingConfig& config, config::Section& section) {
   const bool has_evaluation = config.eval_strategy != EvalStrategy::kNo;
@@ -245,7 +177,7 @@ void describe_fields(config::Fields& fields, TrainingConfig& config) {
   describe_batches(fields, config);
   describe_optimizer(fields, config);
   describe_reports(fields, config);
-  describe_others(fields);
+  describe_other_arguments(fields);
 }
 
 void validate(const TrainingConfig& config, config::Section& section) {
