@@ -1,5 +1,7 @@
 #include "data/row_format.h"
 
+#include <fstream>
+
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
 #include "data/example.h"
@@ -125,4 +127,20 @@ TEST_CASE("a fault of a row names the field", "[data]") {
       Case{R"({"token_ids": [1, 2], "labels": [1, 3]})", "field \"labels[1]\": is 3"},
       Case{R"({"images": ["a"], "text": "x"})", "field \"images\""});
   CHECK_THAT(fault(example.row), Catch::Matchers::ContainsSubstring(example.message));
+}
+
+TEST_CASE("the rows of docs/data.md are rows", "[data]") {
+  std::ifstream page(DSFT_SOURCE_DIR "/docs/data.md");
+  int num_rows = 0;
+  bool is_inside = false;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("```")) {
+      is_inside = line == "```jsonl";
+    } else if (is_inside) {
+      INFO(line);
+      CHECK(fault(line.c_str()) == "no fault");
+      ++num_rows;
+    }
+  }
+  CHECK(num_rows >= 15);
 }

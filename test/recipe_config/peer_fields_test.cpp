@@ -1,4 +1,5 @@
-// The keyword arguments of a Python script port by copying: none of them is unknown. Names: scripts/goldens/peer_fields.py.
+// The keyword arguments of a Python script port by copying: none of them is unknown. Names:
+// scripts/goldens/peer_fields.py.
 #include <fstream>
 #include <string>
 
@@ -14,10 +15,10 @@ namespace {
 /// Faults and warnings of a recipe with this key.
 std::string said_of(const std::string& key, const std::string& value) {
   const size_t dot = key.find('.');
-  const auto reading = recipe_config::read_recipe_text(
-      "recipe: sft\noutput_dir: runs/a\nmodel: {path: m}\ndata: {train: [t.jsonl]}\n" + key.substr(0, dot) + ": {" +
-          key.substr(dot + 1) + ": " + value + "}\n",
-      "r.yaml");
+  const auto reading =
+      recipe_config::read_recipe_text("recipe: sft\noutput_dir: runs/a\nmodel: {path: m}\ndata: {train: [t.jsonl]}\n" +
+                                          key.substr(0, dot) + ": {" + key.substr(dot + 1) + ": " + value + "}\n",
+                                      "r.yaml");
   std::string all;
   for (const auto* list : {&reading.faults, &reading.warnings}) {
     for (const config::Fault& found : *list) all += to_string(found) + "\n";
