@@ -111,6 +111,18 @@ TEST_CASE("check ends with the first of 2, 4 and 3, and always with a document",
   }
 }
 
+TEST_CASE("check's document names what has no effect on the model", "[end_to_end]") {
+  const Job job;
+  const auto run = job.check({"lora.target_modules=[q_proj]", "lora.rank_pattern={k_proj: 2}", "data.max_length=1000"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  std::vector<std::string> keys;
+  const json document = json::parse(run.out);
+  for (const json& warning : document["warnings"]) keys.push_back(warning["key"]);
+  std::sort(keys.begin(), keys.end());
+  CHECK(keys == std::vector<std::string>{"data.max_length", "lora.rank_pattern"});
+}
+
 TEST_CASE("check --config-only looks at no file but the recipe", "[end_to_end]") {
   const Job job;
   std::filesystem::remove_all(job.model);

@@ -65,6 +65,9 @@ TEST_CASE("models are found in folders first, then in the hub cache", "[spec]") 
   require_error(ErrorKind::kCheckpoint,
                 {"There is no folder cache/Qwen3-0.6B", "hf download OWNER/Qwen3-0.6B --local-dir cache/Qwen3-0.6B"},
                 [&] { find_model("cache/Qwen3-0.6B", ""); });
+  fs::create_directory("cache/Qwen3-0.6B-x");
+  require_error(ErrorKind::kCheckpoint, {"did you mean cache/Qwen3-0.6B-x?"},
+                [&] { find_model("cache/Qwen3-0.6B", ""); });
   fs::current_path(before);
   require_error(ErrorKind::kUsage, {"no name of a branch"}, [&] { find_model("owner/name", "../../x"); });
   require_error(ErrorKind::kCheckpoint, {"no id of a model"}, [&] { find_model("models/a/b", ""); });
