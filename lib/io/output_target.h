@@ -24,7 +24,8 @@ OutputTarget resolve_output(const std::filesystem::path& path, ErrorKind kind);
 FileDescriptor open_in_place(const OutputTarget& target, ErrorKind kind);
 
 /// Throws kUsage where writing `output` would destroy what the command reads: one of the files of `inputs`, or a model
-/// file (.json, .safetensors, .jinja, .txt, .model) in the folders among them, also by another name. `option` is what the user wrote it as; an empty input is none.
+/// file (.json, .safetensors, .jinja, .txt, .model) in the folders among them, also by another name. `option` is what
+/// the user wrote it as; an empty input is none.
 void require_no_input(const std::string& option, const std::filesystem::path& output,
                       const std::vector<std::filesystem::path>& inputs);
 

@@ -111,6 +111,18 @@ TEST_CASE("check ends with the first of 2, 4 and 3, and always with a document",
   }
 }
 
+TEST_CASE("check's document names what has no effect on the model", "[end_to_end]") {
+  const Job job;
+  const auto run = job.check({"lora.target_modules=[q_proj]", "lora.rank_pattern={k_proj: 2}", "data.max_length=1000"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  std::vector<std::string> keys;
+  const json document = json::parse(run.out);
+  for (const json& warning : document["warnings"]) keys.push_back(warning["key"]);
+  std::sort(keys.begin(), keys.end());
+  CHECK(keys == std::vector<std::string>{"data.max_length", "lora.rank_pattern"});
+}
+
 TEST_CASE("check --config-only looks at no file but the recipe", "[end_to_end]") {
   const Job job;
   std::filesystem::remove_all(job.model);
@@ -184,6 +196,48 @@ TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") 
   require_one_fault(job.run({"tokenize", "--model", job.model}), "--text and --messages");
 }
 
+TEST_CASE("tokenize takes tools of either file, and refuses those that the template never reads", "[end_to_end]") {
+  const Job job;
+  const auto conversation =
+      job.folder.write("m.json", R"({"messages": [{"role": "user", "content": "Yes"}], "tools": [{"name": "f"}]})")
+          .string();
+  const auto messages = job.folder.write("plain.json", R"([{"role": "user", "content": "Yes"}])").string();
+  const auto tools = job.folder.write("t.json", R"([{"name": "f"}])").string();
+  const auto tokenize = [&](std::vector<std::string> files) {
+    files.insert(files.begin(), {"tokenize", "--json", "--model", job.model, "--messages"});
+    return job.run(files);
+  };
+  for (const auto& files : {std::vector{conversation}, std::vector{messages, std::string("--tools"), tools}}) {
+    const auto run = tokenize(files);
+    CHECK(run.exit_code == 3);
+    CHECK_THAT(run.err, ContainsSubstring("never reads tools"));
+  }
+  job.folder.write("model/chat_template.jinja",
+                   std::string("{% for t in tools or [] %}[{{ t.name }}]{% endfor %}") + kChatml);
+  for (const auto& files : {std::vector{conversation}, std::vector{messages, std::string("--tools"), tools}}) {
+    const auto run = tokenize(files);
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    CHECK_THAT(json::parse(run.out)["text"].get<std::string>(), StartsWith("[f]<|im_start|>user\nYes"));
+  }
+  CHECK(tokenize({conversation, "--tools", tools}).exit_code == 2);
+}
+
+TEST_CASE("tokenize finds models in the hub cache and says how to download others", "[end_to_end]") {
+  const Job job;
+  setenv("HF_HUB_CACHE", job.in("hub").c_str(), 1);
+  job.folder.write("hub/models--owner--tiny/refs/main", "abc");
+  std::filesystem::create_directories(job.folder / "hub/models--owner--tiny/snapshots");
+  std::filesystem::rename(job.model, job.folder / "hub/models--owner--tiny/snapshots/abc");
+  const auto found = job.run({"tokenize", "--json", "--model", "owner/tiny", "--text", "Yes"});
+  const auto missing = job.run({"tokenize", "--json", "--model", "owner/other", "--text", "Yes"});
+  unsetenv("HF_HUB_CACHE");
+  INFO(found.err);
+  CHECK(found.exit_code == 0);
+  CHECK(missing.exit_code == 4);
+  CHECK_THAT(missing.err, ContainsSubstring("hf download owner/other"));
+}
+
 TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to_end]") {
   const Job job;
   CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("smollm2_135m_function_calling"));
@@ -193,7 +247,7 @@ TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to
   require_one_fault(job.run({"recipes", "smollm2_135m_function_caling"}), "did you mean");
   // a description is its whole first sentence, also over the end of a line
   CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("without one row seeing another, every token supervised.\n") &&
-                                           ContainsSubstring("first example of a Hugging Face stack.\n") &&
+                                           ContainsSubstring("its own chat template renders tools).\n") &&
                                            ContainsSubstring("\ntemplates/smollm2_tools.jinja\n"));
   CHECK(job.run({"recipes", "smollm2_tools.jinja"}).out ==
         test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/templates/smollm2_tools.jinja"));

@@ -183,6 +183,10 @@ TEST_CASE("Ranks get the first signal as SIGUSR1 and end with 75", "[launch]") {
 }
 
 TEST_CASE("A rank that listens only later is asked again", "[launch]") {
-  const auto script = "trap '' USR1 INT; echo ready; sleep 1.2; trap 'exit 75' USR1; while :; do sleep 0.02; done";
+  test::TempDir folder;  // a signal before both ignore it would end the other
+  const std::string here = folder.path().string();
+  const auto script =
+      kRank + "trap '' USR1 INT; : > " + here + "/$r; while [ ! -e " + here + "/0 ] || [ ! -e " + here +
+      "/1 ]; do sleep 0.02; done; echo ready; sleep 1.2; trap 'exit 75' USR1; while :; do sleep 0.02; done";
   REQUIRE(run_script(script, 2, {SIGINT}).result.exit_code == 75);
 }

@@ -64,7 +64,8 @@ std::string reference_page() {
       "Made from the fields that the code declares (`describe_fields` of each section): edit those, then run the test "
       "`recipe_config` with\n"
       "`DSFT_UPDATE_DOCS=1`. `null` in the default column means that the value follows from others, as the last column "
-      "says.\n\n"
+      "says.\n\n[data.md](data.md) explains rows and files. A leading `~/` of a path becomes `HOME`; other paths are "
+      "relative to the working directory.\n\n"
       "| key | values | default | meaning |\n|---|---|---|---|\n";
   add_rows(fields, "", page);
   page +=
