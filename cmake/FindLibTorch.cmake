@@ -1,6 +1,7 @@
 # LibTorch without find_package(Torch), which asks for a CUDA toolkit even where none is used.
 # Looks in LIBTORCH (a LibTorch folder or a Python package folder named torch), then in the .venv of this repository, then in the python3 on PATH.
-# Makes the target LibTorch::torch; sets LibTorch_VERSION, LibTorch_HAS_CUDA, LibTorch_NVIDIA_DIR (the wheel's nvidia/ folder, or empty).
+# Makes the target LibTorch::torch; sets LibTorch_VERSION, LibTorch_FULL_VERSION ("2.11.0+cu130"), LibTorch_CUDA_VERSION ("13.0", or empty),
+# LibTorch_HAS_CUDA, LibTorch_NVIDIA_DIR (the wheel's nvidia/ folder, or empty).
 set(LIBTORCH "$ENV{LIBTORCH}" CACHE PATH "LibTorch 2.11: a LibTorch folder or the torch folder of a Python environment")
 set(_candidates ${LIBTORCH})
 file(GLOB _venv ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
@@ -22,6 +23,21 @@ if(LibTorch_DIR_FOUND)
   if(NOT LibTorch_VERSION STREQUAL "2.11")
     message(FATAL_ERROR "LibTorch at ${LibTorch_DIR_FOUND} is ${LibTorch_VERSION}; dsft is built and tested with 2.11. Run scripts/setup.sh, or name a 2.11 one by LIBTORCH=DIR.")
   endif()
+endif()
+# the build of that version, "+cpu" or "+cu130": in a Python package's version.py, or a LibTorch folder's build-version
+set(LibTorch_FULL_VERSION "")
+foreach(_file version.py build-version)
+  if(LibTorch_DIR_FOUND AND NOT LibTorch_FULL_VERSION AND EXISTS ${LibTorch_DIR_FOUND}/${_file})
+    file(STRINGS ${LibTorch_DIR_FOUND}/${_file} _lines REGEX "^(__version__ = ')?[0-9]+\\.[0-9]")
+    string(REGEX MATCH "[0-9]+\\.[0-9][0-9A-Za-z.+]*" LibTorch_FULL_VERSION "${_lines}")
+  endif()
+endforeach()
+if(NOT LibTorch_FULL_VERSION)
+  set(LibTorch_FULL_VERSION "${LibTorch_VERSION}")
+endif()
+set(LibTorch_CUDA_VERSION "")
+if(LibTorch_FULL_VERSION MATCHES "\\+cu([0-9]+)([0-9])$")
+  set(LibTorch_CUDA_VERSION "${CMAKE_MATCH_1}.${CMAKE_MATCH_2}")
 endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch REQUIRED_VARS LibTorch_DIR_FOUND VERSION_VAR LibTorch_VERSION

@@ -5,13 +5,15 @@
 
 namespace dsft::apps {
 
-/// A ready recipe of the folder recipes/.
-struct BuiltInRecipe {
-  std::string_view name;  ///< "sft/smollm2_135m_function_calling"
-  std::string_view text;  ///< the YAML file
+/// A file of the folder recipes/: a ready recipe, or a chat template or model configuration that goes with one.
+struct BuiltInFile {
+  std::string_view name;  ///< "sft/smollm2_135m_function_calling.yaml", "templates/smollm2_tools.jinja"
+  std::string_view text;
+
+  bool is_recipe() const { return name.ends_with(".yaml"); }
 };
 
 /// All of them, by name.
-std::span<const BuiltInRecipe> built_in_recipes();
+std::span<const BuiltInFile> built_in_files();
 
 }  // namespace dsft::apps

@@ -106,8 +106,9 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
     if (outcome.exit_code == 0) outcome.exit_code = static_cast<int>(found.kind);
     outcome.reading.faults.push_back(found.fault);
   }
+  for (config::Fault& warning : inputs.warnings) outcome.reading.warnings.push_back(std::move(warning));
   config::sort_faults(outcome.reading.faults);
-  for (const config::Fault& warning : inputs.warnings) outcome.reading.warnings.push_back(warning);
+  config::sort_faults(outcome.reading.warnings);
   if (!inputs.faults.empty()) return;
   recipe_config::adopt_adapter(outcome.reading.config);
   outcome.plan = make_plan(outcome.reading.config, inputs);

@@ -77,10 +77,12 @@ Json describe_environment() {
   Json facts;
   facts["dsft"] = DSFT_VERSION;
   facts["build"] = DSFT_BUILD_TYPE ", " DSFT_BUILD_COMPILER;
-  facts["libtorch"] = DSFT_BUILD_LIBTORCH " at " DSFT_BUILD_LIBTORCH_DIR;
+  facts["libtorch"] = DSFT_BUILD_LIBTORCH;
   facts["cuda_built_in"] = std::string(DSFT_BUILD_CUDA) == "TRUE";
+  facts["cuda"] = DSFT_BUILD_CUDA_VERSION;
+  facts["nccl"] = "not built in";  // comes with training over several GPUs
   facts["attn_implementation"] = Json::array({"auto"});
-  facts["mpi"] = "built for MPI " DSFT_BUILD_MPI;
+  facts["mpi"] = DSFT_BUILD_MPI;
   facts["mpirun"] = find_program("mpirun");
   facts["trainer"] = describe_trainer();
   facts["system"] = find_line("/etc/os-release", "PRETTY_NAME", '=');
@@ -114,7 +116,7 @@ void print_facts(const Json& facts) {
 
 void add_env_command(CLI::App& app, CommandResult&) {
   auto is_json = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("env", "Versions, CPU, GPUs, MPI: the first lines of a bug report");
+  CLI::App* command = app.add_subcommand("env", "Versions, CPU, GPUs, MPI, NCCL: the first lines of a bug report");
   command->add_flag("--json", *is_json, "One JSON object on stdout");
   command->footer("Example:\n  dsft env");
   command->callback([is_json] {

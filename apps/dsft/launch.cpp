@@ -13,6 +13,7 @@
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
 #include "dsft/trainer_program.h"
+#include "launch/other_launchers.h"
 #include "launch/supervisor.h"
 #include "options/recipe_arguments.h"
 #include "recipe_config/recipe_config.h"
@@ -69,6 +70,7 @@ int run_launch(const LaunchOptions& options) {
     std::cout << launch::to_shell_line(plan.argv) << std::endl;
     return 0;
   }
+  launch::require_no_other_launcher(std::getenv);
   const launch::LaunchResult result =
       launch::supervise(plan, {.log_dir = options.log_dir, .on_line = print_line}, signals);
   if (result.exit_code == 0) return 0;

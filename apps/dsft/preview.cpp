@@ -10,6 +10,7 @@
 #include "dsft/command.h"
 #include "dsft/preview_rows.h"
 #include "io/file.h"
+#include "io/output_target.h"
 #include "options/recipe_arguments.h"
 #include "recipe_config/recipe_config.h"
 #include "spec/model_spec.h"
@@ -52,6 +53,17 @@ std::vector<std::string> summarise(const data::PreparedData& data) {
   return lines;
 }
 
+/// What the command reads, and --html must leave alone.
+std::vector<std::filesystem::path> list_inputs(const PreviewOptions& options, const recipe_config::RecipeConfig& recipe,
+                                               const std::filesystem::path& model) {
+  std::vector<std::filesystem::path> inputs{options.recipe.recipe, model};
+  for (const data::DataFile& file : recipe.data.train) inputs.emplace_back(file.path);
+  for (const data::DataFile& file : recipe.data.eval) inputs.emplace_back(file.path);
+  if (recipe.data.chat_template) inputs.emplace_back(*recipe.data.chat_template);
+  if (recipe.lora && recipe.lora->adapter) inputs.emplace_back(*recipe.lora->adapter);
+  return inputs;
+}
+
 int run_preview(const PreviewOptions& options) {
   const Logger logger(0, options.is_json);
   std::vector<std::string> warnings;
@@ -60,10 +72,13 @@ int run_preview(const PreviewOptions& options) {
   recipe_config::resolve_defaults(recipe, /*has_cuda=*/false);  // the seed may stand in `training`
   const auto folders =
       spec::find_text_folders(spec::find_model(recipe.model.path, recipe.model.revision), recipe.adapter());
+  if (!options.html_file.empty())
+    io::require_no_input("--html", options.html_file, list_inputs(options, recipe, folders.model));
   const auto data = data::prepare_data(recipe.data, {folders, {}, static_cast<uint64_t>(recipe.seed)}, logger);
   const auto tokenizer = text::Tokenizer::load(folders.text);
   const auto rows = read_rows(*data.train, options.num_rows, tokenizer);
-  if (!options.html_file.empty()) io::replace_text_file(options.html_file, to_html(rows, summarise(data)));
+  if (!options.html_file.empty())
+    io::replace_text_file(options.html_file, to_html(rows, summarise(data)), ErrorKind::kData);
   if (options.is_json) {
     std::cout << to_json(rows, tokenizer).dump() << "\n";
     return 0;

@@ -1,8 +1,11 @@
+#include <cstdlib>
 #include <memory>
 #include <string>
 
 #include "dsft/command.h"
 #include "dsft/trainer_program.h"
+#include "io/output_target.h"
+#include "launch/other_launchers.h"
 #include "options/eval_options.h"
 #include "options/generate_options.h"
 #include "options/init_model_options.h"
@@ -10,6 +13,7 @@
 #include "options/score_options.h"
 #include "options/train_options.h"
 #include "recipe_config/recipe_config.h"
+#include "spec/model_spec.h"
 
 namespace dsft::apps {
 namespace {
@@ -21,14 +25,26 @@ void check_recipe(const RecipeArguments& arguments) {
   recipe_config::load_recipe(arguments.recipe, arguments.overrides, warnings);
 }
 
-void check_recipe_of(const TrainOptions& options) {
+void check_before(const TrainOptions& options) {
+  launch::require_no_other_launcher(std::getenv);
   check_recipe(options.recipe);
 }
-void check_recipe_of(const EvalOptions& options) {
+void check_before(const EvalOptions& options) {
+  launch::require_no_other_launcher(std::getenv);
   check_recipe(options.recipe);
+}
+void check_before(const GenerateOptions& options) {
+  if (options.output.empty()) return;
+  io::require_no_input(
+      "--output", options.output,
+      {options.input, options.messages, spec::find_model(options.model, /*revision=*/""), options.adapter});
+}
+void check_before(const ScoreOptions& options) {
+  io::require_no_input("--output", options.output,
+                       {options.input, spec::find_model(options.model, /*revision=*/""), options.adapter});
 }
 template <typename Options>
-void check_recipe_of(const Options&) {}
+void check_before(const Options&) {}
 
 /// Parses the command here, so that help and usage errors need no LibTorch, and runs it there.
 template <typename Options>
@@ -37,7 +53,7 @@ void add_trainer_command(CLI::App& app, CommandResult& result, const std::string
   auto options = std::make_shared<Options>();
   add_options(*command, *options);
   command->callback([options, &result] {
-    check_recipe_of(*options);
+    check_before(*options);
     run_trainer(result.arguments);
   });
 }

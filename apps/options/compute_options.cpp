@@ -23,9 +23,11 @@ void add_dtype_option(CLI::App& command, std::optional<spec::ComputeDtype>& dtyp
   add_word_option<spec::ComputeDtype>(command, "--dtype", dtype, help);
 }
 
-void add_compute_options(CLI::App& command, ComputeOptions& options) {
-  add_dtype_option(command, options.dtype, "Type of weights and arithmetic (default: bf16 on CUDA, fp32 on CPU)");
-  add_word_option<device::DeviceChoice>(command, "--device", options.device, "Where to compute (default: auto)");
+void add_compute_options(CLI::App& command, ComputeOptions& options, const std::string& default_dtype,
+                         const std::string& default_device) {
+  add_dtype_option(command, options.dtype, "Type of weights and arithmetic (default: " + default_dtype + ")");
+  add_word_option<device::DeviceChoice>(command, "--device", options.device,
+                                        "Where to compute (default: " + default_device + ")");
 }
 
 }  // namespace dsft::apps

@@ -62,6 +62,10 @@ struct Field {
   std::string note;                   ///< kLater: what brings it; kRefused, kNoEffect: why
   std::vector<std::string> harmless;  ///< kLater, kRefused: values that ask for nothing
   bool is_required = false;
+  /// What the reference page says instead of the default; empty: the default, or "required".
+  std::string default_note;
+  /// Of a value: what is known and not built yet. Words of an enum stand here by themselves.
+  std::vector<LaterValue> later;
 
   std::function<void(const Node&, Problems&)> read;  ///< of a value
   std::function<Node()> write;                       ///< of a value
@@ -82,6 +86,7 @@ class Fields {
   Field& add(std::string name, T& member, std::string help) {
     Field& field = push(std::move(name), std::move(help), Field::Role::kValue);
     field.kind = Value<T>::kind();
+    field.later = later_values<T>();
     field.read = [&member](const Node& node, Problems& problems) { Value<T>::read(node, member, problems); };
     field.write = [&member] { return Value<T>::write(member); };
     return field;

@@ -32,7 +32,11 @@ void Section::fault(const std::string& key, std::string message) {
 }
 
 void Section::warn(const std::string& key, std::string message) {
-  if (is_written(key)) warnings_.push_back({position(key), prefix_ + key, std::move(message)});
+  if (is_written(key)) remark(key, std::move(message));
+}
+
+void Section::remark(const std::string& key, std::string message) {
+  warnings_.push_back({position(key), prefix_ + key, std::move(message)});
 }
 
 void Section::no_effect(const std::string& key, const std::string& reason) {

@@ -28,6 +28,8 @@ class Section {
   void fault(const std::string& key, std::string message);
   /// Reports something to know about a key, where it was written.
   void warn(const std::string& key, std::string message);
+  /// Reports something to know about a value, also where it is the default.
+  void remark(const std::string& key, std::string message);
   /// Reports a key that has no effect, where it was written.
   void no_effect(const std::string& key, const std::string& reason);
   /// Reports two written keys that contradict each other, at the later one, naming the place of the other.

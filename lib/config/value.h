@@ -110,10 +110,30 @@ struct Value<std::vector<T>> {
   }
 };
 
+/// A value that is known and not built yet, as it would be written, and what brings it.
+struct LaterValue {
+  std::string text;
+  std::string comes_with;
+};
+
+/// The words of an enum's table that are not built yet; of a list or an optional, those of its elements.
+template <typename T>
+std::vector<LaterValue> later_values() {
+  std::vector<LaterValue> later;
+  if constexpr (std::is_enum_v<T>) {
+    for (const auto& word : words_of(T{})) {
+      if (!word.comes_with.empty()) later.push_back({std::string(word.text), std::string(word.comes_with)});
+    }
+  } else if constexpr (requires { typename T::value_type; }) {
+    later = later_values<typename T::value_type>();
+  }
+  return later;
+}
+
 /// A map whose order matters.
 template <typename T>
 struct Value<std::vector<std::pair<std::string, T>>> {
-  static std::string kind() { return "map of " + Value<T>::kind(); }
+  static std::string kind() { return "map from text to " + Value<T>::kind(); }
   static void read(const Node& node, std::vector<std::pair<std::string, T>>& values, Problems& problems) {
     if (!node.is_map()) {
       add_mismatch(node, kind(), problems);

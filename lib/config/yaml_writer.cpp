@@ -104,7 +104,7 @@ std::string json_scalar(const Node& node) {
 }  // namespace
 
 std::string write_yaml(const Node& node) {
-  if (!node.is_map()) return flow_text(node) + "\n";
+  if (!node.is_map() || node.entries.empty()) return flow_text(node) + "\n";
   std::string out;
   write_map(node, "", out);
   return out;

@@ -98,11 +98,12 @@ void describe_template_kwargs(config::Fields& fields, std::string& json) {
 void describe_fields(config::Fields& fields, DataConfig& config) {
   config::Field& train = fields.add("train", config.train, "Training files (.jsonl, .json)");
   train.is_required = true;
+  train.later = {{"[x.csv]", "the tabular readers"}, {"[x.parquet]", "the tabular readers"}};
   train.read = [read = train.read](const config::Node& node, config::Problems& problems) {
     read(node, problems);
     if (node.is_sequence() && node.items.empty()) problems.push_back({node.position, "names no file"});
   };
-  fields.add("eval", config.eval, "Evaluation files");
+  fields.add("eval", config.eval, "Evaluation files (.jsonl, .json)");
   fields.add("eval_fraction", config.eval_fraction, "Share of the training rows held out, by hash of (seed, row)",
              config::from_to_below(0, 1));
   fields.add("max_length", config.max_length, "Longest row in tokens; capacity of a bin when packing",

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "data/content_parts.h"
 #include "io/json.h"
 
 namespace dsft::data {
@@ -81,10 +82,6 @@ std::vector<text::ByteRange> without(text::ByteRange whole, std::vector<text::By
   }
   if (whole.begin < whole.end) result.push_back(whole);
   return result;
-}
-
-bool is_left_out(const Json& message) {
-  return message.contains("train") && message["train"] == false;
 }
 
 /// Labels the tokens that begin inside one of `ranges` (sorted).
@@ -181,6 +178,7 @@ Example ExampleBuilder::build_conversation(const Conversation& conversation) {
   input.kwargs = template_kwargs_;
   input.row_kwargs = conversation.kwargs;
   const text::RenderedChat chat = chat_template.render(input, assets_.tokenizer);
+  refuse_printed_parts(conversation, chat);
   const text::Encoding encoding =
       assets_.tokenizer.encode_with_offsets(chat.text, /*add_special_tokens=*/false, plain_ranges(chat));
   const TokenisedChat tokenised{chat, encoding, generation_prompt(chat_template, input), assets_.tokenizer,

@@ -36,8 +36,8 @@ class ExampleBuilder {
   ExampleBuilder(const TextAssets& assets, LossOn loss_on, text::Json template_kwargs);
 
   /// Ids and labels of a whole row, before any cut; labels[0] is kIgnored. Throws kData for a row that cannot be
-  /// learned from: no chat template, tools or tool_calls that the template never reads, an assistant turn without a
-  /// stop token, a loss_on that does not fit the row's format.
+  /// learned from: no chat template, tools or tool_calls that the template never reads, parts that it prints as a list,
+  /// an assistant turn without a stop token, a loss_on that does not fit the row's format.
   Example build(const nlohmann::ordered_json& row);
 
   /// Rows of plain text so far that got no token for their end, because the tokenizer names none.
@@ -50,7 +50,7 @@ class ExampleBuilder {
   const GenerationPrompt& generation_prompt(const text::ChatTemplate& chat_template, const text::ChatInput& input);
   std::vector<text::ByteRange> supervised_ranges(const Conversation& conversation,
                                                  const TokenisedChat& tokenised) const;
-  /// The turns of messages with "train": false.
+  /// The turns of messages that is_left_out names.
   std::vector<text::ByteRange> left_out_turns(const Conversation& conversation, const TokenisedChat& tokenised) const;
   std::optional<AssistantTurn> closed_turn(const Conversation& conversation, const TokenisedChat& tokenised,
                                            size_t index) const;

@@ -82,6 +82,18 @@ void check_content(const Json& content, const std::string& field) {
   }
 }
 
+/// "train": false, or OpenAI's "weight": 0, leaves a message out of what is learned.
+void check_share(const Json& message, const std::string& at) {
+  if (has(message, "train") && !message["train"].is_boolean()) fail_field(at + ".train", "must be true or false.");
+  if (!has(message, "weight")) return;
+  const Json& weight = message["weight"];
+  if (!weight.is_number() || (weight != 0 && weight != 1))
+    fail_field(at + ".weight", "must be 0 (the message is not learned) or 1, not ", weight.dump().substr(0, 60), ".");
+  if (has(message, "train") && message["train"] != (weight == 1))
+    fail_field(at + ".weight", "is ", weight.dump(), ", but .train is ", message["train"].dump(),
+               ": write one of them.");
+}
+
 void check_messages(const Json& messages, const std::string& field) {
   if (!messages.is_array()) fail_field(field, "must be a list of messages, not ", messages.type_name(), ".");
   if (messages.empty()) fail_field(field, "is an empty list.");
@@ -92,8 +104,7 @@ void check_messages(const Json& messages, const std::string& field) {
     if (!message.contains("role") || !message["role"].is_string())
       fail_field(at + ".role", "must be text (user, assistant, system, tool).");
     if (message.contains("content")) check_content(message["content"], at + ".content");
-    if (message.contains("train") && !message["train"].is_boolean())
-      fail_field(at + ".train", "must be true or false.");
+    check_share(message, at);
   }
 }
 
@@ -141,8 +152,16 @@ Json message_of_turn(Json& turn, const std::string& field) {
   if (has(turn, "role")) return std::move(turn);  // TRL takes role/content under this name too
   const std::string role = role_of(take_text(turn, "from", field + ".from"), field + ".from");
   std::string value = take_text(turn, "value", field + ".value");
-  if (role != "function_call") return Json{{"role", role}, {"content", std::move(value)}};
-  return Json{{"role", "assistant"}, {"content", ""}, {"tool_calls", tool_calls_of(value, field + ".value")}};
+  Json message{{"role", role}};
+  if (role != "function_call") {
+    message["content"] = std::move(value);
+  } else {
+    message = Json{{"role", "assistant"}, {"content", ""}, {"tool_calls", tool_calls_of(value, field + ".value")}};
+  }
+  for (const char* share : {"train", "weight"}) {
+    if (has(turn, share)) message[share] = std::move(turn[share]);
+  }
+  return message;
 }
 
 Json system_message(Json& row) {
@@ -245,6 +264,10 @@ TokenRow read_token_row(const Json& row) {
 }
 
 }  // namespace
+
+bool is_left_out(const Json& message) {
+  return (has(message, "train") && message["train"] == false) || (has(message, "weight") && message["weight"] == 0);
+}
 
 RowContent read_row(Json row) {
   if (has(row, "images") || has(row, "image") || has(row, "videos"))

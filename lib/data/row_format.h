@@ -31,6 +31,9 @@ struct TokenRow {
   std::vector<int32_t> labels;  ///< as many; ids[i] or kIgnored
 };
 
+/// Whether a message says that it is not to be learned: "train": false, or "weight": 0 as OpenAI writes it.
+bool is_left_out(const nlohmann::ordered_json& message);
+
 using RowContent = std::variant<Conversation, PlainText, TokenRow>;
 
 /// Reads a row of any format of the contract; the first of these that it has decides: token_ids, messages, prompt +
@@ -39,8 +42,8 @@ using RowContent = std::variant<Conversation, PlainText, TokenRow>;
 ///
 /// conversations: `from` human/user, gpt/assistant/chatgpt/bot/model, system, tool/observation/function_response become
 /// the roles user, assistant, system, tool; function_call becomes an assistant message with tool_calls, read from its
-/// JSON. instruction rows become a user message (instruction, then, where not empty, a newline and input), the
-/// assistant message `output`, and, where present, `system` and `history`
+/// JSON; train and weight of a turn are kept. instruction rows become a user message (instruction, then, where not
+/// empty, a newline and input), the assistant message `output`, and, where present, `system` and `history`
 /// ([[question, answer], ...]) before them, as LLaMA-Factory reads them.
 RowContent read_row(nlohmann::ordered_json row);
 

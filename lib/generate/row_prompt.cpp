@@ -1,6 +1,7 @@
 #include "generate/row_prompt.h"
 
 #include "base/error.h"
+#include "data/content_parts.h"
 #include "data/row_format.h"
 
 namespace dsft::generate {
@@ -103,6 +104,7 @@ RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversati
   input.kwargs = template_kwargs_;
   input.row_kwargs = conversation.kwargs;
   const text::RenderedChat chat = chat_template->render(input, assets_.tokenizer);
+  data::refuse_printed_parts(conversation, chat);
   RowPrompt prompt;
   prompt.ids = assets_.tokenizer.encode_with_offsets(chat.text, /*add_special_tokens=*/false, user_ranges(chat)).ids;
   if (num_context < conversation.messages.size()) prompt.answer = conversation.messages[num_context];

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <vector>
 
+#include "io/output_target.h"
+
 namespace dsft::io {
 
 namespace {
@@ -125,26 +127,31 @@ std::string read_text_file(const std::filesystem::path& path, uint64_t max_size,
   return content;
 }
 
-void write_text_file(const std::filesystem::path& path, const std::string& content) {
-  const FileDescriptor file = open_for_writing(path);
-  write_all(file.get(), path, content.data(), content.size());
-  sync_file(file.get(), path);
+void write_text_file(const std::filesystem::path& path, const std::string& content, ErrorKind kind) {
+  const FileDescriptor file = open_for_writing(path, kind);
+  write_all(file.get(), path, content.data(), content.size(), kind);
+  sync_file(file.get(), path, kind);
 }
 
-void replace_text_file(const std::filesystem::path& path, const std::string& content) {
-  const std::filesystem::path temporary = path.string() + ".tmp";
+void replace_text_file(const std::filesystem::path& path, const std::string& content, ErrorKind kind) {
+  const OutputTarget target = resolve_output(path, kind);
+  if (!target.is_replaced) {
+    const FileDescriptor file = open_in_place(target, kind);
+    write_all(file.get(), target.path, content.data(), content.size(), kind);
+    return;
+  }
+  const std::filesystem::path temporary = target.path.string() + ".tmp";
   std::error_code error;
   try {
-    write_text_file(temporary, content);
-    std::filesystem::rename(temporary, path, error);
+    write_text_file(temporary, content, kind);
+    std::filesystem::rename(temporary, target.path, error);
     if (error)
-      fail(ErrorKind::kCheckpoint, "Cannot rename ", temporary.string(), " to ", path.string(), ": ", error.message(),
-           ".");
+      fail(kind, "Cannot rename ", temporary.string(), " to ", target.path.string(), ": ", error.message(), ".");
   } catch (...) {
     std::filesystem::remove(temporary, error);
     throw;
   }
-  sync_directory(path.parent_path());
+  sync_directory(target.path.parent_path(), kind);
 }
 
 void copy_file_contents(const std::filesystem::path& from, const std::filesystem::path& to) {

@@ -59,10 +59,13 @@ std::string read_text_file(const std::filesystem::path& path, uint64_t max_size,
                            ErrorKind kind = ErrorKind::kCheckpoint);
 
 /// Writes a new file and makes it durable; no temporary name (for files inside an AtomicDirectory).
-void write_text_file(const std::filesystem::path& path, const std::string& content);
+void write_text_file(const std::filesystem::path& path, const std::string& content,
+                     ErrorKind kind = ErrorKind::kCheckpoint);
 
-/// Replaces a file in one step: a temporary neighbour, fsync, rename, fsync of the folder.
-void replace_text_file(const std::filesystem::path& path, const std::string& content);
+/// Replaces a file in one step: a temporary neighbour, fsync, rename, fsync of the folder. A link stays one, and a
+/// device or a pipe is written as it is (resolve_output).
+void replace_text_file(const std::filesystem::path& path, const std::string& content,
+                       ErrorKind kind = ErrorKind::kCheckpoint);
 
 /// Copies the bytes of a file (links are followed) and makes the copy durable.
 void copy_file_contents(const std::filesystem::path& from, const std::filesystem::path& to);

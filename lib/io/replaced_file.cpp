@@ -8,25 +8,32 @@
 
 namespace dsft::io {
 
-ReplacedFile::ReplacedFile(std::filesystem::path path)
-    : path_(std::move(path)),
-      temporary_(path_.string() + ".tmp-" + std::to_string(::getpid())),
-      file_(open_for_writing(temporary_, ErrorKind::kData)) {}
+ReplacedFile::ReplacedFile(const std::filesystem::path& path)
+    : target_(resolve_output(path, ErrorKind::kData)), written_(target_.path) {
+  if (!target_.is_replaced) {
+    file_ = open_in_place(target_, ErrorKind::kData);
+    return;
+  }
+  written_ += ".tmp-" + std::to_string(::getpid());
+  file_ = open_for_writing(written_, ErrorKind::kData);
+}
 
 ReplacedFile::~ReplacedFile() {
-  if (file_.is_open()) ::unlink(temporary_.c_str());
+  if (file_.is_open() && target_.is_replaced) ::unlink(written_.c_str());
 }
 
 void ReplacedFile::write(std::string_view text) {
-  write_all(file_.get(), temporary_, text.data(), text.size(), ErrorKind::kData);
+  write_all(file_.get(), written_, text.data(), text.size(), ErrorKind::kData);
 }
 
 void ReplacedFile::commit() {
-  sync_file(file_.get(), temporary_, ErrorKind::kData);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-    fail(ErrorKind::kData, path_.string(), " cannot be written: ", std::strerror(errno));
+  if (target_.is_replaced) {
+    sync_file(file_.get(), written_, ErrorKind::kData);
+    if (::rename(written_.c_str(), target_.path.c_str()) != 0)
+      fail(ErrorKind::kData, target_.path.string(), " cannot be written: ", std::strerror(errno));
+  }
   file_.close();
-  sync_directory(path_.parent_path(), ErrorKind::kData);
+  if (target_.is_replaced) sync_directory(target_.path.parent_path(), ErrorKind::kData);
 }
 
 }  // namespace dsft::io

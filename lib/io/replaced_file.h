@@ -4,15 +4,17 @@
 #include <string_view>
 
 #include "io/file.h"
+#include "io/output_target.h"
 
 namespace dsft::io {
 
 /// A file that is written piece by piece under a temporary name beside its own and takes its place in one step; without
-/// commit() nothing is left behind.
+/// commit() nothing is left behind. The file that a link leads to is replaced, not the link; a device or a pipe is
+/// written at once (resolve_output).
 class ReplacedFile {
  public:
   /// Throws kData where the folder cannot be written.
-  explicit ReplacedFile(std::filesystem::path path);
+  explicit ReplacedFile(const std::filesystem::path& path);
   ~ReplacedFile();
   ReplacedFile(const ReplacedFile&) = delete;
   ReplacedFile& operator=(const ReplacedFile&) = delete;
@@ -22,7 +24,8 @@ class ReplacedFile {
   void commit();
 
  private:
-  std::filesystem::path path_, temporary_;
+  OutputTarget target_;
+  std::filesystem::path written_;  ///< the temporary name, or the device
   FileDescriptor file_;
 };
 

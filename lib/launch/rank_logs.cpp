@@ -5,18 +5,18 @@
 namespace dsft::launch {
 namespace {
 
-// mpirun pads rank numbers to the width of the largest one
-std::filesystem::path rank_folder(const std::filesystem::path& folder, int rank, int num_ranks) {
-  std::string number = std::to_string(rank);
-  number.insert(0, std::to_string(num_ranks - 1).size() - number.size(), '0');
-  return folder / ("rank." + number);
-}
-
 bool is_shown(int rank, std::string_view line) {
   return rank == 0 || line.starts_with("warning");
 }
 
 }  // namespace
+
+std::filesystem::path rank_folder(const std::filesystem::path& folder, int rank, int num_ranks) {
+  // mpirun pads rank numbers to the width of the largest one
+  std::string number = std::to_string(rank);
+  number.insert(0, std::to_string(num_ranks - 1).size() - number.size(), '0');
+  return folder / ("rank." + number);
+}
 
 struct RankLogs::Log {
   std::filesystem::path path;

@@ -13,7 +13,11 @@
 
 namespace dsft::launch {
 
-/// Follows the files into which mpirun writes each rank's output: DIR/rank.K/stdout and stderr.
+/// The folder of a rank's output, with its files stdout and stderr: "rank.0", or "rank.00" where there are more than
+/// ten ranks, as mpirun's --output-filename names it.
+std::filesystem::path rank_folder(const std::filesystem::path& folder, int rank, int num_ranks);
+
+/// Follows the files into which mpirun writes each rank's output: those of rank_folder.
 class RankLogs {
  public:
   using OnLine = std::function<void(process::Stream, std::string_view line)>;

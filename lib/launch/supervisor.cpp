@@ -52,6 +52,11 @@ class LogFolder {
   std::filesystem::path temporary_;
 };
 
+/// The log files of one rank.
+struct RankStreams {
+  std::ofstream out, err;
+};
+
 /// What the user's signals ask for.
 class StopRequests {
  public:
@@ -127,14 +132,23 @@ LaunchResult explain(const std::string& who, ExitStatus status, const StopReques
   return {static_cast<int>(ErrorKind::kStopped), what + " before the run began", ""};
 }
 
+/// Opens the files of a process alone, laid out as mpirun lays out those of ranks.
+RankStreams open_streams(const std::filesystem::path& log_dir) {
+  const std::filesystem::path folder = rank_folder(LogFolder(log_dir).path(), 0, 1);
+  std::error_code error;
+  std::filesystem::create_directory(folder, error);
+  RankStreams streams{std::ofstream(folder / "stdout"), std::ofstream(folder / "stderr")};
+  if (!streams.out || !streams.err) fail(ErrorKind::kUsage, "cannot write the logs in ", folder.string());
+  return streams;
+}
+
 LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals) {
   process::ChildOptions child_options{.argv = plan.argv, .environment = {}};
-  std::ofstream log;
+  RankStreams log;
   if (!options.log_dir.empty()) {
-    const LogFolder folder(options.log_dir);
-    log.open(folder.path() / "rank.0.log");
+    log = open_streams(options.log_dir);
     child_options.on_line = [&](Stream stream, std::string_view line) {
-      log << line << std::endl;
+      (stream == Stream::kStdout ? log.out : log.err) << line << std::endl;
       options.on_line(stream, line);
     };
   }

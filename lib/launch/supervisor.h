@@ -21,7 +21,7 @@ struct LaunchResult {
 };
 
 struct SupervisorOptions {
-  std::filesystem::path log_dir;  ///< empty: no logs are kept
+  std::filesystem::path log_dir;  ///< rank.N/stdout and rank.N/stderr of each rank; empty: no logs are kept
   /// Gets what is to be seen while ranks run under mpirun: all of rank 0, warnings of the others. A single process
   /// without log_dir writes to the terminal itself.
   std::function<void(process::Stream, std::string_view line)> on_line;

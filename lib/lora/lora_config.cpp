@@ -89,10 +89,20 @@ void describe_others(config::Fields& fields) {
   fields.refused("trainable_token_indices", "modules_to_save trains the whole embedding", {"[]"});
   fields.refused("ensure_weight_tying", "a tied pair stays tied only while neither is trained", {"false"});
   fields.refused("megatron_config", "there is no Megatron here", {});
-  fields.refused("use_qalora", "QALoRA is not built", {"false"});
+  fields.refused("use_qalora", "QALoRA is not built; LoRA and rsLoRA (use_rslora) are", {"false"});
+  fields.refused("use_bdlora", "BD-LoRA is not built; LoRA and rsLoRA (use_rslora) are", {"false", "{}"});
+  fields.refused("alora_invocation_tokens", "activated LoRA is not built: an adapter works on every token", {"[]"});
+  for (const char* name : {"kasa_config", "velora_config", "monteclora_config"}) {
+    fields.refused(name, "this form of LoRA is not built; LoRA and rsLoRA (use_rslora) are", {"{}"});
+  }
   for (const char* name : {"loftq_config", "eva_config", "corda_config", "lora_ga_config", "arrow_config"}) {
     fields.refused(name, "only starts that leave the base weights alone are built", {"{}"});
   }
+  fields.no_effect("megatron_core", "there is no Megatron here");
+  fields.no_effect("qalora_group_size", "QALoRA is not built");
+  fields.no_effect("runtime_config", "it is about LoRA starts that are not built");
+  fields.no_effect("auto_mapping", "PEFT writes it for itself");
+  fields.no_effect("peft_version", "PEFT writes it for itself");
   fields.no_effect("peft_type", "the section is always LORA");
   fields.no_effect("inference_mode", "it is written as true into the saved adapter");
   fields.no_effect("base_model_name_or_path", "it is taken from model.path");

@@ -11,6 +11,7 @@
 #include "io/path_error.h"
 #include "io/safetensors.h"
 #include "recipe_config/adapter_checks.h"
+#include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
 #include "spec/adapter_inventory.h"
 #include "spec/adapter_settings.h"
@@ -56,9 +57,11 @@ class InputChecker {
     attempt("training.resume_from_checkpoint", [&] { check_resume_from(config_); });
     const bool has_text = check_text();
     const bool has_files = check_files("data.train", config_.data.train) & check_files("data.eval", config_.data.eval);
+    if (has_text) attempt("data.chat_template", [&] { run_checks(check_template_kwargs, folders_.text); });
     if (has_model) {
       attempt("model.path", [&] { check_weights(); });
-      if (config_.lora) check_lora();
+      const bool has_targets = !config_.lora || check_lora();
+      if (has_targets) attempt("lora", [&] { run_checks(check_on_model, spec_); });
     }
     if (has_text && has_files) check_data();
     return std::move(report_);
@@ -99,6 +102,15 @@ class InputChecker {
     for (const std::string& warning : spec_.warnings)
       warn("model.path", concat((report_.model_directory / "config.json").string(), ": ", warning));
     report_.parameters = spec::count_parameters(spec_, /*lora=*/nullptr);
+  }
+
+  /// Runs checks that report to a section; their faults are the recipe's own.
+  template <typename Checks, typename Input>
+  void run_checks(const Checks& checks, const Input& input) {
+    std::vector<config::Fault> faults;
+    config::Section top("", written_, faults, report_.warnings);
+    checks(config_, input, top);
+    for (config::Fault& fault : faults) report_.faults.push_back({ErrorKind::kUsage, std::move(fault)});
   }
 
   /// The tokenizer and the chat templates; false where rows cannot be tokenised.
@@ -178,14 +190,17 @@ class InputChecker {
     return false;
   }
 
-  void check_lora() {
+  /// False where the settings choose nothing that LoRA can adapt.
+  bool check_lora() {
     lora::LoraConfig settings = *config_.lora;
-    if (settings.adapter && !attempt("lora.adapter", [&] { settings = read_adapter(*config_.lora->adapter); })) return;
+    if (settings.adapter && !attempt("lora.adapter", [&] { settings = read_adapter(*config_.lora->adapter); }))
+      return false;
     const bool has_targets = attempt(config_.lora->adapter ? "lora.adapter" : "lora.target_modules", [&] {
       report_.num_adapted_modules = static_cast<int64_t>(spec::match_lora_targets(spec_, settings).size());
     });
-    if (!has_targets) return;
+    if (!has_targets) return false;
     attempt("lora.modules_to_save", [&] { report_.parameters = spec::count_parameters(spec_, &settings); });
+    return true;
   }
 
   lora::LoraConfig read_adapter(const std::string& directory) {

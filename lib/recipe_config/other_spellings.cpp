@@ -111,6 +111,8 @@ constexpr OtherSpelling kSpellings[] = {
     {"epochs", kTorchtune, "training.num_train_epochs"},
     {"total_epochs", kVerl, "training.num_train_epochs"},
     {"max_steps_per_epoch", kTorchtune, "training.max_steps"},
+    {"per_gpu_train_batch_size", kHf, "training.per_device_train_batch_size"},
+    {"per_gpu_eval_batch_size", kHf, "training.per_device_eval_batch_size"},
     {"micro_batch_size", kAxolotl, "training.per_device_train_batch_size"},
     {"train_batch_size", kDeepSpeed, "training.per_device_train_batch_size and training.gradient_accumulation_steps"},
     {"train_micro_batch_size_per_gpu", kDeepSpeed, "training.per_device_train_batch_size"},

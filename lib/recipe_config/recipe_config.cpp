@@ -15,6 +15,8 @@
 #include "config/yaml_reader.h"
 #include "config/yaml_writer.h"
 #include "recipe_config/adapter_checks.h"
+#include "recipe_config/home_paths.h"
+#include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
 #include "recipe_config/recipe_checks.h"
 #include "recipe_config/unknown_key.h"
@@ -41,6 +43,7 @@ RecipeReading read_recipe_node(config::Node root, const std::string& name, std::
   config::Fields fields;
   describe_fields(fields, reading.config);
   config::read_fields(root, fields, "", explain_unknown_key, state);
+  expand_home(reading.config);
   validate(reading.config, state.written, state.faults, state.warnings);
   reading.faults.insert(reading.faults.end(), state.faults.begin(), state.faults.end());
   reading.warnings = std::move(state.warnings);
@@ -104,8 +107,10 @@ RecipeReading read_or_throw(const std::filesystem::path& file, const std::vector
 
 void describe_fields(config::Fields& fields, RecipeConfig& config) {
   fields.add("recipe", config.recipe, "What to do").is_required = true;
-  fields.add("output_dir", config.output_dir,
-             "Folder that the run writes; not that of the model or adapter that it reads");
+  fields
+      .add("output_dir", config.output_dir,
+           "Folder that the run writes; not that of the model or adapter that it reads")
+      .default_note = "required, here or in `training`";
   fields.add("seed", config.seed, "Seed of every random number", config::at_least(0));
   fields.add("device", config.device, "Where to compute; auto: CUDA where there is one");
   fields.section("model", config.model, "The checkpoint");
@@ -166,12 +171,18 @@ RecipeConfig load_run_recipe(const std::filesystem::path& file, const std::vecto
   const RecipeReading reading = read_or_throw(file, overrides, warnings);
   RecipeConfig config = reading.config;
   const std::filesystem::path model = spec::find_model(config.model.path, config.model.revision);
+  const spec::ModelSpec spec = spec::read_model_spec(model);
   std::vector<config::Fault> faults = check_output_dir(config, reading.written, model);
   if (config.lora && config.lora->adapter) {
     const lora::LoraConfig adapter = spec::read_adapter_settings(*config.lora->adapter).lora;
-    for (config::Fault& fault : check_adapter_keys(config, reading.written, adapter, spec::read_model_spec(model)))
+    for (config::Fault& fault : check_adapter_keys(config, reading.written, adapter, spec))
       faults.push_back(std::move(fault));
   }
+  std::vector<config::Fault> of_model;
+  config::Section top("", reading.written, faults, of_model);
+  check_on_model(config, spec, top);
+  check_template_kwargs(config, spec::find_text_folders(model, config.adapter()).text, top);
+  for (const config::Fault& warning : of_model) warnings.push_back(config::to_string(warning));
   config::throw_faults(faults);
   adopt_adapter(config);
   resolve_defaults(config, has_cuda);

@@ -57,8 +57,8 @@ struct RecipeReading {
 };
 
 /// Reads a recipe file and the overrides "key.path=value" of the command line (values in YAML; they replace what the
-/// file says). Never throws for what is wrong with them: an unreadable file is a fault too. Values are as written: see
-/// resolve_defaults.
+/// file says). A leading "~/" of a path becomes HOME. Never throws for what is wrong with them: an unreadable file is a
+/// fault too. Values are as written: see resolve_defaults.
 RecipeReading read_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
 /// The same from a text; `name` stands in positions.
 RecipeReading read_recipe_text(const std::string& text, const std::string& name,

@@ -92,6 +92,20 @@ std::string download_command(const std::string& id, const std::string& revision)
   return concat("hf download ", id, revision == "main" ? "" : " --revision " + revision);
 }
 
+/// "models/name", which might be a hub id too, where a folder `models` is here: a path is meant.
+[[noreturn]] void fail_on_missing_folder(const std::string& parent, const std::string& name,
+                                         const std::string& revision) {
+  const std::string path = parent + "/" + name;
+  std::vector<std::string> present;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(parent, error)) present.push_back(entry.path().filename().string());
+  const std::string nearest = nearest_name(name, present);
+  fail(ErrorKind::kCheckpoint, "There is no folder ", path, " (", parent,
+       "/ is here, so a path is meant, and no id of a model on the hub)",
+       nearest.empty() ? ". Download it" : concat("; did you mean ", parent, "/", nearest, "? Or download it"),
+       " where there is a network: ", download_command("OWNER/" + name, revision), " --local-dir ", path);
+}
+
 }  // namespace
 
 fs::path find_model(const std::string& path_or_id, const std::string& revision) {
@@ -121,6 +135,9 @@ fs::path find_model(const std::string& path_or_id, const std::string& revision) 
     check_links(snapshot, folder);
     return snapshot;
   }
+  const size_t slash = path_or_id.find('/');
+  if (slash != std::string::npos && fs::is_directory(path_or_id.substr(0, slash), unreachable))
+    fail_on_missing_folder(path_or_id.substr(0, slash), path_or_id.substr(slash + 1), wanted);
   fail(ErrorKind::kCheckpoint, "There is no folder ", path_or_id, ", and the Hugging Face cache does not hold ",
        path_or_id, has_other_revision ? concat(" at revision ", wanted) : "", " (searched: ", join_words(searched),
        "). Download it where there is a network: ", download_command(path_or_id, wanted));

@@ -36,8 +36,7 @@ std::map<std::string, LinearShape> linear_modules(const ModelSpec& spec) {
 }
 
 bool equals_or_ends(const std::string& path, const std::vector<std::string>& names) {
-  return std::any_of(names.begin(), names.end(),
-                     [&](const std::string& name) { return path == name || path.ends_with("." + name); });
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return is_named_by(path, name); });
 }
 
 /// The first key of a pattern map that matches a path, or null (PEFT's get_pattern_key).
@@ -45,7 +44,7 @@ template <typename Value>
 class PatternMap {
  public:
   PatternMap(const std::vector<std::pair<std::string, Value>>& entries, const std::string& where) {
-    for (const auto& [key, value] : entries) entries_.emplace_back(Pattern("(.*\\.)?(" + key + ")$", where), value);
+    for (const auto& [key, value] : entries) entries_.emplace_back(path_end_pattern(key, where), value);
   }
 
   Value find(const std::string& path, Value fallback) const {
@@ -171,6 +170,14 @@ std::string describe(const TargetModules& targets) {
 }
 
 }  // namespace
+
+bool is_named_by(const std::string& path, const std::string& name) {
+  return path == name || path.ends_with("." + name);
+}
+
+Pattern path_end_pattern(const std::string& key, const std::string& where) {
+  return {"(.*\\.)?(" + key + ")$", where};
+}
 
 std::vector<std::string> module_names(const ModelSpec& spec) {
   std::vector<std::string> names;

@@ -6,6 +6,7 @@
 
 #include "lora/lora_config.h"
 #include "spec/model_spec.h"
+#include "spec/pattern.h"
 
 namespace dsft::spec {
 
@@ -19,9 +20,17 @@ struct LoraTarget {
   int64_t out_features = 0;
 };
 
+/// Whether a name of a list (target_modules, exclude_modules) means this module: its whole path, or the end of it after
+/// a dot.
+bool is_named_by(const std::string& path, const std::string& name);
+
+/// The expression that a key of rank_pattern or alpha_pattern stands for; it is matched from the start of a path.
+Pattern path_end_pattern(const std::string& key, const std::string& where);
+
 /// The Linear modules that the settings choose, in model order, matched on names exactly as PEFT does
 /// (tuners_utils.check_target_module_exists, get_pattern_key): exclude_modules, then modules_to_save, then
-/// target_modules, then layers. Throws kUsage where nothing matches (with what exists), where an embedding or another
+/// target_modules, then layers. Names that match nothing beside others that match are passed over, as PEFT does
+/// (check_lora_names names them). Throws kUsage where nothing matches (with what exists), where an embedding or another
 /// module without a weight matrix is chosen, and for a faulty expression.
 std::vector<LoraTarget> match_lora_targets(const ModelSpec& spec, const lora::LoraConfig& config);
 

@@ -13,7 +13,12 @@ void describe_fields(config::Fields& fields, ModelConfig& config) {
   fields.add("revision", config.revision,
              "Branch or commit in the cache; empty: refs/main; without effect on a folder");
   fields.add("dtype", config.dtype, "Type of weights and arithmetic; null: bf16 on CUDA, fp32 on CPU");
-  fields.add("attn_implementation", config.attn_implementation, "Attention; auto takes the fastest of the device");
+  fields
+      .add("attn_implementation", config.attn_implementation,
+           "auto: the attention of the device; sdpa and eager are read and mean the same")
+      .later = {{"flash_attention_2", "the CUDA kernels"},
+                {"flash_attention_3", "the CUDA kernels"},
+                {"flex_attention", "the CUDA kernels"}};
   fields.later("load_in_4bit", "4-bit weights", {"false"});
   fields.later("load_in_8bit", "4-bit weights", {"false"});
   fields.later("bnb_4bit_quant_type", "4-bit weights");

@@ -16,8 +16,8 @@ struct TextFolders {
   std::filesystem::path text;   ///< the tokenizer and the chat templates
 };
 
-/// Those of a model, or of base + adapter: tokenizer and templates both come from one folder, the adapter's where it has
-/// a tokenizer.json (what it was trained with), else the base's.
+/// Those of a model, or of base + adapter: tokenizer and templates both come from one folder, the adapter's where it
+/// has a tokenizer.json (what it was trained with), else the base's.
 TextFolders find_text_folders(const std::filesystem::path& base, const std::optional<std::string>& adapter);
 
 }  // namespace dsft::spec

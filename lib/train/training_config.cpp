@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "config/fields.h"
 #include "config/section.h"
+#include "train/other_arguments_config.h"
 
 namespace dsft::config {
 
@@ -97,10 +98,15 @@ void describe_optimizer(config::Fields& fields, TrainingConfig& config) {
 }
 
 void describe_reports(config::Fields& fields, TrainingConfig& config) {
-  fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
+  config::Field& logging_steps =
+      fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
+  logging_steps.read = [read = logging_steps.read, &config](const config::Node& node, config::Problems& problems) {
+    read(node, problems);
+    config.default_eval_steps = config.logging_steps;
+  };
   fields.add("eval_strategy", config.eval_strategy, "When to evaluate; by steps and epochs also at the last step");
   fields.add("eval_steps", config.eval_steps,
-             "Updates between two evaluations; null: logging_steps where it is greater than 1, else 500", at_least(1));
+             "Updates between two evaluations; null: logging_steps where it is written, else 500", at_least(1));
   fields.add("eval_on_start", config.eval_on_start, "Evaluate before the first update");
   fields.add("save_strategy", config.save_strategy,
              "When to save a checkpoint; by steps and epochs also at the last step");
@@ -123,79 +129,12 @@ void describe_reports(config::Fields& fields, TrainingConfig& config) {
   config::Field& report_to = fields.add("report_to", config.report_to, "Curves besides metrics.jsonl");
   report_to.read = [read = report_to.read, &config](const config::Node& node, config::Problems& problems) {
     read(node, problems);
-    std::erase(config.report_to, ReportTo::kNone);
+    const auto num_none = std::erase(config.report_to, ReportTo::kNone);
+    if (num_none > 0 && !config.report_to.empty())
+      problems.push_back({node.position, "has `none` beside others: write none alone, or leave it out"});
   };
   fields.add("full_determinism", config.full_determinism,
              "Operations that give the same bits each time, slower on CUDA");
-}
-
-/// Keys of transformers.TrainingArguments that a script may carry and that change nothing here.
-void describe_others(config::Fields& fields) {
-  fields.no_effect("per_gpu_train_batch_size", "write per_device_train_batch_size");
-  fields.no_effect("dataloader_num_workers", "data.num_workers sets the threads that tokenise");
-  for (const char* name : {"dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"}) {
-    fields.no_effect(name, "there is no loader process here");
-  }
-  fields.no_effect("dataloader_drop_last", "the last short update steps too, with its own token count");
-  fields.no_effect("group_by_length", "there is no padding to save");
-  fields.no_effect("length_column_name", "there is no padding to save");
-  fields.no_effect("remove_unused_columns", "columns without a use are ignored");
-  fields.no_effect("gradient_checkpointing_kwargs", "there is one way to recompute");
-  fields.no_effect("average_tokens_across_devices", "every token of an update always counts the same");
-  fields.no_effect("ddp_timeout", "`dsft launch --step-timeout` sets the limit");
-  for (const char* name :
-       {"ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_backend", "local_rank"}) {
-    fields.no_effect(name, "ranks are joined by dsft itself");
-  }
-  for (const char* name : {"logging_dir", "logging_strategy", "logging_first_step", "logging_nan_inf_filter",
-                           "log_level", "log_level_replica", "log_on_each_node", "disable_tqdm", "run_name", "project",
-                           "include_num_input_tokens_seen"}) {
-    fields.no_effect(name, "every logging_steps updates go to metrics.jsonl and output_dir/tb");
-  }
-  for (const char* name : {"save_safetensors",
-                           "save_on_each_node",
-                           "overwrite_output_dir",
-                           "do_train",
-                           "do_eval",
-                           "do_predict",
-                           "prediction_loss_only",
-                           "eval_accumulation_steps",
-                           "eval_delay",
-                           "eval_do_concat_batches",
-                           "tf32",
-                           "torch_compile",
-                           "use_liger_kernel",
-                           "skip_memory_metrics",
-                           "torch_empty_cache_steps",
-                           "data_seed",
-                           "dataset_text_field",
-                           "dataset_num_proc",
-                           "eval_packing",
-                           "padding_free",
-                           "use_cpu",
-                           "no_cuda",
-                           "half_precision_backend",
-                           "bf16_full_eval",
-                           "fp16_full_eval",
-                           "fp16_opt_level",
-                           "push_to_hub",
-                           "hub_model_id",
-                           "hub_strategy",
-                           "hub_token",
-                           "hub_private_repo",
-                           "ignore_data_skip",
-                           "restore_callback_states_from_checkpoint",
-                           "batch_eval_metrics"}) {
-    fields.no_effect(name, "dsft has no such switch (docs/recipe.md)");
-  }
-  fields.refused("label_smoothing_factor", "the loss is the plain negative log-likelihood", {"0"});
-  fields.refused("neftune_noise_alpha", "no noise is added to embeddings", {"0"});
-  fields.refused("fsdp", "sharding is ZeRO's here (section zero)", {"", "[]", "{}", "false"});
-  fields.refused("fsdp_config", "sharding is ZeRO's here (section zero)", {"{}"});
-  fields.refused("optim_args", "AdamW has keys of its own (adam_beta1, ...)", {});
-  fields.refused("optim_target_modules", "only AdamW is built", {"[]"});
-  fields.refused("max_length", "it is data.max_length here", {});
-  fields.refused("packing", "it is data.packing here", {});
 }
 
 /// What needs evaluations: the best checkpoint and early stopping.
@@ -226,8 +165,7 @@ void validate_best(const TrainingConfig& config, config::Section& section) {
 }  // namespace
 
 int64_t eval_steps_of(const TrainingConfig& config) {
-  constexpr int64_t kDefault = 500;
-  return config.eval_steps.value_or(config.logging_steps > 1 ? config.logging_steps : kDefault);
+  return config.eval_steps.value_or(config.default_eval_steps);
 }
 
 bool tracks_best(const TrainingConfig& config) {
@@ -239,7 +177,7 @@ void describe_fields(config::Fields& fields, TrainingConfig& config) {
   describe_batches(fields, config);
   describe_optimizer(fields, config);
   describe_reports(fields, config);
-  describe_others(fields);
+  describe_other_arguments(fields);
 }
 
 void validate(const TrainingConfig& config, config::Section& section) {

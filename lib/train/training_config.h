@@ -88,6 +88,7 @@ struct TrainingConfig {
   int64_t logging_steps = 1;
   EvalStrategy eval_strategy = EvalStrategy::kNo;
   std::optional<int64_t> eval_steps;  ///< resolved: eval_steps_of
+  int64_t default_eval_steps = 500;   ///< no key: where eval_steps is not written; logging_steps where that is
   bool eval_on_start = false;
   SaveStrategy save_strategy = SaveStrategy::kSteps;
   int64_t save_steps = 500;
@@ -108,7 +109,7 @@ struct TrainingConfig {
   std::optional<int64_t> seed;
 };
 
-/// Updates between two evaluations by steps: eval_steps, else logging_steps where it is greater than 1, else 500.
+/// Updates between two evaluations by steps: eval_steps, else, as in transformers, a written logging_steps, else 500.
 int64_t eval_steps_of(const TrainingConfig& config);
 
 /// Whether anything asks for the best evaluation: the best checkpoint, its saving, or early stopping.

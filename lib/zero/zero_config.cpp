@@ -5,43 +5,50 @@
 #include "config/section.h"
 
 namespace dsft::zero {
+namespace {
+
+constexpr const char* kComesWith = "ZeRO sharding";
+
+}  // namespace
 
 void describe_fields(config::Fields& fields, OffloadConfig& config) {
-  fields.add("device", config.device, "Where the state lives");
-  fields.add("pin_memory", config.pin_memory, "Page-locked host memory");
+  fields.add("device", config.device, "Where it lives; none: on the device that computes");
+  fields.add("pin_memory", config.pin_memory, "Page-locked host memory; without effect where nothing is offloaded");
 }
 
 void describe_fields(config::Fields& fields, ZeroConfig& config) {
-  fields.add("stage", config.stage, "0: nothing sharded; 1: optimizer state; 2: gradients too; 3: parameters too",
-             config::between(0, 3));
+  fields
+      .add("stage", config.stage,
+           "What the ranks share; 0: nothing, each has the whole state. Others are not built yet",
+           config::between(0, 3))
+      .later = {{"1", kComesWith}, {"2", kComesWith}, {"3", kComesWith}};
   fields.section("offload_optimizer", config.offload_optimizer, "Optimizer state in host memory");
   fields.section("offload_param", config.offload_param, "Parameters in host memory");
-  fields.add("overlap_comm", config.overlap_comm, "Reduce gradients while the backward pass runs");
-  fields.add("contiguous_gradients", config.contiguous_gradients, "Gradients in one flat storage");
-  fields.add("reduce_bucket_size", config.reduce_bucket_size, "Elements reduced at once", config::at_least(1));
-  fields.add("allgather_bucket_size", config.allgather_bucket_size, "Elements gathered at once", config::at_least(1));
-  fields.add("stage3_prefetch_bucket_size", config.stage3_prefetch_bucket_size, "Elements gathered ahead",
-             config::at_least(0));
-  fields.add("stage3_param_persistence_threshold", config.stage3_param_persistence_threshold,
-             "Smaller parameters are never sharded", config::at_least(0));
-  fields.add("stage3_max_live_parameters", config.stage3_max_live_parameters, "Most elements gathered at a time",
-             config::at_least(0));
-  fields.add("stage3_max_reuse_distance", config.stage3_max_reuse_distance,
-             "Keep a parameter that is used again within so many elements", config::at_least(0));
-  fields.add("stage3_gather_16bit_weights_on_model_save", config.stage3_gather_16bit_weights_on_model_save,
-             "Save whole weights");
+  const auto add = [&](const char* name, auto& member, const std::string& help, auto... range) {
+    fields.add(name, member, help + "; without effect at stage 0", range...);
+  };
+  add("overlap_comm", config.overlap_comm, "Reduce gradients while the backward pass runs");
+  add("contiguous_gradients", config.contiguous_gradients, "Gradients in one flat storage");
+  add("reduce_bucket_size", config.reduce_bucket_size, "Elements reduced at once", config::at_least(1));
+  add("allgather_bucket_size", config.allgather_bucket_size, "Elements gathered at once", config::at_least(1));
+  add("stage3_prefetch_bucket_size", config.stage3_prefetch_bucket_size, "Elements gathered ahead",
+      config::at_least(0));
+  add("stage3_param_persistence_threshold", config.stage3_param_persistence_threshold,
+      "Smaller parameters are never sharded", config::at_least(0));
+  add("stage3_max_live_parameters", config.stage3_max_live_parameters, "Most elements gathered at a time",
+      config::at_least(0));
+  add("stage3_max_reuse_distance", config.stage3_max_reuse_distance,
+      "Keep a parameter that is used again within so many elements", config::at_least(0));
+  add("stage3_gather_16bit_weights_on_model_save", config.stage3_gather_16bit_weights_on_model_save,
+      "Save whole weights");
 }
 
 void validate(const ZeroConfig& config, config::Section& section) {
-  constexpr const char* kComes = " is not built yet: it comes with ZeRO sharding";
   if (config.stage > 0) {
-    section.fault("stage", concat("stage ", config.stage, kComes, "; write stage: 0"));
+    section.fault("stage",
+                  concat("stage ", config.stage, " is not built yet: it comes with ", kComesWith, "; write stage: 0"));
     return;
   }
-  if (config.offload_optimizer.device != OffloadDevice::kNone)
-    section.fault("offload_optimizer.device", concat("offload", kComes));
-  if (config.offload_param.device != OffloadDevice::kNone)
-    section.fault("offload_param.device", concat("offload", kComes));
   // resolved.yaml writes every key with its default: only other values are worth a word
   const ZeroConfig defaults;
   const auto warn_where = [&](const char* key, bool is_changed) {

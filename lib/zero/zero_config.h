@@ -16,7 +16,8 @@ namespace dsft::zero {
 enum class OffloadDevice { kNone, kCpu };
 
 constexpr auto words_of(OffloadDevice) {
-  return std::to_array<config::Word<OffloadDevice>>({{"none", OffloadDevice::kNone}, {"cpu", OffloadDevice::kCpu}});
+  return std::to_array<config::Word<OffloadDevice>>(
+      {{"none", OffloadDevice::kNone}, {"cpu", OffloadDevice::kCpu, "ZeRO sharding"}});
 }
 
 struct OffloadConfig {

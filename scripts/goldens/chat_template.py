@@ -90,7 +90,7 @@ def main():
         cases.append([source] if error else [source, text])
     (folder / "language.json").write_text(json.dumps({"context": CONTEXT, "cases": cases}, ensure_ascii=False, indent=0) + "\n")
     rendered = []
-    for file in sorted(folder.glob("*.jinja")):
+    for file in [*sorted(folder.glob("*.jinja")), *sorted((ROOT / "recipes/templates").glob("*.jinja"))]:
         for name, messages, tools, kwargs in conversations():
             for prompt in (False, True):
                 text, error = expected(file.read_text(), messages, tools, prompt, kwargs)

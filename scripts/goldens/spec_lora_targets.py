@@ -1,9 +1,12 @@
-"""Writes test/fixtures/spec/lora_targets.json: LoRA settings with the modules, ranks and scales that PEFT gives on a tiny Qwen3 and Llama.
+"""Writes test/fixtures/spec/lora_targets.json: LoRA settings with the modules, ranks and scales that PEFT gives on a tiny Qwen3 and Llama, and the
+keys of patterns and exclude_modules of which it warns that they match nothing.
 
 Run with the pinned peers: python scripts/goldens/spec_lora_targets.py
 """
+import ast
 import json
 import pathlib
+import re
 import warnings
 
 import peft
@@ -44,19 +47,36 @@ CASES = [
     dict(target_modules="all-linear", modules_to_save=["mlp"]),
     dict(target_modules="all-linear", modules_to_save=["norm"]),
     dict(target_modules=["q_proj"], modules_to_save=["q_proj"]),
+    dict(target_modules=["q_proj", "c_attn"]),
+    dict(target_modules=["q_proj"], rank_pattern={"k_proj": 3, "q_proj": 5, "c_attn": 7}, alpha_pattern={"k_proj": 64, "q_pro": 3}),
+    dict(target_modules=["q_proj"], exclude_modules=["c_attn"]),
+    dict(target_modules=["q_proj"], exclude_modules=r".*\.c_attn"),
     dict(target_modules=["mlp"]),
     dict(target_modules=r".*norm"),
     dict(target_modules=[]),
 ]
 
 
+def unused_of(messages):
+    unused = {}
+    for message in messages:
+        if found := re.search(r"The following (\w+) keys did not match any targeted module and were ignored: (\[.*\])\.", message):
+            unused[found[1]] = ast.literal_eval(found[2])
+        if "but no modules were excluded" in message:
+            unused["exclude_modules"] = []
+    return unused
+
+
 def run(config, settings):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    try:
-        wrapped = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **json.loads(json.dumps(settings))))
-    except (ValueError, TypeError) as error:
-        return dict(error=str(error)[:100])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            wrapped = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **json.loads(json.dumps(settings))))
+        except (ValueError, TypeError) as error:
+            return dict(error=str(error)[:100])
+    unused = unused_of([str(warning.message) for warning in caught])
     targets = {}
     for name, module in wrapped.get_base_model().named_modules():
         if isinstance(module, LoraLayer):
@@ -64,7 +84,7 @@ def run(config, settings):
             assert a.shape[0] == b.shape[1] == module.r["default"]
             targets[name] = [module.r["default"], module.scaling["default"], a.shape[1], b.shape[0]]
     saved = sorted(n for n, m in wrapped.get_base_model().named_modules() if type(m).__name__ == "ModulesToSaveWrapper")
-    return dict(targets=targets, saved=saved)
+    return dict(targets=targets, saved=saved, **(dict(unused=unused) if unused else {}))
 
 
 def main():

@@ -60,6 +60,33 @@ TEST_CASE("a message with train: false is left out whatever the row's format", "
   CHECK_THAT(completion[0], ContainsSubstring("ok") && ContainsSubstring("No<|im_end|>") && !ContainsSubstring("Yes"));
 }
 
+TEST_CASE("OpenAI's weight 0 leaves a message out, in conversations too", "[data]") {
+  const auto chatml = test::fixture_path("data/templates/chatml.jinja");
+  Json row = Json::parse(kMessages);
+  row["messages"][1]["weight"] = 0;
+  row["messages"][3]["weight"] = 1;
+  CHECK(learned(chatml, row) == std::vector<std::string>{"No<|im_end|>"});
+  row["messages"][1]["weight"] = nullptr;
+  CHECK(learned(chatml, row) == std::vector<std::string>{"Yes<|im_end|>", "No<|im_end|>"});
+  const Json turns = Json::parse(R"({"conversations": [{"from": "human", "value": "Hi"},
+      {"from": "gpt", "value": "Yes", "weight": 0}, {"from": "human", "value": "ok"}, {"from": "gpt", "value": "No"},
+      {"from": "human", "value": "ok"}, {"from": "gpt", "value": "Oh", "train": false}]})");
+  CHECK(learned(chatml, turns) == std::vector<std::string>{"No<|im_end|>"});
+}
+
+TEST_CASE("content parts are learned as their text, and a template that prints the list is a fault", "[data]") {
+  Json row = Json::parse(kMessages);
+  row["messages"][1]["content"] = Json::parse(R"([{"type": "text", "text": "Ye"}, {"type": "text", "text": "s"}])");
+  const std::filesystem::path shipped = DSFT_SOURCE_DIR "/recipes/templates/smollm2_tools.jinja";
+  CHECK(learned(shipped, row) == std::vector<std::string>{"Yes<|im_end|>", "No<|im_end|>"});
+  const std::string printing = "{% for m in messages %}" + kTurn + "{% endfor %}" + kPrompt;
+  CHECK_THROWS_WITH(learned_of(printing, row), ContainsSubstring("a list of parts") &&
+                                                   ContainsSubstring("[{'type': 'text'") &&
+                                                   ContainsSubstring("data.chat_template"));
+  row["messages"][1]["content"] = "[{'type': 'text', 'text': 'Hi'}]";  // what a row says may look like anything
+  CHECK(learned_of(printing, row).size() == 2);
+}
+
 TEST_CASE("turns are learned in the order in which the template writes them", "[data]") {
   const auto turns =
       learned_of("{% for m in messages | reverse %}" + kTurn + "{% endfor %}" + kPrompt, Json::parse(kMessages));

@@ -1,5 +1,7 @@
 #include "data/row_format.h"
 
+#include <fstream>
+
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
 #include "data/example.h"
@@ -98,6 +100,12 @@ TEST_CASE("a fault of a row names the field", "[data]") {
       Case{R"({"messages": "hi"})", "field \"messages\": must be a list"},
       Case{R"({"messages": []})", "is an empty list"}, Case{R"({"messages": ["a"]})", "field \"messages[0]\""},
       Case{R"({"messages": [{"content": "a"}]})", "field \"messages[0].role\""},
+      Case{R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})",
+           "field \"messages[0].weight\": must be 0 (the message is not learned) or 1, not 0.5"},
+      Case{R"({"messages": [{"role": "assistant", "content": "a", "weight": true}]})", "field \"messages[0].weight\""},
+      Case{R"({"messages": [{"role": "assistant", "content": "a", "weight": 0, "train": true}]})",
+           "field \"messages[0].weight\": is 0, but .train is true"},
+      Case{R"({"conversations": [{"from": "gpt", "value": "x", "train": 1}]})", "field \"conversations[0].train\""},
       Case{R"({"messages": [{"role": "user", "content": 3}]})", "field \"messages[0].content\": must be text"},
       Case{R"({"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}]})", "vision recipe"},
       Case{R"({"messages": [{"role": "user", "content": "a"}], "tools": "[{"})", "field \"tools\""},
@@ -119,4 +127,20 @@ TEST_CASE("a fault of a row names the field", "[data]") {
       Case{R"({"token_ids": [1, 2], "labels": [1, 3]})", "field \"labels[1]\": is 3"},
       Case{R"({"images": ["a"], "text": "x"})", "field \"images\""});
   CHECK_THAT(fault(example.row), Catch::Matchers::ContainsSubstring(example.message));
+}
+
+TEST_CASE("the rows of docs/data.md are rows", "[data]") {
+  std::ifstream page(DSFT_SOURCE_DIR "/docs/data.md");
+  int num_rows = 0;
+  bool is_inside = false;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("```")) {
+      is_inside = line == "```jsonl";
+    } else if (is_inside) {
+      INFO(line);
+      CHECK(fault(line.c_str()) == "no fault");
+      ++num_rows;
+    }
+  }
+  CHECK(num_rows >= 15);
 }

@@ -111,6 +111,18 @@ TEST_CASE("check ends with the first of 2, 4 and 3, and always with a document",
   }
 }
 
+TEST_CASE("check's document names what has no effect on the model", "[end_to_end]") {
+  const Job job;
+  const auto run = job.check({"lora.target_modules=[q_proj]", "lora.rank_pattern={k_proj: 2}", "data.max_length=1000"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  std::vector<std::string> keys;
+  const json document = json::parse(run.out);
+  for (const json& warning : document["warnings"]) keys.push_back(warning["key"]);
+  std::sort(keys.begin(), keys.end());
+  CHECK(keys == std::vector<std::string>{"data.max_length", "lora.rank_pattern"});
+}
+
 TEST_CASE("check --config-only looks at no file but the recipe", "[end_to_end]") {
   const Job job;
   std::filesystem::remove_all(job.model);
@@ -136,6 +148,40 @@ TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_
   CHECK(html.find("<|im_start|>") == std::string::npos);
 }
 
+TEST_CASE("An output that would overwrite what the command reads is refused, and nothing is touched", "[end_to_end]") {
+  const Job job;
+  const std::string rows = job.in("rows.jsonl"), config = job.in("model/config.json");
+  const std::string adapter = test::write_tiny_adapter(job.folder, "adapter").string();
+  std::filesystem::create_symlink("rows.jsonl", job.folder / "link.jsonl");
+  const std::vector<std::pair<std::string, std::vector<std::string>>> kCommands{
+      {rows, {"score", "--model", job.model, "--input", rows, "--output", rows}},
+      {rows, {"score", "--model", job.model, "--input", rows, "--output", job.in("link.jsonl")}},
+      {config, {"score", "--model", job.model, "--input", rows, "--output", config}},
+      {rows, {"generate", "--model", job.model, "--input", rows, "--output", rows}},
+      {rows, {"generate", "--model", job.model, "--messages", rows, "--output", rows}},
+      {adapter + "/adapter_config.json",
+       {"generate", "--model", job.model, "--adapter", adapter, "--prompt", "x", "--output",
+        adapter + "/adapter_config.json"}},
+      {rows, {"preview", "--html", rows, job.recipe}},
+      {job.recipe, {"preview", "--html", job.recipe, job.recipe}},
+      {config, {"preview", "--html", config, job.recipe}}};
+  for (const auto& [file, command] : kCommands) {
+    const std::string before = test::read_file(file);
+    INFO(command.front() << " " << file);
+    require_one_fault(job.run(command), "would overwrite");
+    CHECK(test::read_file(file) == before);
+  }
+  CHECK(std::filesystem::is_symlink(job.folder / "link.jsonl"));
+}
+
+TEST_CASE("A page that cannot be written ends preview with 3", "[end_to_end]") {
+  const Job job;
+  const auto run = job.run({"preview", "--html", job.in("nowhere/page.html"), job.recipe});
+  INFO(run.err);
+  CHECK(run.exit_code == 3);
+  CHECK_THAT(run.err, ContainsSubstring("nowhere/page.html"));
+}
+
 TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") {
   const Job job;
   const auto text = job.run({"tokenize", "--json", "--model", job.model, "--text", "Yes <|im_end|>"});
@@ -150,6 +196,48 @@ TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") 
   require_one_fault(job.run({"tokenize", "--model", job.model}), "--text and --messages");
 }
 
+TEST_CASE("tokenize takes tools of either file, and refuses those that the template never reads", "[end_to_end]") {
+  const Job job;
+  const auto conversation =
+      job.folder.write("m.json", R"({"messages": [{"role": "user", "content": "Yes"}], "tools": [{"name": "f"}]})")
+          .string();
+  const auto messages = job.folder.write("plain.json", R"([{"role": "user", "content": "Yes"}])").string();
+  const auto tools = job.folder.write("t.json", R"([{"name": "f"}])").string();
+  const auto tokenize = [&](std::vector<std::string> files) {
+    files.insert(files.begin(), {"tokenize", "--json", "--model", job.model, "--messages"});
+    return job.run(files);
+  };
+  for (const auto& files : {std::vector{conversation}, std::vector{messages, std::string("--tools"), tools}}) {
+    const auto run = tokenize(files);
+    CHECK(run.exit_code == 3);
+    CHECK_THAT(run.err, ContainsSubstring("never reads tools"));
+  }
+  job.folder.write("model/chat_template.jinja",
+                   std::string("{% for t in tools or [] %}[{{ t.name }}]{% endfor %}") + kChatml);
+  for (const auto& files : {std::vector{conversation}, std::vector{messages, std::string("--tools"), tools}}) {
+    const auto run = tokenize(files);
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    CHECK_THAT(json::parse(run.out)["text"].get<std::string>(), StartsWith("[f]<|im_start|>user\nYes"));
+  }
+  CHECK(tokenize({conversation, "--tools", tools}).exit_code == 2);
+}
+
+TEST_CASE("tokenize finds models in the hub cache and says how to download others", "[end_to_end]") {
+  const Job job;
+  setenv("HF_HUB_CACHE", job.in("hub").c_str(), 1);
+  job.folder.write("hub/models--owner--tiny/refs/main", "abc");
+  std::filesystem::create_directories(job.folder / "hub/models--owner--tiny/snapshots");
+  std::filesystem::rename(job.model, job.folder / "hub/models--owner--tiny/snapshots/abc");
+  const auto found = job.run({"tokenize", "--json", "--model", "owner/tiny", "--text", "Yes"});
+  const auto missing = job.run({"tokenize", "--json", "--model", "owner/other", "--text", "Yes"});
+  unsetenv("HF_HUB_CACHE");
+  INFO(found.err);
+  CHECK(found.exit_code == 0);
+  CHECK(missing.exit_code == 4);
+  CHECK_THAT(missing.err, ContainsSubstring("hf download owner/other"));
+}
+
 TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to_end]") {
   const Job job;
   CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("smollm2_135m_function_calling"));
@@ -157,9 +245,22 @@ TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to
   CHECK(recipe.out ==
         test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/sft/smollm2_135m_function_calling.yaml"));
   require_one_fault(job.run({"recipes", "smollm2_135m_function_caling"}), "did you mean");
+  // a description is its whole first sentence, also over the end of a line
+  CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("without one row seeing another, every token supervised.\n") &&
+                                           ContainsSubstring("its own chat template renders tools).\n") &&
+                                           ContainsSubstring("\ntemplates/smollm2_tools.jinja\n"));
+  CHECK(job.run({"recipes", "smollm2_tools.jinja"}).out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/templates/smollm2_tools.jinja"));
+  CHECK(job.run({"recipes", "recipes/configs/qwen3_0.6b.json"}).out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/configs/qwen3_0.6b.json"));
   const json facts = json::parse(job.run({"env", "--json"}).out);
-  for (const char* name : {"dsft", "libtorch", "mpi", "trainer", "cpu", "cores", "memory", "gpus"})
+  for (const char* name :
+       {"dsft", "libtorch", "cuda", "nccl", "mpi", "trainer", "cpu", "cores", "memory", "driver", "gpus"})
     CHECK(facts.contains(name));
+  CHECK_THAT(facts["libtorch"].get<std::string>(), Catch::Matchers::Matches("2\\.11\\.[0-9]+(\\+[a-z0-9.]+)? at /.*"));
+  CHECK_THAT(facts["mpi"].get<std::string>(), Catch::Matchers::Matches("(Open MPI [0-9.]+ \\()?MPI [0-9.]+\\)?"));
+  CHECK(facts["nccl"] == "not built in");
+  CHECK((facts["cuda"] == "not built in") == !facts["cuda_built_in"].get<bool>());
 }
 
 TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]") {
@@ -171,6 +272,23 @@ TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]"
   const auto two = job.run({"launch", "--dry-run", "--num-procs", "2", job.recipe, "seed=7"});
   CHECK_THAT(two.out, ContainsSubstring("mpirun") && ContainsSubstring("seed=7"));
   CHECK(!std::filesystem::exists(job.folder / "run"));
+}
+
+TEST_CASE("train, eval and launch refuse processes that another launcher placed", "[end_to_end]") {
+  const Job job;
+  for (const char* command : {"train", "eval", "launch"}) {
+    INFO(command);
+    require_one_fault(test::run_dsft({command, job.recipe}, job.folder, "", {{"RANK", "0"}, {"WORLD_SIZE", "2"}}),
+                      "dsft launch --num-procs 2");
+    CHECK(!std::filesystem::exists(job.folder / "run"));
+  }
+}
+
+TEST_CASE("eval --help says that the recipe gives the type and the device", "[end_to_end]") {
+  const Job job;
+  CHECK_THAT(job.run({"eval", "--help"}).out,
+             ContainsSubstring("the recipe's model.dtype") && ContainsSubstring("the recipe's device"));
+  CHECK_THAT(job.run({"score", "--help"}).out, ContainsSubstring("bf16 on CUDA, fp32 on CPU"));
 }
 
 TEST_CASE("what is not built yet is one clear fault", "[end_to_end]") {

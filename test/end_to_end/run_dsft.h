@@ -16,14 +16,17 @@ struct ProgramRun {
   std::string err;
 };
 
-/// Runs build/bin/dsft with these arguments, one CPU thread, a token cache of its own, and these GPUs visible (none).
-inline ProgramRun run_dsft(std::vector<std::string> arguments, const TempDir& folder, const std::string& gpus = "") {
+/// Runs build/bin/dsft with these arguments, one CPU thread, a token cache of its own, these GPUs visible (none),
+/// and these environment variables besides.
+inline ProgramRun run_dsft(std::vector<std::string> arguments, const TempDir& folder, const std::string& gpus = "",
+                           const std::vector<std::pair<std::string, std::string>>& environment = {}) {
   ProgramRun run;
   process::ChildOptions options;
   options.argv = {std::string(DSFT_BIN_DIR) + "/dsft"};
   options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
   options.environment = {
       {"DSFT_CACHE", (folder / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", gpus}};
+  options.environment.insert(options.environment.end(), environment.begin(), environment.end());
   options.on_line = [&run](process::Stream stream, std::string_view line) {
     (stream == process::Stream::kStdout ? run.out : run.err) += std::string(line) + "\n";
   };

@@ -3,10 +3,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
-#include <fstream>
-#include <sstream>
 #include <thread>
+#include <vector>
 
 #include "catch_amalgamated.hpp"
 #include "support/temp_dir.h"
@@ -43,6 +43,15 @@ Run run_script(const std::string& script, int num_ranks, std::vector<int> signal
   run.result = launch::supervise(
       plan, {.log_dir = log_dir, .on_line = on_line, .kill_grace = std::chrono::milliseconds(300)}, listener);
   return run;
+}
+
+/// The files below a folder, sorted.
+std::vector<std::string> list_files(const std::filesystem::path& folder) {
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (!entry.is_directory()) files.push_back(std::filesystem::relative(entry.path(), folder).string());
+  std::sort(files.begin(), files.end());
+  return files;
 }
 
 const std::string kRank = "r=$OMPI_COMM_WORLD_RANK; ";
@@ -88,10 +97,9 @@ TEST_CASE("A single process's output goes to the log folder and on", "[launch]")
   const Run run = run_script("echo to stdout; echo to stderr >&2", 1, {}, folder.path() / "logs");
   REQUIRE(run.out == "to stdout\n");
   REQUIRE(run.err == "to stderr\n");
-  std::stringstream log;
-  log << std::ifstream(folder.path() / "logs/rank.0.log").rdbuf();
-  REQUIRE(log.str().find("to stdout\n") != std::string::npos);
-  REQUIRE(log.str().find("to stderr\n") != std::string::npos);
+  CHECK(list_files(folder.path() / "logs") == std::vector<std::string>{"rank.0/stderr", "rank.0/stdout"});
+  CHECK(test::read_file(folder.path() / "logs/rank.0/stdout") == "to stdout\n");
+  CHECK(test::read_file(folder.path() / "logs/rank.0/stderr") == "to stderr\n");
 }
 
 TEST_CASE("The first signal is passed on, and the trainer's 75 comes back", "[launch]") {
@@ -132,9 +140,10 @@ TEST_CASE("Under mpirun rank 0 is seen, warnings of the others too, and all is i
   REQUIRE(run.err.find("err 0\n") != std::string::npos);
   REQUIRE(run.err.find("err 1\n") == std::string::npos);
   REQUIRE(run.err.find("warning (rank 1): w\n") != std::string::npos);
-  std::stringstream log;
-  log << std::ifstream(folder.path() / "rank.1/stderr").rdbuf();
-  REQUIRE(log.str().find("err 1\n") != std::string::npos);
+  CHECK(list_files(folder.path()) ==
+        std::vector<std::string>{"rank.0/stderr", "rank.0/stdout", "rank.1/stderr", "rank.1/stdout"});
+  CHECK(test::read_file(folder.path() / "rank.1/stdout") == "out 1\n");
+  CHECK_THAT(test::read_file(folder.path() / "rank.1/stderr"), Catch::Matchers::ContainsSubstring("err 1\n"));
 }
 
 TEST_CASE("The code and the last lines of the rank that failed first arrive", "[launch]") {
@@ -174,6 +183,10 @@ TEST_CASE("Ranks get the first signal as SIGUSR1 and end with 75", "[launch]") {
 }
 
 TEST_CASE("A rank that listens only later is asked again", "[launch]") {
-  const auto script = "trap '' USR1 INT; echo ready; sleep 1.2; trap 'exit 75' USR1; while :; do sleep 0.02; done";
+  test::TempDir folder;  // a signal before both ignore it would end the other
+  const std::string here = folder.path().string();
+  const auto script =
+      kRank + "trap '' USR1 INT; : > " + here + "/$r; while [ ! -e " + here + "/0 ] || [ ! -e " + here +
+      "/1 ]; do sleep 0.02; done; echo ready; sleep 1.2; trap 'exit 75' USR1; while :; do sleep 0.02; done";
   REQUIRE(run_script(script, 2, {SIGINT}).result.exit_code == 75);
 }

@@ -1,6 +1,8 @@
 // What check says of a recipe whose model, adapter and data are on disk.
 #include "recipe_config/input_checks.h"
 
+#include <fstream>
+
 #include "recipe_config/adapter_checks.h"
 #include "spec/adapter_inventory.h"
 #include "spec/adapter_settings.h"
@@ -36,6 +38,21 @@ struct Fixture {
     for (const InputFault& found : report(overrides).faults)
       all += concat(static_cast<int>(found.kind), " ", found.fault.key, ": ", found.fault.message, "\n");
     return all;
+  }
+  /// Every warning as "key: message", one a line.
+  std::string warnings(const std::vector<std::string>& overrides) const {
+    std::string all;
+    for (const config::Fault& found : report(overrides).warnings) all += found.key + ": " + found.message + "\n";
+    return all;
+  }
+  /// What the run itself says of the recipe before it starts.
+  std::vector<std::string> run_warnings(const std::vector<std::string>& overrides) const {
+    const std::string text = "recipe: sft\noutput_dir: " + (folder / "run").string() + "\nmodel: {path: " + model +
+                             "}\ndata: {train: [" + rows + "]}\n";
+    std::ofstream(folder / "r.yaml") << text;
+    std::vector<std::string> warnings;
+    load_run_recipe(folder / "r.yaml", overrides, /*has_cuda=*/false, warnings);
+    return warnings;
   }
   std::string in(const std::string& name) const { return (folder / name).string(); }
 };
@@ -94,6 +111,42 @@ TEST_CASE("an adapter that does not fit is the adapter's fault", "[recipe_config
   const std::string faults = fixture.faults({"lora.adapter=" + fixture.adapter});
   CHECK_THAT(faults, ContainsSubstring("4 lora.adapter: ") && ContainsSubstring("c_attn"));
   CHECK_THAT(faults, !ContainsSubstring("2 lora"));
+}
+
+TEST_CASE("an adapter whose list holds names of other families loads as with PEFT", "[recipe_config]") {
+  const Fixture fixture;
+  fixture.folder.write("adapter/adapter_config.json",
+                       R"({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["c_attn", "q_proj"]})");
+  CHECK(fixture.faults({"lora.adapter=" + fixture.adapter}) == "");
+}
+
+TEST_CASE("LoRA names that match nothing are said by check and by the run", "[recipe_config]") {
+  const Fixture fixture;
+  const std::vector<std::string> misspelt = {"lora.target_modules=[q_proj, kproj]"};
+  CHECK_THAT(fixture.faults(misspelt), ContainsSubstring("2 lora.target_modules: `kproj` matches no module") &&
+                                           ContainsSubstring("did you mean `k_proj`?"));
+  test::require_error(ErrorKind::kUsage, {"lora.target_modules: `kproj`"}, [&] { fixture.run_warnings(misspelt); });
+  const std::vector<std::string> unused = {"lora.target_modules=[q_proj]", "lora.rank_pattern={k_proj: 4}",
+                                           "lora.exclude_modules=[c_attn]", "data.max_length=8"};
+  CHECK(fixture.faults(unused) == "");
+  CHECK_THAT(fixture.warnings(unused), ContainsSubstring("lora.rank_pattern: `k_proj` has no effect") &&
+                                           ContainsSubstring("lora.exclude_modules: `c_attn` has no effect"));
+  CHECK(fixture.run_warnings(unused).size() == 2);
+}
+
+TEST_CASE("template variables that are never read and rows beyond the model's positions are said", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string own =
+      "data.chat_template=" + fixture.folder.write("own.jinja", "{{ messages[0].content if thinks }}").string();
+  const std::vector<std::string> settings = {own, "data.chat_template_kwargs={thinks: true, enable_thinking: no}",
+                                             "data.max_length=100000"};
+  CHECK_THAT(fixture.warnings(settings),
+             ContainsSubstring("data.chat_template_kwargs: has no effect: the chat template never reads "
+                               "`enable_thinking`\n") &&
+                 ContainsSubstring("data.max_length: rows may have up to 100000 tokens, but the model knows ") &&
+                 ContainsSubstring("(max_position_embeddings)"));
+  CHECK(fixture.run_warnings(settings).size() == 2);
+  CHECK(fixture.warnings({own, "data.chat_template_kwargs={thinks: true}", "data.max_length=8"}) == "");
 }
 
 TEST_CASE("a key that contradicts the adapter is a fault, one that agrees is not", "[recipe_config]") {
@@ -196,9 +249,10 @@ TEST_CASE("what a model's config.json asks for in vain is a warning at its key",
   config.insert(config.find('{') + 1, "\"attention_dropout\": 0.1, ");
   fixture.folder.write("model/config.json", config);
   const std::vector<config::Fault> warnings = fixture.report().warnings;
-  REQUIRE(warnings.size() == 1);
-  CHECK(warnings[0].key == "model.path");
-  CHECK_THAT(warnings[0].message, ContainsSubstring("attention_dropout"));
+  const auto found = std::find_if(warnings.begin(), warnings.end(),
+                                  [](const config::Fault& warning) { return warning.key == "model.path"; });
+  REQUIRE(found != warnings.end());
+  CHECK_THAT(found->message, ContainsSubstring("attention_dropout"));
 }
 
 TEST_CASE("a token that the embedding has no row for is a fault", "[recipe_config]") {

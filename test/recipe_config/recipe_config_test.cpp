@@ -1,5 +1,6 @@
 #include "recipe_config/recipe_config.h"
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -213,6 +214,52 @@ TEST_CASE("save_steps are a multiple of eval_steps also where those are the defa
   CHECK(num_faults("save_steps: 100}\n") == 1);  // evaluations every 500
   CHECK(num_faults("save_steps: 100, logging_steps: 50}\n") == 0);
   CHECK(num_faults("save_steps: 100, logging_steps: 30}\n") == 1);
+  CHECK(num_faults("save_steps: 7, logging_steps: 1}\n") == 0);  // written, so it is followed as in transformers
+}
+
+TEST_CASE("evaluations follow logging_steps where it is written, also as 1", "[recipe_config]") {
+  const auto eval_steps = [](const std::string& rest) {
+    RecipeReading reading = read_recipe_text(
+        "recipe: sft\noutput_dir: o\nmodel: {path: m}\ndata: {train: [a.jsonl], eval: [b.jsonl]}\n"
+        "training: {eval_strategy: steps" +
+            rest + "}\n",
+        "r.yaml");
+    REQUIRE(reading.is_ok());
+    recipe_config::resolve_defaults(reading.config, false);
+    return reading.config.training.eval_steps.value_or(0);
+  };
+  CHECK(eval_steps("") == 500);
+  CHECK(eval_steps(", logging_steps: 1") == 1);
+  CHECK(eval_steps(", logging_steps: 20") == 20);
+  CHECK(eval_steps(", logging_steps: 1, eval_steps: 3") == 3);
+}
+
+TEST_CASE("a leading ~/ of a path becomes HOME", "[recipe_config]") {
+  const RecipeReading reading = read_recipe_text(
+      "recipe: sft\noutput_dir: ~/runs/a\nmodel: {path: ~/m}\nlora: {adapter: ~/adapter}\n"
+      "data: {train: [~/a.jsonl, {path: ~/b.jsonl, weight: 2}, c/~/d.jsonl], eval: ~/e.json, chat_template: "
+      "~/t.jinja}\n"
+      "training: {output_dir: ~/runs/a, resume_from_checkpoint: ~/runs/a/checkpoint-5}\n",
+      "r.yaml", {"output_dir=~/runs/a"});
+  for (const config::Fault& fault : reading.faults) FAIL_CHECK(to_string(fault));
+  const std::string home = std::getenv("HOME");
+  const recipe_config::RecipeConfig& config = reading.config;
+  CHECK(config.output_dir == home + "/runs/a");
+  CHECK(config.training.output_dir == home + "/runs/a");
+  CHECK(config.model.path == home + "/m");
+  CHECK(config.lora->adapter == home + "/adapter");
+  CHECK(config.data.train[0].path == home + "/a.jsonl");
+  CHECK(config.data.train[1].path == home + "/b.jsonl");
+  CHECK(config.data.train[2].path == "c/~/d.jsonl");
+  CHECK(config.data.eval[0].path == home + "/e.json");
+  CHECK(config.data.chat_template == home + "/t.jinja");
+  CHECK(config.training.resume_from_checkpoint.directory == home + "/runs/a/checkpoint-5");
+}
+
+TEST_CASE("report_to names none alone", "[recipe_config]") {
+  check_fault("training: {report_to: [none, tensorboard]}\n", "training.report_to: has `none` beside others");
+  CHECK(faults_of(kBase + "training: {report_to: [none]}\n").empty());
+  CHECK(faults_of(kBase + "training: {report_to: none}\n").empty());
 }
 
 TEST_CASE("load_recipe throws one usage error with every fault", "[recipe_config]") {

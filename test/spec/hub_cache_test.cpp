@@ -59,6 +59,16 @@ TEST_CASE("models are found in folders first, then in the hub cache", "[spec]") 
                 [&] { find_model("owner/name", "dev"); });
   require_error(ErrorKind::kCheckpoint, {"hf download owner/missing", (dir / "cache").string()},
                 [&] { find_model("owner/missing", ""); });
+  // a folder of the working directory before the slash: the path is meant
+  const fs::path before = fs::current_path();
+  fs::current_path(dir.path());
+  require_error(ErrorKind::kCheckpoint,
+                {"There is no folder cache/Qwen3-0.6B", "hf download OWNER/Qwen3-0.6B --local-dir cache/Qwen3-0.6B"},
+                [&] { find_model("cache/Qwen3-0.6B", ""); });
+  fs::create_directory("cache/Qwen3-0.6B-x");
+  require_error(ErrorKind::kCheckpoint, {"did you mean cache/Qwen3-0.6B-x?"},
+                [&] { find_model("cache/Qwen3-0.6B", ""); });
+  fs::current_path(before);
   require_error(ErrorKind::kUsage, {"no name of a branch"}, [&] { find_model("owner/name", "../../x"); });
   require_error(ErrorKind::kCheckpoint, {"no id of a model"}, [&] { find_model("models/a/b", ""); });
   require_error(ErrorKind::kCheckpoint, {"There is no folder"}, [&] { find_model(std::string(5000, 'a'), ""); });

@@ -4,6 +4,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "io/json.h"
+#include "spec/lora_checks.h"
 #include "support/require_error.h"
 #include "support/temp_dir.h"
 
@@ -67,6 +68,14 @@ ModelSpec small_spec() {
                     {"num_attention_heads", 2}});
 }
 
+/// "key: message", faults marked, one a line.
+std::string remarks_of(const ModelSpec& spec, const LoraConfig& config) {
+  std::string all;
+  for (const LoraRemark& remark : check_lora_names(spec, config))
+    all += (remark.is_fault ? "fault " : "") + remark.key + ": " + remark.message + "\n";
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("LoRA targets, ranks and scales equal PEFT's", "[spec]") {
@@ -128,4 +137,58 @@ TEST_CASE("LoRA settings that cannot work say why", "[spec]") {
   require_error(ErrorKind::kUsage, {"classifier"}, [&] {
     match_modules_to_save(spec, config_of({{"modules_to_save", {"classifier"}}}));
   });
+}
+
+TEST_CASE("pattern keys and exclusions without effect are those of which PEFT warns", "[spec]") {
+  const auto document =
+      dsft::io::read_ordered_json_file(std::string(DSFT_SOURCE_DIR) + "/test/fixtures/spec/lora_targets.json");
+  int num_unused = 0;
+  for (const auto& item : document["cases"]) {
+    if (item.contains("error")) continue;
+    INFO(item["model"] << " " << item["settings"]);
+    const ordered_json unused = item.value("unused", ordered_json::object());
+    const std::string remarks =
+        remarks_of(read_spec(document["models"][item["model"].get<std::string>()]), config_of(item["settings"]));
+    for (const char* map : {"rank_pattern", "alpha_pattern"}) {
+      const ordered_json entries = item["settings"].value(map, ordered_json::object());
+      for (const auto& [key, value] : entries.items()) {
+        const auto keys = unused.value(map, std::vector<std::string>());
+        const bool is_unused = std::find(keys.begin(), keys.end(), key) != keys.end();
+        CHECK((remarks.find(std::string(map) + ": `" + key + "` has no effect: it matches no") != std::string::npos) ==
+              is_unused);
+        num_unused += is_unused;
+      }
+    }
+    CHECK((remarks.find("exclude_modules: ") != std::string::npos) == unused.contains("exclude_modules"));
+    num_unused += unused.contains("exclude_modules");
+  }
+  REQUIRE(num_unused >= 10);
+}
+
+TEST_CASE("a name of target_modules that matches nothing is a fault with the nearest name", "[spec]") {
+  const ModelSpec spec = small_spec();
+  const auto remarks = [&](const ordered_json& settings) { return remarks_of(spec, config_of(settings)); };
+  CHECK(remarks({{"target_modules", {"q_proj", "qproj", "k_projj"}}}) ==
+        "fault target_modules: `qproj` matches no module of this model; did you mean `q_proj`?\n"
+        "fault target_modules: `k_projj` matches no module of this model; did you mean `k_proj`?\n");
+  CHECK(remarks({{"target_modules", {"q_proj", "self_attn.kproj"}}}) ==
+        "fault target_modules: `self_attn.kproj` matches no module of this model; did you mean `self_attn.k_proj`?\n");
+  CHECK(remarks({{"target_modules", {"q_proj", "query_key_value"}}}) ==
+        "fault target_modules: `query_key_value` matches no module of this model; its Linear modules are down_proj, "
+        "gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj and v_proj\n");
+  // names that match, whatever other settings leave of them, and forms that are no lists
+  CHECK(remarks({{"target_modules", {"q_proj", "lm_head", "model.layers.1.mlp.up_proj"}}}) == "");
+  CHECK(remarks({{"target_modules", {"q_proj", "k_proj"}}, {"exclude_modules", {"k_proj"}}}) == "");
+  CHECK(remarks({{"target_modules", "all-linear"}}) == "");
+  CHECK(remarks({{"target_modules", ".*(q_proj|c_attn)"}}) == "");
+}
+
+TEST_CASE("entries of a LoRA section that decide nothing are named", "[spec]") {
+  const ModelSpec spec = small_spec();
+  CHECK(remarks_of(spec, config_of({{"target_modules", {"q_proj", "k_proj"}},
+                                    {"rank_pattern", {{".*_proj", 3}, {"q_proj", 5}}},
+                                    {"layers_to_transform", {1, 2}}})) ==
+        "layers_to_transform: 2 has no effect: the layers of this model are 0 to 1\n"
+        "rank_pattern: `q_proj` has no effect: an entry before it matches every module that it matches, and the first "
+        "decides\n");
 }

@@ -23,7 +23,10 @@ using dsft::text::SpecialTokenMap;
 const SpecialTokenMap kTokens = {
     {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "<pad>"}, {"unk_token", "<unk>"}};
 
+/// A template of the fixtures, or one that ships.
 ChatTemplate fixture(const std::string& name) {
+  const std::filesystem::path shipped = std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/templates" / name;
+  if (std::filesystem::exists(shipped)) return *ChatTemplate::load("", shipped, /*has_tools=*/true);
   return ChatTemplate::parse(read_fixture("text/chat_template/" + name), name);
 }
 
@@ -75,6 +78,18 @@ TEST_CASE("The repository's templates give transformers' text for every conversa
       require_cover(chat);
     }
   }
+}
+
+TEST_CASE("The shipped template joins the text parts of a content", "[text]") {
+  const auto as_parts = fixture("smollm2_tools.jinja")
+                            .render(input_of(R"([{"role": "system", "content": [{"type": "text", "text": "Be "},
+      {"type": "text", "text": "terse."}]}, {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+      {"role": "assistant", "content": [{"type": "text", "text": "He"}, {"type": "text", "text": "llo"}]}])"),
+                                    kTokens);
+  CHECK(as_parts.text ==
+        "<|im_start|>system\nBe terse.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        "Hello<|im_end|>\n");
+  CHECK(data_text(as_parts, 2) == "Hello");
 }
 
 TEST_CASE("Each byte of a turn knows its message: slices, indices, macros, namespaces, reversed and filtered lists",

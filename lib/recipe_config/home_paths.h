@@ -1,0 +1,11 @@
+#pragma once
+
+#include "recipe_config/recipe_config.h"
+
+namespace dsft::recipe_config {
+
+/// Puts HOME in place of a leading "~/" in every path of a recipe, as TrainingArguments does for output_dir; YAML does
+/// not go through a shell. Paths stay as they are where HOME is not set.
+void expand_home(RecipeConfig& config);
+
+}  // namespace dsft::recipe_config
