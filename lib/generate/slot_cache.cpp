@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "kernels/decode_attention.h"
-#include "nn/attention.h"
 
 namespace dsft::generate {
 namespace {
@@ -34,10 +33,10 @@ int64_t SlotCache::bytes_per_token(const spec::ModelSpec& spec, at::ScalarType d
 void SlotCache::begin_prefill(std::vector<int64_t> slots, std::vector<int64_t> boundaries) {
   DSFT_CHECK(boundaries.size() == slots.size() + 1, slots.size(), " slots, ", boundaries.size(), " boundaries");
   slots_ = std::move(slots);
-  boundaries_ = std::move(boundaries);
+  documents_ = kernels::make_documents(std::move(boundaries), keys_[0].device());
   int64_t longest = 0;
   for (size_t s = 0; s < slots_.size(); ++s) {
-    lengths_[slots_[s]] = boundaries_[s + 1] - boundaries_[s];
+    lengths_[slots_[s]] = documents_.boundaries[s + 1] - documents_.boundaries[s];
     longest = std::max(longest, lengths_[slots_[s]]);
   }
   reserve(longest);
@@ -45,7 +44,7 @@ void SlotCache::begin_prefill(std::vector<int64_t> slots, std::vector<int64_t> b
 
 void SlotCache::begin_decode(std::vector<int64_t> slots) {
   slots_ = std::move(slots);
-  boundaries_.clear();
+  documents_ = {};
   step_lengths_.clear();
   std::vector<int64_t> places;
   for (const int64_t slot : slots_) {
@@ -75,8 +74,8 @@ void SlotCache::reserve(int64_t length) {
 
 void SlotCache::append_prompts(at::Tensor& cache, const at::Tensor& rows) const {
   for (size_t s = 0; s < slots_.size(); ++s) {
-    const int64_t length = boundaries_[s + 1] - boundaries_[s];
-    cache[slots_[s]].narrow(1, 0, length).copy_(rows.narrow(0, boundaries_[s], length).transpose(0, 1));
+    const int64_t length = documents_.boundaries[s + 1] - documents_.boundaries[s];
+    cache[slots_[s]].narrow(1, 0, length).copy_(rows.narrow(0, documents_.boundaries[s], length).transpose(0, 1));
   }
 }
 
@@ -88,7 +87,7 @@ void SlotCache::append_tokens(at::Tensor& cache, const at::Tensor& rows) const {
 at::Tensor SlotCache::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              double scale) {
   at::Tensor &keys = keys_[layer], &values = values_[layer];
-  if (!boundaries_.empty()) {
+  if (!documents_.boundaries.empty()) {
     append_prompts(keys, k);
     append_prompts(values, v);
     return kernels::varlen_attention(q, k, v, documents_, scale, windows_[layer]);

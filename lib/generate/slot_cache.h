@@ -45,8 +45,9 @@ class SlotCache final : public nn::KvCache {
   std::vector<int64_t> lengths_;           // per slot
   int64_t capacity_ = 0, max_length_;
   // of the pass under way
-  std::vector<int64_t> slots_, boundaries_, step_lengths_;  // boundaries_ is empty in a decoding pass
-  at::Tensor slot_index_, token_index_;                     // decoding: where the new tokens go
+  kernels::Documents documents_;  // empty in a decoding pass
+  std::vector<int64_t> slots_, step_lengths_;
+  at::Tensor slot_index_, token_index_;  // decoding: where the new tokens go
 };
 
 }  // namespace dsft::generate

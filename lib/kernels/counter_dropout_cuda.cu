@@ -23,9 +23,8 @@ __device__ inline void philox(uint32_t (&words)[4], uint32_t key0, uint32_t key1
 
 // A thread draws once and serves eight elements.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    drop(const T* x, T* y, const int64_t* samples, const int64_t* positions, int64_t count, int size, int groups,
-         cpu::DropoutStream random) {
+__global__ void __launch_bounds__(kThreads) drop(const T* x, T* y, const int64_t* samples, const int64_t* positions,
+                                                 int64_t count, int size, int groups, cpu::DropoutStream random) {
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (index >= count) return;
   const int64_t token = index / groups;

@@ -45,7 +45,7 @@ class Rotate : public torch::autograd::Function<Rotate> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const at::Tensor x_gradient = rotate_by_kernel(gradients[0].contiguous(), context->saved_data["cos"].toTensor(),
-                                             context->saved_data["sin"].toTensor(), -1.0f);
+                                                   context->saved_data["sin"].toTensor(), -1.0f);
     return {x_gradient, at::Tensor(), at::Tensor()};
   }
 };

@@ -96,8 +96,8 @@ void token_log_probs_rows(void* logits, const int64_t* targets, float* log_probs
   visit(type, [&](auto element) {
     using T = decltype(element);
     const auto launch = [&](auto size, auto makes) {
-      rows_of<T, size(), makes()><<<rows, kThreads, 0, stream_of(stream)>>>(
-          static_cast<T*>(logits), targets, log_probs, is_argmax, static_cast<int>(vocab_size));
+      rows_of<T, size(), makes()><<<rows, kThreads, 0, stream_of(stream)>>>(static_cast<T*>(logits), targets, log_probs,
+                                                                            is_argmax, static_cast<int>(vocab_size));
     };
     const auto choose = [&](auto size) {
       if (makes_gradient)

@@ -36,7 +36,6 @@ bool has_flash(const at::Tensor& q) {
   return q.is_cuda() && is_16_bit && q.size(2) % 8 == 0 && q.size(2) <= 256;
 }
 
-
 class FlashAttention : public torch::autograd::Function<FlashAttention> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -17,9 +17,10 @@ struct Documents {
 /// The documents of these boundaries for tensors on `device`.
 Documents make_documents(std::vector<int64_t> boundaries, at::Device device);
 
-/// Causal attention inside each document. q [T, N, D], k and v [T, K, D] with N a multiple of K (each kv head serves N/K
-/// query heads); gives [T, N, D]. `window` > 0: only the last so many tokens are seen. On a GPU in 16 bits FlashAttention
-/// over all documents at once (Dao, "FlashAttention-2", 2023), else scaled_dot_product_attention document by document.
+/// Causal attention inside each document. q [T, N, D], k and v [T, K, D] with N a multiple of K (each kv head serves
+/// N/K query heads); gives [T, N, D]. `window` > 0: only the last so many tokens are seen. On a GPU in 16 bits
+/// FlashAttention over all documents at once (Dao, "FlashAttention-2", 2023), else scaled_dot_product_attention
+/// document by document.
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window = 0);
 

@@ -25,10 +25,10 @@ class KvCache {
 /// What every layer of one forward pass reads; shared by the blocks, so that a recomputation in the backward pass sees
 /// the same.
 struct ForwardContext {
-  at::Tensor cos, sin;              ///< rotary tables of the tokens, fp32 [T, D/2]
-  kernels::Documents documents;     ///< of the batch
-  kernels::DropoutKeys dropout;     ///< samples undefined: dropout is off (evaluation, generation)
-  KvCache* cache = nullptr;         ///< where generation keeps keys and values; null in training
+  at::Tensor cos, sin;           ///< rotary tables of the tokens, fp32 [T, D/2]
+  kernels::Documents documents;  ///< of the batch
+  kernels::DropoutKeys dropout;  ///< samples undefined: dropout is off (evaluation, generation)
+  KvCache* cache = nullptr;      ///< where generation keeps keys and values; null in training
 
   bool is_training() const { return dropout.samples.defined(); }
 };

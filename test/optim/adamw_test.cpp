@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "catch_amalgamated.hpp"
+#include "device/device.h"
 #include "optim/gradient_norm.h"
 
 using namespace dsft;
@@ -111,4 +112,36 @@ TEST_CASE("Clipping shrinks long gradients only, and 0 switches it off", "[optim
   REQUIRE(factor(0.5, 1) == 1);
   REQUIRE(factor(1e9, 0) == 1);
   REQUIRE(factor(1e9, -1) == 1);
+}
+
+TEST_CASE("On a GPU one pass gives the CPU's weights, states and rounded copy, and a skipped update nothing",
+          "[optim][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(3);
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const int64_t numel = GENERATE(3, 1000003);
+  const optim::AdamWOptions options{.weight_decay = 0.1};
+  optim::AdamWTensors on_cpu = tensors_of(torch::randn({numel}));
+  on_cpu.copy = torch::zeros({numel}, type);
+  optim::AdamWTensors on_gpu = on_cpu;
+  for (at::Tensor* tensor : {&on_gpu.weight, &on_gpu.gradient, &on_gpu.exp_avg, &on_gpu.exp_avg_sq, &on_gpu.copy})
+    *tensor = tensor->to(at::kCUDA);
+  for (int64_t step = 0; step < 6; ++step) {
+    const bool is_applied = step != 3;
+    on_cpu.gradient.copy_(torch::randn({numel}));
+    on_gpu.gradient.copy_(on_cpu.gradient);
+    optim::AdamWUpdate update = update_of(1e-2, 0.7, step, is_applied);
+    const at::Tensor before = on_gpu.weight.clone();
+    optim::adamw_update(on_cpu, options, update);
+    for (at::Tensor* scalar :
+         {&update.learning_rate, &update.gradient_factor, &update.num_applied_updates, &update.is_applied})
+      *scalar = scalar->to(at::kCUDA);
+    optim::adamw_update(on_gpu, options, update);
+    CHECK(torch::equal(on_gpu.weight, before) == !is_applied);
+  }
+  const auto gap = [](const at::Tensor& a, const at::Tensor& b) { return (a.cpu() - b).abs().max().item<float>(); };
+  CHECK(gap(on_gpu.weight, on_cpu.weight) < 2e-6);
+  CHECK(gap(on_gpu.exp_avg, on_cpu.exp_avg) < 1e-6);
+  CHECK(gap(on_gpu.exp_avg_sq, on_cpu.exp_avg_sq) < 1e-6);
+  CHECK(torch::equal(on_gpu.copy, on_gpu.weight.to(type)));
 }

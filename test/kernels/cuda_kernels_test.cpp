@@ -1,0 +1,162 @@
+// The CUDA kernels against LibTorch's own operations in float64 on the CPU.
+#include <torch/types.h>
+
+#include "base/counter_random.h"
+#include "catch_amalgamated.hpp"
+#include "device/device.h"
+#include "kernels/counter_dropout.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rotary.h"
+#include "kernels/swiglu.h"
+#include "kernels/token_log_probs_rows.h"
+#include "kernels/varlen_attention.h"
+
+using namespace dsft;
+using namespace dsft::kernels;
+
+namespace {
+
+const at::Device kGpu(at::kCUDA, 0);
+
+using Operation = std::function<at::Tensor(std::vector<at::Tensor>&)>;
+
+/// Output and gradients of sum(f(inputs) * direction), as float64 on the CPU.
+std::vector<at::Tensor> results_of(const Operation& f, const std::vector<at::Tensor>& inputs, at::ScalarType type,
+                                   at::Device device, const at::Tensor& direction) {
+  std::vector<at::Tensor> leaves;
+  for (const at::Tensor& input : inputs) leaves.push_back(input.to(device, type).detach().requires_grad_(true));
+  const at::Tensor out = f(leaves);
+  out.backward(direction.to(device, type));
+  std::vector<at::Tensor> results = {out.detach().to(at::kCPU, at::kDouble)};
+  for (const at::Tensor& leaf : leaves) results.push_back(leaf.grad().to(at::kCPU, at::kDouble));
+  return results;
+}
+
+double largest(const at::Tensor& values) {
+  return values.abs().max().item<double>();
+}
+
+/// Values and gradients: in fp32 within rounding of float64; in bf16 no further from float64 than the operations of
+/// `unfused` in bf16 are, but for one rounding of the result.
+void check(const char* name, const Operation& f, const Operation& unfused, std::vector<at::Tensor> inputs,
+           double fp32_bound) {
+  INFO(name);
+  const at::Tensor direction = torch::randn(f(inputs).sizes());
+  const auto exact = results_of(unfused, inputs, at::kDouble, at::kCPU, direction);
+  const auto actual = results_of(f, inputs, at::kFloat, kGpu, direction);
+  for (size_t i = 0; i < exact.size(); ++i) {
+    INFO("result " << i);
+    CHECK(largest(actual[i] - exact[i]) < fp32_bound * std::max(1.0, largest(exact[i])));
+  }
+  for (at::Tensor& input : inputs) input = input.to(at::kBFloat16).to(at::kFloat);
+  const at::Tensor narrow = direction.to(at::kBFloat16).to(at::kFloat);
+  const auto rounded_exact = results_of(unfused, inputs, at::kDouble, at::kCPU, narrow);
+  const auto fused = results_of(f, inputs, at::kBFloat16, kGpu, narrow);
+  const auto plain = results_of(unfused, inputs, at::kBFloat16, kGpu, narrow);
+  for (size_t i = 0; i < exact.size(); ++i) {
+    INFO("bf16 result " << i);
+    const double rounding = largest(rounded_exact[i]) / 256;
+    CHECK(largest(fused[i] - rounded_exact[i]) <= largest(plain[i] - rounded_exact[i]) + rounding);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("CUDA kernels agree with LibTorch's own operations in float64, values and gradients", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(1);
+  for (const int64_t size : {8, 128, 1024, 3584, 8192}) {
+    INFO("rows of " << size);
+    const auto norm = [](auto& in) { return rms_norm(in[0], in[1], 1e-6); };
+    const auto plain = [](auto& in) {
+      const at::Tensor wide = in[0].scalar_type() == at::kDouble ? in[0] : in[0].to(at::kFloat);
+      return (wide * torch::rsqrt(wide.square().mean(-1, true) + 1e-6)).to(in[0].scalar_type()) * in[1];
+    };
+    check("rms_norm", norm, plain, {torch::randn({300, size}) * 3, torch::randn({size})}, 2e-5);
+  }
+  for (const int64_t half : {4, 32, 64}) {
+    const at::Tensor angle = torch::randn({37, half});
+    const auto turn = [&](auto& in) {
+      return rotate(in[0], angle.cos().to(in[0].device()), angle.sin().to(in[0].device()));
+    };
+    const auto plain = [&](auto& in) {
+      const auto type = in[0].scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      const auto halves = in[0].to(type).chunk(2, -1);
+      const at::Tensor c = angle.cos().to(in[0].device(), type).unsqueeze(1),
+                       s = angle.sin().to(in[0].device(), type).unsqueeze(1);
+      return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(in[0].scalar_type());
+    };
+    check("rotate", turn, plain, {torch::randn({37, 3, 2 * half})}, 1e-5);
+  }
+  check(
+      "swiglu", [](auto& in) { return swiglu(in[0], in[1]); }, [](auto& in) { return at::silu(in[0]) * in[1]; },
+      {torch::randn({37, 53}) * 8, torch::randn({37, 53})}, 1e-5);
+}
+
+TEST_CASE("CUDA: the weight of a norm that is frozen gets no gradient, a slice of a row is rotated", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const at::Tensor x = torch::randn({5, 64}).to(kGpu).requires_grad_(true), weight = torch::randn({64}).to(kGpu);
+  rms_norm(x, weight, 1e-6).sum().backward();
+  CHECK(x.grad().defined());
+  CHECK_FALSE(weight.grad().defined());
+  const at::Tensor rows = torch::randn({9, 10, 16}).to(kGpu), angle = torch::randn({9, 8}).to(kGpu);
+  const at::Tensor part = rows.narrow(1, 3, 4);
+  CHECK(torch::equal(rotate(part, angle.cos(), angle.sin()), rotate(part.contiguous(), angle.cos(), angle.sin())));
+}
+
+TEST_CASE("CUDA: token log-probabilities and their gradient agree with float64", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(2);
+  const int64_t vocab_size = GENERATE(301, 4096, 50000);
+  const at::Tensor logits = torch::randn({11, vocab_size}) * 6, targets = torch::randint(vocab_size, {11});
+  at::Tensor reference = logits.to(at::kDouble).requires_grad_(true);
+  const at::Tensor expected = torch::log_softmax(reference, -1).gather(1, targets.unsqueeze(1)).squeeze(1);
+  expected.sum().backward();
+  at::Tensor work = logits.to(kGpu);
+  const TokenStatistics statistics = token_log_probs_rows(work, targets.to(kGpu), true);
+  CHECK(largest(statistics.log_probs.cpu() - expected) < 2e-5);
+  CHECK(largest(work.cpu() - reference.grad()) < 1e-6);
+  CHECK(torch::equal(statistics.is_argmax.cpu(), logits.argmax(-1).eq(targets)));
+  at::Tensor easy = at::zeros({3, vocab_size}).to(kGpu);
+  easy[0][3] = 200.0;
+  easy[2].fill_(-INFINITY);
+  easy[2][5] = -3.0;
+  const TokenStatistics extreme =
+      token_log_probs_rows(easy, at::tensor({int64_t{3}, int64_t{1}, int64_t{5}}).to(kGpu), false);
+  CHECK(extreme.log_probs[0].item<float>() == 0.0f);
+  CHECK(extreme.is_argmax[0].item<bool>());
+  CHECK_FALSE(extreme.is_argmax[1].item<bool>());  // all equal: the first wins
+  CHECK(extreme.log_probs[2].item<float>() == 0.0f);
+}
+
+TEST_CASE("CUDA: dropout is the CPU's to the bit", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const auto type = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
+  const int64_t size = GENERATE(8, 200, 1027), tokens = 64;
+  const DropoutKeys keys{42, 3, torch::arange(tokens, at::kLong).floor_divide(16),
+                         torch::arange(tokens, at::kLong) % 16};
+  const DropoutKeys on_gpu{42, 3, keys.samples.to(kGpu), keys.positions.to(kGpu)};
+  const at::Tensor x = torch::randn({tokens, size}).to(type);
+  at::Tensor leaf = x.to(kGpu).requires_grad_(true);
+  const at::Tensor y = counter_dropout(leaf, 0.25, hash_name("a"), on_gpu);
+  CHECK(torch::equal(y.cpu(), counter_dropout(x, 0.25, hash_name("a"), keys)));
+  y.backward(torch::ones_like(y));
+  CHECK(torch::equal(leaf.grad().cpu(), counter_dropout(torch::ones_like(x), 0.25, hash_name("a"), keys)));
+}
+
+TEST_CASE("CUDA: attention over packed documents agrees with float64", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(4);
+  const int64_t window = GENERATE(0, 5, 64), heads = 4, kv_heads = GENERATE(1, 2, 4), head_dim = GENERATE(16, 64, 128);
+  const std::vector<int64_t> boundaries = {0, 1, 38, 38 + 200, 256};
+  const auto on_cpu = [&](auto& in) {
+    return varlen_attention_by_documents(in[0], in[1], in[2], boundaries, 0.3, window);
+  };
+  const auto on_gpu = [&](auto& in) {
+    return varlen_attention(in[0], in[1], in[2], make_documents(boundaries, in[0].device()), 0.3, window);
+  };
+  check("attention", on_gpu, on_cpu,
+        {torch::randn({256, heads, head_dim}), torch::randn({256, kv_heads, head_dim}),
+         torch::randn({256, kv_heads, head_dim})},
+        2e-5);
+}
