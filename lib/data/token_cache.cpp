@@ -191,7 +191,7 @@ std::string TokenCache::State::read(CacheKey key) {
   const char* at = index.data();
   const auto take = [&at](auto& column, size_t count) {
     column.resize(count);
-    std::memcpy(column.data(), at, count * sizeof(column[0]));
+    if (count > 0) std::memcpy(column.data(), at, count * sizeof(column[0]));
     at += count * sizeof(column[0]);
   };
   const auto num_rows = static_cast<size_t>(header.num_rows);
