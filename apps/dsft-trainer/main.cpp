@@ -30,6 +30,7 @@ int run(int argc, char** argv) {
   add_task<apps::ScoreOptions>(app, "score", apps::run_score, exit_code);
   add_task<apps::MergeLoraOptions>(app, "merge-lora", apps::run_merge_lora, exit_code);
   add_task<apps::InitModelOptions>(app, "init-model", apps::run_init_model, exit_code);
+  add_task<apps::BenchOptions>(app, "bench", apps::run_bench, exit_code);
   app.parse(argc, argv);
   if (!std::cout.flush()) fail(ErrorKind::kData, "the results could not be written to stdout (is the disk full?)");
   return exit_code;

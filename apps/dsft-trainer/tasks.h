@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/logger.h"
+#include "options/bench_options.h"
 #include "options/eval_options.h"
 #include "options/generate_options.h"
 #include "options/init_model_options.h"
@@ -19,5 +20,6 @@ int run_score(const ScoreOptions& options, const Logger& logger);
 /// With --verify the logits of both models on a fixed prompt are compared after the weights.
 int run_merge_lora(const MergeLoraOptions& options, const Logger& logger);
 int run_init_model(const InitModelOptions& options, const Logger& logger);
+int run_bench(const BenchOptions& options, const Logger& logger);
 
 }  // namespace dsft::apps

@@ -6,6 +6,7 @@
 #include "dsft/trainer_program.h"
 #include "io/output_target.h"
 #include "launch/other_launchers.h"
+#include "options/bench_options.h"
 #include "options/eval_options.h"
 #include "options/generate_options.h"
 #include "options/init_model_options.h"
@@ -68,6 +69,7 @@ void add_trainer_commands(CLI::App& app, CommandResult& result) {
   add_trainer_command<MergeLoraOptions>(app, result, "merge-lora",
                                         "Make a plain checkpoint from a base and an adapter");
   add_trainer_command<InitModelOptions>(app, result, "init-model", "Make a checkpoint with random weights");
+  add_trainer_command<BenchOptions>(app, result, "bench", "Measure how fast this machine trains or decodes a model");
 }
 
 }  // namespace dsft::apps

@@ -7,6 +7,7 @@ namespace dsft::device::cuda {
 
 bool is_built();
 int device_count();
+void synchronize();
 void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);
 

@@ -44,6 +44,10 @@ at::Tensor copy_from_host(const at::Tensor& host, at::Device device) {
   return device.is_cuda() && host.is_cpu() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
 }
 
+void synchronize(at::Device device) {
+  if (device.is_cuda()) cuda::synchronize();
+}
+
 void* current_stream(at::Device device) {
   return device.is_cuda() ? cuda::current_stream(device.index()) : nullptr;
 }

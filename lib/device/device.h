@@ -18,6 +18,9 @@ at::Device choose_device(DeviceChoice choice, int local_rank);
 /// A host tensor on `device`, by a copy that the host does not wait for; what is queued there later sees it done.
 at::Tensor copy_from_host(const at::Tensor& host, at::Device device);
 
+/// Waits until all work that was given to the device is done.
+void synchronize(at::Device device);
+
 /// The cudaStream_t that torch's operations on this device go to now; null where it is no GPU.
 void* current_stream(at::Device device);
 

@@ -9,6 +9,9 @@ bool is_built() {
 int device_count() {
   return 0;
 }
+void synchronize() {
+  DSFT_CHECK(false, "built without CUDA");
+}
 void* current_stream(int) {
   DSFT_CHECK(false, "built without CUDA");
 }

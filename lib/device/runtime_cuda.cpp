@@ -12,6 +12,9 @@ bool is_built() {
 int device_count() {
   return c10::cuda::device_count();
 }
+void synchronize() {
+  c10::cuda::device_synchronize();
+}
 void* current_stream(int index) {
   return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(index)).stream();
 }

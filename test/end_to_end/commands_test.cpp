@@ -293,7 +293,7 @@ TEST_CASE("eval --help says that the recipe gives the type and the device", "[en
 
 TEST_CASE("what is not built yet is one clear fault", "[end_to_end]") {
   const Job job;
-  for (const std::string command : {"chat", "bench", "estimate-memory", "consolidate"})
+  for (const std::string command : {"chat", "estimate-memory", "consolidate"})
     require_one_fault(job.run({command}), "`dsft " + command + "` is not built yet");
   require_one_fault(job.run({"launch", "--hostfile", "hosts", job.recipe}), "--hostfile is not built yet");
 }

@@ -1,0 +1,217 @@
+#include <torch/types.h>
+
+#include <algorithm>
+#include <iomanip>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/stopwatch.h"
+#include "comm/single_process_communicator.h"
+#include "device/device.h"
+#include "dsft-trainer/tasks.h"
+#include "generate/engine.h"
+#include "lora/adapters.h"
+#include "loss/loss.h"
+#include "recipe/build_model.h"
+#include "spec/parameter_counts.h"
+#include "zero/sharded_optimizer.h"
+
+namespace dsft::apps {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+
+spec::ModelSpec read_spec(const BenchOptions& options) {
+  return options.config.empty() ? spec::read_model_spec(spec::find_model(options.model, ""))
+                                : spec::read_model_spec_file(options.config);
+}
+
+// Values as a checkpoint at its start has them; speed does not depend on them.
+void fill_randomly(model::CausalLm& model) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(0);
+  for (auto& [name, parameter] : model::named_parameters_of(model)) {
+    if (parameter.dim() == 1)
+      parameter.fill_(name.ends_with(".bias") ? 0.0 : 1.0);
+    else
+      parameter.normal_(0.0, 0.02);
+  }
+}
+
+std::vector<int32_t> random_ids(int64_t count, int64_t vocab_size) {
+  const at::Tensor ids = torch::randint(vocab_size, {count}, at::kInt);
+  return {ids.const_data_ptr<int32_t>(), ids.const_data_ptr<int32_t>() + count};
+}
+
+/// Seconds of parts of a step, the device waited for at the end of each.
+struct StepSeconds {
+  double forward = 0, backward = 0, optimizer = 0, whole = 0;
+};
+
+class TrainBench {
+ public:
+  TrainBench(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device)
+      : model_(model::build_causal_lm(spec, dtype, device)),
+        communicator_(comm::make_single_process_communicator()),
+        runner_(options.recomputes ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph),
+        rates_(torch::full({1}, 1e-4, at::TensorOptions(at::kDouble).device(device))) {
+    fill_randomly(*model_);
+    choose_trainable(options);
+    std::vector<zero::TrainableParameter> parameters;
+    for (const auto& item : lora::trainable_tensors(*model_))
+      parameters.push_back({item.name, item.tensor, false, item.is_adapter});
+    zero::OptimizerOptions optimizer;
+    if (dtype == at::kHalf) optimizer.loss_scaler = optim::LossScalerOptions();
+    optimizer_ = std::make_unique<zero::ShardedOptimizer>(parameters, optimizer, *communicator_);
+    std::vector<Document> documents;
+    for (int64_t d = 0; d < options.batch_size; ++d) {
+      const std::vector<int32_t> ids = random_ids(options.length, spec.vocab_size);
+      documents.push_back({ids, ids, d});
+    }
+    batch_ = make_batch(documents, 0);
+  }
+
+  StepSeconds step(bool waits_between) {
+    const auto wait = [&](bool does) {
+      if (does) device::synchronize(model_->device());
+    };
+    const model::TrainingMode mode{42};
+    const Stopwatch watch;
+    StepSeconds seconds;
+    const Batch batch = batch_.to(model_->device());
+    const at::Tensor hidden = model_->hidden_states(batch, runner_, &mode);
+    const auto result = loss_.compute(*model_, hidden, batch, runner_, &mode);
+    wait(waits_between);
+    seconds.forward = watch.seconds();
+    optimizer_->backward(result.terms[0].value / loss_.counts({batch_})[0], /*is_last_micro_batch=*/true);
+    wait(waits_between);
+    seconds.backward = watch.seconds() - seconds.forward;
+    optimizer_->clip_and_step(rates_);
+    wait(true);
+    seconds.whole = watch.seconds();
+    seconds.optimizer = seconds.whole - seconds.forward - seconds.backward;
+    return seconds;
+  }
+
+  int64_t num_trainable() const {
+    int64_t count = 0;
+    for (const auto& item : lora::trainable_tensors(*model_)) count += item.tensor.numel();
+    return count;
+  }
+
+ private:
+  void choose_trainable(const BenchOptions& options) {
+    if (options.is_full) {
+      for (at::Tensor& parameter : model_->parameters()) parameter.requires_grad_(true);
+      return;
+    }
+    lora::LoraConfig config;
+    config.r = options.rank;
+    config.lora_alpha = 2.0 * static_cast<double>(options.rank);
+    config.target_modules = {
+        .kind = lora::TargetModules::Kind::kNames, .names = {"q_proj", "k_proj", "v_proj", "o_proj"}, .regex = ""};
+    lora::attach(*model_, spec::match_lora_targets(model_->spec(), config), {}, config, 42);
+  }
+
+  std::shared_ptr<model::CausalLm> model_;
+  std::unique_ptr<comm::Communicator> communicator_;
+  nn::BlockRunner runner_;
+  at::Tensor rates_;
+  loss::CausalLmLoss loss_;
+  std::unique_ptr<zero::ShardedOptimizer> optimizer_;
+  Batch batch_;
+};
+
+template <typename Value>
+double median_of(std::vector<StepSeconds> steps, Value value) {
+  std::vector<double> values;
+  for (const StepSeconds& step : steps) values.push_back(value(step));
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+/// Arithmetic of a step for one token: of the matrices forward, for the inputs' gradients and (full) the weights', and
+/// of causal attention, 3.5 times its forward pass in all (performance of FlashAttention-2, 2023).
+double flops_per_token(const spec::ModelSpec& spec, const BenchOptions& options) {
+  const int64_t total = spec::count_parameters(spec, nullptr).total;
+  const double matrices =
+      static_cast<double>(spec.tie_word_embeddings ? total : total - spec.vocab_size * spec.hidden_size);
+  const double attention =
+      2.0 * static_cast<double>(options.length * spec.num_attention_heads * spec.head_dim * spec.num_hidden_layers);
+  const double forwards = options.recomputes ? 2 : 1;
+  return matrices * (2 * forwards + 2 + (options.is_full ? 2 : 0)) + attention * (2.5 + forwards);
+}
+
+Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype,
+                      at::Device device) {
+  TrainBench bench(options, spec, dtype, device);
+  for (int64_t i = 0; i < options.warmup; ++i) bench.step(false);
+  std::vector<StepSeconds> whole, parts;
+  for (int64_t i = 0; i < options.steps; ++i) whole.push_back(bench.step(false));
+  for (int64_t i = 0; i < std::min<int64_t>(3, options.steps); ++i) parts.push_back(bench.step(true));
+  const double seconds = median_of(whole, [](const StepSeconds& s) { return s.whole; });
+  const double tokens = static_cast<double>(options.batch_size * options.length);
+  const auto ms = [&](auto value) { return 1000 * median_of(parts, value); };
+  return {{"tokens_per_second", tokens / seconds},
+          {"ms_per_step", 1000 * seconds},
+          {"forward_ms", ms([](const StepSeconds& s) { return s.forward; })},
+          {"backward_ms", ms([](const StepSeconds& s) { return s.backward; })},
+          {"optimizer_ms", ms([](const StepSeconds& s) { return s.optimizer; })},
+          {"tflops", flops_per_token(spec, options) * tokens / seconds * 1e-12},
+          {"num_trainable", bench.num_trainable()}};
+}
+
+Json measure_decoding(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype,
+                      at::Device device) {
+  const auto model = model::build_causal_lm(spec, dtype, device);
+  fill_randomly(*model);
+  std::vector<generate::Request> requests;
+  for (int64_t i = 0; i < options.batch_size; ++i)
+    requests.push_back({random_ids(options.length, spec.vocab_size), options.new_tokens, static_cast<uint64_t>(i)});
+  generate::EngineOptions engine;
+  engine.max_sequences = options.batch_size;
+  std::vector<StepSeconds> rounds;
+  for (int64_t i = 0; i < options.warmup + options.steps; ++i) {
+    const Stopwatch watch;
+    generate::generate(*model, nn::BlockRunner(), requests, engine);
+    StepSeconds seconds;
+    seconds.whole = watch.seconds();
+    if (i >= options.warmup) rounds.push_back(seconds);
+  }
+  const double seconds = median_of(rounds, [](const StepSeconds& s) { return s.whole; });
+  return {{"tokens_per_second", static_cast<double>(options.batch_size * options.new_tokens) / seconds},
+          {"ms_per_token", 1000 * seconds / static_cast<double>(options.new_tokens)}};
+}
+
+}  // namespace
+
+int run_bench(const BenchOptions& options, const Logger&) {
+  const spec::ModelSpec spec = read_spec(options);
+  const at::Device device = device::choose_device(options.compute.device, /*local_rank=*/0);
+  const at::ScalarType dtype = recipe::torch_dtype(options.compute.dtype, device);
+  const bool trains = options.kind == "train";
+  Json result = {{"kind", options.kind},
+                 {"model_type", spec.model_type},
+                 {"batch_size", options.batch_size},
+                 {"length", options.length},
+                 {"dtype", c10::toString(dtype)}};
+  result.update(trains ? measure_training(options, spec, dtype, device)
+                       : measure_decoding(options, spec, dtype, device));
+  result["peak_memory_gib"] = static_cast<double>(device::peak_memory_bytes(device)) / kGib;
+  if (options.is_json) {
+    std::cout << result.dump() << "\n";
+    return 0;
+  }
+  for (const auto& [name, value] : result.items()) {
+    std::cout << std::left << std::setw(20) << name << " ";
+    if (value.is_number_float())
+      std::cout << std::setprecision(4) << value.get<double>() << "\n";
+    else
+      std::cout << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+  }
+  return 0;
+}
+
+}  // namespace dsft::apps
