@@ -1,6 +1,7 @@
 // What answers where dsft is built without CUDA: no tensor is on such a device then.
 #include "base/error.h"
 #include "kernels/counter_dropout_cuda.h"
+#include "kernels/cudnn_attention.h"
 #include "kernels/rms_norm_cuda.h"
 #include "kernels/rotary_cuda.h"
 #include "kernels/swiglu_cuda.h"
@@ -47,3 +48,19 @@ void dropout(const void*, void*, const int64_t*, const int64_t*, int64_t, int64_
 }
 
 }  // namespace dsft::kernels::cuda
+
+namespace dsft::kernels::cudnn {
+
+bool may_take(const at::Tensor&) {
+  return false;
+}
+std::optional<Attended> forward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Documents&, double,
+                                int64_t) {
+  return std::nullopt;
+}
+std::optional<AttentionGradients> backward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                           const Attended&, const Documents&, double, int64_t) {
+  return std::nullopt;
+}
+
+}  // namespace dsft::kernels::cudnn

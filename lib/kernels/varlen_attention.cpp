@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "device/device.h"
+#include "kernels/cudnn_attention.h"
 
 namespace dsft::kernels {
 namespace {
@@ -63,6 +64,48 @@ class FlashAttention : public torch::autograd::Function<FlashAttention> {
   }
 };
 
+// The documents travel as a capsule, since autograd keeps no structs.
+struct KeptDocuments : torch::CustomClassHolder {
+  Documents documents;
+};
+
+class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const cudnn::Attended& attended, const Documents& documents, double scale, int64_t window) {
+    auto kept = c10::make_intrusive<KeptDocuments>();
+    kept->documents = documents;
+    context->save_for_backward({q, k, v, attended.out, attended.statistics});
+    context->saved_data["documents"] = c10::IValue::make_capsule(kept);
+    context->saved_data["scale"] = scale;
+    context->saved_data["window"] = window;
+    return attended.out;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const auto kept =
+        c10::static_intrusive_pointer_cast<KeptDocuments>(context->saved_data["documents"].toCapsule());
+    const int64_t window = context->saved_data["window"].toInt();
+    const auto result = cudnn::backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], {saved[3], saved[4]},
+                                        kept->documents, context->saved_data["scale"].toDouble(), window);
+    DSFT_CHECK(result, "cuDNN has a plan for the forward pass of attention and none for the backward pass");
+    return {result->q, result->k, result->v, {}, {}, {}, {}};
+  }
+};
+
+std::optional<at::Tensor> cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                          const Documents& documents, double scale, int64_t window) {
+  if (!cudnn::may_take(q)) return std::nullopt;
+  const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
+  std::optional<cudnn::Attended> attended;
+  {
+    const at::NoGradGuard no_grad;
+    attended = cudnn::forward(dense_q, dense_k, dense_v, documents, scale, window);
+  }
+  if (!attended) return std::nullopt;
+  return CudnnAttention::apply(dense_q, dense_k, dense_v, *attended, documents, scale, window);
+}
+
 }  // namespace
 
 Documents make_documents(std::vector<int64_t> boundaries, at::Device device) {
@@ -77,6 +120,7 @@ Documents make_documents(std::vector<int64_t> boundaries, at::Device device) {
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window) {
   if (window >= documents.longest) window = 0;
+  if (auto attended = cudnn_attention(q, k, v, documents, scale, window)) return *attended;
   if (has_flash(q)) return FlashAttention::apply(q, k, v, documents.on_device, documents.longest, scale, window);
   return varlen_attention_by_documents(q, k, v, documents.boundaries, scale, window);
 }

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace dsft::kernels {
@@ -12,6 +13,7 @@ struct Documents {
   std::vector<int64_t> boundaries;  ///< [S + 1] starts, then T
   int64_t longest = 0;              ///< tokens of the longest one
   at::Tensor on_device;             ///< int32 [S + 1]: the boundaries where a GPU reads them; undefined on the CPU
+  mutable std::shared_ptr<void> of_kernel = {};  ///< what a kernel works out from them once a batch
 };
 
 /// The documents of these boundaries for tensors on `device`.
@@ -19,8 +21,8 @@ Documents make_documents(std::vector<int64_t> boundaries, at::Device device);
 
 /// Causal attention inside each document. q [T, N, D], k and v [T, K, D] with N a multiple of K (each kv head serves
 /// N/K query heads); gives [T, N, D]. `window` > 0: only the last so many tokens are seen. On a GPU in 16 bits
-/// FlashAttention over all documents at once (Dao, "FlashAttention-2", 2023), else scaled_dot_product_attention
-/// document by document.
+/// all documents at once by cuDNN, where it has no plan by FlashAttention (Dao, "FlashAttention-2", 2023); else
+/// scaled_dot_product_attention document by document.
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window = 0);
 

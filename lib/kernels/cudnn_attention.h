@@ -1,0 +1,36 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "kernels/varlen_attention.h"
+
+/// Attention over packed documents by cuDNN's graph API; no_cuda.cpp answers where the build has no CUDA.
+namespace dsft::kernels::cudnn {
+
+/// Whether cuDNN is tried for these queries: 16 bits, heads of a multiple of 8 up to 128, an Ampere GPU or newer.
+bool may_take(const at::Tensor& q);
+
+/// What the forward pass gives.
+struct Attended {
+  at::Tensor out;         ///< [T, N, D]
+  at::Tensor statistics;  ///< log-sum-exps, fp32 [T, N], for the backward pass
+};
+
+/// Contiguous q [T, N, D], k and v [T, K, D]. Builds a plan for a new shape (50-80 ms, the first of a process about a
+/// second) and keeps it; plans depend on the number of documents, their longest and T only by buckets. nullopt where
+/// cuDNN has no plan for the shape.
+std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const Documents& documents, double scale, int64_t window);
+
+struct AttentionGradients {
+  at::Tensor q, k, v;
+};
+/// nullopt where cuDNN has no plan for the shape.
+std::optional<AttentionGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                           const at::Tensor& v, const Attended& attended, const Documents& documents,
+                                           double scale, int64_t window);
+
+}  // namespace dsft::kernels::cudnn
