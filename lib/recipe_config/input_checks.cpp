@@ -56,7 +56,8 @@ class InputChecker {
       report_.faults.push_back({ErrorKind::kUsage, std::move(fault)});
     attempt("training.resume_from_checkpoint", [&] { check_resume_from(config_); });
     const bool has_text = check_text();
-    const bool has_files = check_files("data.train", config_.data.train) & check_files("data.eval", config_.data.eval);
+    const bool has_train = check_files("data.train", config_.data.train);
+    const bool has_files = check_files("data.eval", config_.data.eval) && has_train;
     if (has_text) attempt("data.chat_template", [&] { run_checks(check_template_kwargs, folders_.text); });
     if (has_model) {
       attempt("model.path", [&] { check_weights(); });
