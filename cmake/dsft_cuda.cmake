@@ -4,7 +4,7 @@
 set(DSFT_CUDA_ARCHITECTURES "80;86;89;90;100;120" CACHE STRING "Compute capabilities that kernels are compiled for; the last one also as PTX, for newer ones")
 
 if(LibTorch_HAS_CUDA)
-  file(GLOB _nvcc_dirs ${LibTorch_NVIDIA_DIR}/*/bin)
+  file(GLOB _nvcc_dirs ${LibTorch_NVIDIA_DIR}/*/bin ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/*/bin)
   find_program(DSFT_NVCC nvcc HINTS ${_nvcc_dirs} $ENV{CUDA_HOME}/bin PATHS /usr/local/cuda/bin)
 endif()
 

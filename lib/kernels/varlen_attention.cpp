@@ -83,8 +83,7 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const auto kept =
-        c10::static_intrusive_pointer_cast<KeptDocuments>(context->saved_data["documents"].toCapsule());
+    const auto kept = c10::static_intrusive_pointer_cast<KeptDocuments>(context->saved_data["documents"].toCapsule());
     const int64_t window = context->saved_data["window"].toInt();
     const auto result = cudnn::backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], {saved[3], saved[4]},
                                         kept->documents, context->saved_data["scale"].toDouble(), window);
