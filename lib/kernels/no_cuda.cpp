@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "kernels/counter_dropout_cuda.h"
 #include "kernels/cudnn_attention.h"
+#include "kernels/norm_rotate_cuda.h"
 #include "kernels/rms_norm_cuda.h"
 #include "kernels/rotary_cuda.h"
 #include "kernels/swiglu_cuda.h"
@@ -19,14 +20,28 @@ namespace {
 bool has_rms_norm(FloatType, int64_t) {
   return false;
 }
-void rms_norm(const void*, const void*, void*, float*, int64_t, int64_t, float, FloatType, Stream) {
+void rms_norm(const void*, const void*, const void*, void*, void*, float*, int64_t, int64_t, float, FloatType,
+              Stream) {
   fail_without_cuda();
 }
 int64_t rms_norm_num_parts(int64_t) {
   fail_without_cuda();
 }
-void rms_norm_backward(const void*, const void*, const void*, const float*, void*, float*, int64_t, int64_t, FloatType,
-                       Stream) {
+void rms_norm_backward(const void*, const void*, const void*, const void*, const float*, void*, float*, int64_t, int64_t,
+                       FloatType, Stream) {
+  fail_without_cuda();
+}
+bool has_norm_rotate(int64_t) {
+  return false;
+}
+void norm_rotate(const void*, const void*, const float*, const float*, float, void*, HeadRows, FloatType, Stream) {
+  fail_without_cuda();
+}
+int64_t norm_rotate_num_parts() {
+  fail_without_cuda();
+}
+void norm_rotate_backward(const void*, const void*, const void*, const float*, const float*, float, void*, float*,
+                          HeadRows, FloatType, Stream) {
   fail_without_cuda();
 }
 void swiglu(const void*, const void*, void*, int64_t, FloatType, Stream) {

@@ -59,18 +59,20 @@ std::pair<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& gradient, const
 std::pair<at::Tensor, at::Tensor> forward_cuda(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const int64_t size = x.size(-1), rows = x.numel() / size;
   at::Tensor y = at::empty_like(x), inverse_rms = at::empty({rows}, x.options().dtype(at::kFloat));
-  cuda::rms_norm(x.const_data_ptr(), weight.const_data_ptr(), y.data_ptr(), inverse_rms.data_ptr<float>(), rows, size,
-                 static_cast<float>(eps), cuda::float_type(x), cuda::stream_for(x));
+  cuda::rms_norm(x.const_data_ptr(), /*residual=*/nullptr, weight.const_data_ptr(), /*sum=*/nullptr, y.data_ptr(),
+                 inverse_rms.data_ptr<float>(), rows, size, static_cast<float>(eps), cuda::float_type(x),
+                 cuda::stream_for(x));
   return {y, inverse_rms};
 }
 
 std::pair<at::Tensor, at::Tensor> backward_cuda(const at::Tensor& gradient, const at::Tensor& x,
                                                 const at::Tensor& weight, const at::Tensor& inverse_rms,
-                                                bool needs_weight) {
+                                                bool needs_weight, const at::Tensor& sum_gradient = {}) {
   const int64_t size = x.size(-1), rows = inverse_rms.numel();
   at::Tensor x_gradient = at::empty_like(x), parts;
   if (needs_weight) parts = at::zeros({cuda::rms_norm_num_parts(rows), size}, inverse_rms.options());
-  cuda::rms_norm_backward(gradient.const_data_ptr(), x.const_data_ptr(), weight.const_data_ptr(),
+  cuda::rms_norm_backward(gradient.const_data_ptr(), sum_gradient.defined() ? sum_gradient.const_data_ptr() : nullptr,
+                          x.const_data_ptr(), weight.const_data_ptr(),
                           inverse_rms.const_data_ptr<float>(), x_gradient.data_ptr(),
                           needs_weight ? parts.data_ptr<float>() : nullptr, rows, size, cuda::float_type(x),
                           cuda::stream_for(x));
@@ -91,10 +93,34 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const auto backward = saved[0].is_cpu() ? backward_cpu : backward_cuda;
-    auto [x_gradient, weight_gradient] =
-        backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], context->needs_input_grad(1));
+    const at::Tensor gradient = gradients[0].contiguous();
+    const bool needs_weight = context->needs_input_grad(1);
+    auto [x_gradient, weight_gradient] = saved[0].is_cpu()
+                                             ? backward_cpu(gradient, saved[0], saved[1], saved[2], needs_weight)
+                                             : backward_cuda(gradient, saved[0], saved[1], saved[2], needs_weight);
     return {x_gradient, weight_gradient, at::Tensor()};
+  }
+};
+
+class AddRmsNorm : public torch::autograd::Function<AddRmsNorm> {
+ public:
+  static variable_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& residual,
+                               const at::Tensor& weight, double eps) {
+    const int64_t size = x.size(-1), rows = x.numel() / size;
+    at::Tensor sum = at::empty_like(x), y = at::empty_like(x);
+    at::Tensor inverse_rms = at::empty({rows}, x.options().dtype(at::kFloat));
+    cuda::rms_norm(x.const_data_ptr(), residual.const_data_ptr(), weight.const_data_ptr(), sum.data_ptr(), y.data_ptr(),
+                   inverse_rms.data_ptr<float>(), rows, size, static_cast<float>(eps), cuda::float_type(x),
+                   cuda::stream_for(x));
+    context->save_for_backward({sum, weight, inverse_rms});
+    return {sum, y};
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    auto [gradient, weight_gradient] =
+        backward_cuda(gradients[1].contiguous(), saved[0], saved[1], saved[2], context->needs_input_grad(2),
+                      gradients[0].contiguous());
+    return {gradient, gradient, weight_gradient, at::Tensor()};
   }
 };
 
@@ -105,6 +131,17 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
              "rms_norm of ", x.sizes(), " by ", weight.sizes());
   if (has_kernel(x)) return RmsNorm::apply(x.contiguous(), weight, eps);
   return normalize(x, eps) * weight;
+}
+
+NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
+  DSFT_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type(), "the sum of ", x.sizes(),
+             " and ", residual.sizes());
+  if (x.is_cuda() && has_kernel(x)) {
+    const auto results = AddRmsNorm::apply(x.contiguous(), residual.contiguous(), weight, eps);
+    return {results[0], results[1]};
+  }
+  const at::Tensor sum = x + residual;
+  return {sum, rms_norm(sum, weight, eps)};
 }
 
 }  // namespace dsft::kernels

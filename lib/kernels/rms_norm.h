@@ -10,4 +10,10 @@ namespace dsft::kernels {
 /// normalization", 2019.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
+/// x + residual, rounded to the type, and its rms_norm; on a GPU in one pass, forward and backward.
+struct NormedSum {
+  at::Tensor sum, normed;
+};
+NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps);
+
 }  // namespace dsft::kernels

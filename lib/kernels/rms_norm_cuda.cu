@@ -17,9 +17,17 @@ struct Shape {
   __device__ static int64_t row() { return int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.x / kThreads; }
 };
 
+template <typename T>
+__device__ Vector<T> added(const Vector<T>& a, const Vector<T>& b) {
+  Vector<T> out;
+#pragma unroll
+  for (int i = 0; i < Vector<T>::kSize; ++i) out.values[i] = from_float<T>(to_float(a.values[i]) + to_float(b.values[i]));
+  return out;
+}
+
 template <typename T, int kThreads, int kVectors>
 __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
-    forward(const T* x, const T* weight, T* y, float* inverse_rms, int64_t rows, int size, float eps) {
+    forward(const T* x, const T* residual, const T* weight, T* total, T* y, float* inverse_rms, int64_t rows, int size, float eps) {
   constexpr int kSize = Vector<T>::kSize;
   const int lane = Shape<kThreads>::lane();
   const int64_t row = Shape<kThreads>::row();
@@ -31,6 +39,10 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
     const int column = (v * kThreads + lane) * kSize;
     if (column >= size) continue;
     in[v] = load(x + row * size + column);
+    if (residual != nullptr) {
+      in[v] = added(in[v], load(residual + row * size + column));
+      store(total + row * size + column, in[v]);
+    }
 #pragma unroll
     for (int i = 0; i < kSize; ++i) sum += to_float(in[v].values[i]) * to_float(in[v].values[i]);
   }
@@ -52,7 +64,7 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
 // A block takes rows in turn, so that its sums for the weight's gradient stay in registers.
 template <typename T, int kThreads, int kVectors, bool kNeedsWeight>
 __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
-    backward(const T* gradient, const T* x, const T* weight, const float* inverse_rms, T* x_gradient,
+    backward(const T* gradient, const T* sum_gradient, const T* x, const T* weight, const float* inverse_rms, T* x_gradient,
              float* weight_parts, int64_t rows, int size) {
   constexpr int kSize = Vector<T>::kSize;
   const int lane = Shape<kThreads>::lane();
@@ -79,11 +91,13 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
       const int column = (v * kThreads + lane) * kSize;
       if (column >= size) continue;
       const Vector<T> factors = load(weight + column);
-      Vector<T> out;
+      Vector<T> out, direct = {};
+      if (sum_gradient != nullptr) direct = load(sum_gradient + row * size + column);
 #pragma unroll
       for (int i = 0; i < kSize; ++i) {
         const float value = to_float(in[v].values[i]), g = to_float(dy[v].values[i]);
-        out.values[i] = from_float<T>(scale * (g * to_float(factors.values[i]) - value * correction));
+        const float through = sum_gradient != nullptr ? to_float(direct.values[i]) : 0.0f;
+        out.values[i] = from_float<T>(through + scale * (g * to_float(factors.values[i]) - value * correction));
         if constexpr (kNeedsWeight) weight_sums[v * kSize + i] += g * rounded<T>(value * scale);
       }
       store(x_gradient + row * size + column, out);
@@ -129,8 +143,8 @@ bool has_rms_norm(FloatType type, int64_t size) {
   return size > 0 && size % width == 0 && size / width <= int64_t{kMostThreads} * kMostVectors;
 }
 
-void rms_norm(const void* x, const void* weight, void* y, float* inverse_rms, int64_t rows, int64_t size, float eps,
-              FloatType type, Stream stream) {
+void rms_norm(const void* x, const void* residual, const void* weight, void* sum, void* y, float* inverse_rms,
+              int64_t rows, int64_t size, float eps, FloatType type, Stream stream) {
   if (rows == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
@@ -138,8 +152,8 @@ void rms_norm(const void* x, const void* weight, void* y, float* inverse_rms, in
       using S = Shape<threads()>;
       const int64_t blocks = (rows + S::kRowsPerBlock - 1) / S::kRowsPerBlock;
       forward<T, threads(), vectors()><<<blocks, S::kBlock, 0, stream_of(stream)>>>(
-          static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<T*>(y), inverse_rms, rows,
-          static_cast<int>(size), eps);
+          static_cast<const T*>(x), static_cast<const T*>(residual), static_cast<const T*>(weight),
+          static_cast<T*>(sum), static_cast<T*>(y), inverse_rms, rows, static_cast<int>(size), eps);
     });
   });
   check_launch("rms_norm");
@@ -149,7 +163,7 @@ int64_t rms_norm_num_parts(int64_t rows) {
   return kPartBlocks * (256 / kWarp) + 0 * rows;
 }
 
-void rms_norm_backward(const void* gradient, const void* x, const void* weight, const float* inverse_rms,
+void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight, const float* inverse_rms,
                        void* x_gradient, float* weight_parts, int64_t rows, int64_t size, FloatType type,
                        Stream stream) {
   if (rows == 0) return;
@@ -160,8 +174,9 @@ void rms_norm_backward(const void* gradient, const void* x, const void* weight, 
       const int64_t blocks = (rows + S::kRowsPerBlock - 1) / S::kRowsPerBlock;
       const auto launch = [&](auto needs_weight, int64_t count) {
         backward<T, threads(), vectors(), needs_weight()><<<count, S::kBlock, 0, stream_of(stream)>>>(
-            static_cast<const T*>(gradient), static_cast<const T*>(x), static_cast<const T*>(weight), inverse_rms,
-            static_cast<T*>(x_gradient), weight_parts, rows, static_cast<int>(size));
+            static_cast<const T*>(gradient), static_cast<const T*>(sum_gradient), static_cast<const T*>(x),
+            static_cast<const T*>(weight), inverse_rms, static_cast<T*>(x_gradient), weight_parts, rows,
+            static_cast<int>(size));
       };
       if (weight_parts != nullptr)
         launch(std::true_type{}, kPartBlocks);

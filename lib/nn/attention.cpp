@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/norm_rotate.h"
 #include "kernels/rotary.h"
 #include "kernels/varlen_attention.h"
 
@@ -40,11 +41,12 @@ at::Tensor Attention::forward(const at::Tensor& x, const ForwardContext& context
   at::Tensor k = k_proj_->forward(x, context).view({num_tokens, num_kv_heads_, head_dim_});
   const at::Tensor v = v_proj_->forward(x, context).view({num_tokens, num_kv_heads_, head_dim_});
   if (q_norm_) {
-    q = q_norm_->forward(q);
-    k = k_norm_->forward(k);
+    q = kernels::norm_rotate(q, q_norm_->weight(), q_norm_->eps(), context.cos, context.sin);
+    k = kernels::norm_rotate(k, k_norm_->weight(), k_norm_->eps(), context.cos, context.sin);
+  } else {
+    q = kernels::rotate(q, context.cos, context.sin);
+    k = kernels::rotate(k, context.cos, context.sin);
   }
-  q = kernels::rotate(q, context.cos, context.sin);
-  k = kernels::rotate(k, context.cos, context.sin);
   const at::Tensor attended = context.cache ? context.cache->attend(layer_, q, k, v, scale_)
                                             : kernels::varlen_attention(q, k, v, context.documents, scale_, window_);
   return o_proj_->forward(attended.reshape({num_tokens, num_heads_ * head_dim_}), context);

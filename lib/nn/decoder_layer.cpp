@@ -1,5 +1,7 @@
 #include "nn/decoder_layer.h"
 
+#include "kernels/rms_norm.h"
+
 namespace dsft::nn {
 
 DecoderLayer::DecoderLayer(const spec::ModelSpec& spec, int64_t layer, at::TensorOptions options) {
@@ -12,8 +14,10 @@ DecoderLayer::DecoderLayer(const spec::ModelSpec& spec, int64_t layer, at::Tenso
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x, const ForwardContext& context) const {
-  const at::Tensor attended = x + self_attn_->forward(input_layernorm_->forward(x), context);
-  return attended + mlp_->forward(post_attention_layernorm_->forward(attended), context);
+  const auto [attended, normed] =
+      kernels::add_rms_norm(x, self_attn_->forward(input_layernorm_->forward(x), context),
+                            post_attention_layernorm_->weight(), post_attention_layernorm_->eps());
+  return attended + mlp_->forward(normed, context);
 }
 
 }  // namespace dsft::nn

@@ -10,6 +10,8 @@ class RmsNorm final : public torch::nn::Module {
  public:
   RmsNorm(int64_t size, double eps, at::TensorOptions options);
   at::Tensor forward(const at::Tensor& x) const;
+  const at::Tensor& weight() const { return weight_; }
+  double eps() const { return eps_; }
 
  private:
   at::Tensor weight_;

@@ -5,6 +5,7 @@
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
+#include "kernels/norm_rotate.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/swiglu.h"
@@ -73,6 +74,16 @@ TEST_CASE("CUDA kernels agree with LibTorch's own operations in float64, values 
       return (wide * torch::rsqrt(wide.square().mean(-1, true) + 1e-6)).to(in[0].scalar_type()) * in[1];
     };
     check("rms_norm", norm, plain, {torch::randn({300, size}) * 3, torch::randn({size})}, 2e-5);
+    const auto of_sum = [](auto& in) {
+      const NormedSum result = add_rms_norm(in[0], in[1], in[2], 1e-6);
+      return result.sum + 2 * result.normed;
+    };
+    const auto plain_of_sum = [&](auto& in) {
+      std::vector<at::Tensor> summed = {in[0] + in[1], in[2]};
+      return summed[0] + 2 * plain(summed);
+    };
+    check("add_rms_norm", of_sum, plain_of_sum,
+          {torch::randn({300, size}) * 3, torch::randn({300, size}), torch::randn({size})}, 2e-5);
   }
   for (const int64_t half : {4, 32, 64}) {
     const at::Tensor angle = torch::randn({37, half});
@@ -87,6 +98,24 @@ TEST_CASE("CUDA kernels agree with LibTorch's own operations in float64, values 
       return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(in[0].scalar_type());
     };
     check("rotate", turn, plain, {torch::randn({37, 3, 2 * half})}, 1e-5);
+  }
+  for (const int64_t half : {32, 64, 128}) {
+    const at::Tensor angle = torch::randn({37, half});
+    const auto turned = [&](auto& in) {
+      const at::Device device = in[0].device();
+      return norm_rotate(in[0], in[1], 1e-6, angle.cos().to(device), angle.sin().to(device));
+    };
+    const auto plain = [&](auto& in) {
+      const auto type = in[0].scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      const at::Tensor wide = in[0].to(type);
+      const at::Tensor normed =
+          (wide * torch::rsqrt(wide.square().mean(-1, true) + 1e-6)).to(in[0].scalar_type()) * in[1];
+      const auto halves = normed.to(type).chunk(2, -1);
+      const at::Tensor c = angle.cos().to(in[0].device(), type).unsqueeze(1),
+                       s = angle.sin().to(in[0].device(), type).unsqueeze(1);
+      return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(in[0].scalar_type());
+    };
+    check("norm_rotate", turned, plain, {torch::randn({37, 3, 2 * half}), torch::randn({2 * half})}, 2e-5);
   }
   check(
       "swiglu", [](auto& in) { return swiglu(in[0], in[1]); }, [](auto& in) { return at::silu(in[0]) * in[1]; },
