@@ -20,15 +20,14 @@ namespace {
 bool has_rms_norm(FloatType, int64_t) {
   return false;
 }
-void rms_norm(const void*, const void*, const void*, void*, void*, float*, int64_t, int64_t, float, FloatType,
-              Stream) {
+void rms_norm(const void*, const void*, const void*, void*, void*, float*, int64_t, int64_t, float, FloatType, Stream) {
   fail_without_cuda();
 }
 int64_t rms_norm_num_parts(int64_t) {
   fail_without_cuda();
 }
-void rms_norm_backward(const void*, const void*, const void*, const void*, const float*, void*, float*, int64_t, int64_t,
-                       FloatType, Stream) {
+void rms_norm_backward(const void*, const void*, const void*, const void*, const float*, void*, float*, int64_t,
+                       int64_t, FloatType, Stream) {
   fail_without_cuda();
 }
 bool has_norm_rotate(int64_t) {

@@ -39,11 +39,10 @@ class NormRotate : public torch::autograd::Function<NormRotate> {
     at::Tensor x_gradient = at::empty_like(x), parts;
     if (context->needs_input_grad(1))
       parts = at::zeros({cuda::norm_rotate_num_parts(), x.size(2)}, x.options().dtype(at::kFloat));
-    cuda::norm_rotate_backward(gradient.const_data_ptr(), x.const_data_ptr(), weight.const_data_ptr(),
-                               cos.const_data_ptr<float>(), sin.const_data_ptr<float>(),
-                               static_cast<float>(context->saved_data["eps"].toDouble()), x_gradient.data_ptr(),
-                               parts.defined() ? parts.data_ptr<float>() : nullptr, rows_of(x), cuda::float_type(x),
-                               cuda::stream_for(x));
+    cuda::norm_rotate_backward(
+        gradient.const_data_ptr(), x.const_data_ptr(), weight.const_data_ptr(), cos.const_data_ptr<float>(),
+        sin.const_data_ptr<float>(), static_cast<float>(context->saved_data["eps"].toDouble()), x_gradient.data_ptr(),
+        parts.defined() ? parts.data_ptr<float>() : nullptr, rows_of(x), cuda::float_type(x), cuda::stream_for(x));
     return {x_gradient, parts.defined() ? parts.sum(0).to(weight.scalar_type()) : at::Tensor(), {}, {}, {}};
   }
 };

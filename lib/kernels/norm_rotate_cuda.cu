@@ -40,7 +40,8 @@ struct Head {
   __device__ Head times(const Head& other) const {
     Head out;
 #pragma unroll
-    for (int i = 0; i < kPairs; ++i) out.first[i] = first[i] * other.first[i], out.second[i] = second[i] * other.second[i];
+    for (int i = 0; i < kPairs; ++i)
+      out.first[i] = first[i] * other.first[i], out.second[i] = second[i] * other.second[i];
     return out;
   }
   __device__ void rotate(const float* cos, const float* sin, float sign) {
@@ -59,8 +60,8 @@ __device__ float inverse_rms_of(const Head<T, kPairs>& x, float eps) {
 }
 
 template <typename T, int kPairs>
-__global__ void __launch_bounds__(kBlock)
-    forward(const T* x, const T* weight, const float* cos, const float* sin, float eps, T* y, int64_t count, int heads) {
+__global__ void __launch_bounds__(kBlock) forward(const T* x, const T* weight, const float* cos, const float* sin,
+                                                  float eps, T* y, int64_t count, int heads) {
   using H = Head<T, kPairs>;
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
   if (row >= count) return;

@@ -72,10 +72,9 @@ std::pair<at::Tensor, at::Tensor> backward_cuda(const at::Tensor& gradient, cons
   at::Tensor x_gradient = at::empty_like(x), parts;
   if (needs_weight) parts = at::zeros({cuda::rms_norm_num_parts(rows), size}, inverse_rms.options());
   cuda::rms_norm_backward(gradient.const_data_ptr(), sum_gradient.defined() ? sum_gradient.const_data_ptr() : nullptr,
-                          x.const_data_ptr(), weight.const_data_ptr(),
-                          inverse_rms.const_data_ptr<float>(), x_gradient.data_ptr(),
-                          needs_weight ? parts.data_ptr<float>() : nullptr, rows, size, cuda::float_type(x),
-                          cuda::stream_for(x));
+                          x.const_data_ptr(), weight.const_data_ptr(), inverse_rms.const_data_ptr<float>(),
+                          x_gradient.data_ptr(), needs_weight ? parts.data_ptr<float>() : nullptr, rows, size,
+                          cuda::float_type(x), cuda::stream_for(x));
   return {x_gradient, needs_weight ? parts.sum(0).to(weight.scalar_type()) : at::Tensor()};
 }
 
@@ -117,9 +116,8 @@ class AddRmsNorm : public torch::autograd::Function<AddRmsNorm> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    auto [gradient, weight_gradient] =
-        backward_cuda(gradients[1].contiguous(), saved[0], saved[1], saved[2], context->needs_input_grad(2),
-                      gradients[0].contiguous());
+    auto [gradient, weight_gradient] = backward_cuda(gradients[1].contiguous(), saved[0], saved[1], saved[2],
+                                                     context->needs_input_grad(2), gradients[0].contiguous());
     return {gradient, gradient, weight_gradient, at::Tensor()};
   }
 };

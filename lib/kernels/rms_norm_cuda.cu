@@ -21,13 +21,15 @@ template <typename T>
 __device__ Vector<T> added(const Vector<T>& a, const Vector<T>& b) {
   Vector<T> out;
 #pragma unroll
-  for (int i = 0; i < Vector<T>::kSize; ++i) out.values[i] = from_float<T>(to_float(a.values[i]) + to_float(b.values[i]));
+  for (int i = 0; i < Vector<T>::kSize; ++i)
+    out.values[i] = from_float<T>(to_float(a.values[i]) + to_float(b.values[i]));
   return out;
 }
 
 template <typename T, int kThreads, int kVectors>
 __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
-    forward(const T* x, const T* residual, const T* weight, T* total, T* y, float* inverse_rms, int64_t rows, int size, float eps) {
+    forward(const T* x, const T* residual, const T* weight, T* total, T* y, float* inverse_rms, int64_t rows, int size,
+            float eps) {
   constexpr int kSize = Vector<T>::kSize;
   const int lane = Shape<kThreads>::lane();
   const int64_t row = Shape<kThreads>::row();
@@ -64,8 +66,8 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
 // A block takes rows in turn, so that its sums for the weight's gradient stay in registers.
 template <typename T, int kThreads, int kVectors, bool kNeedsWeight>
 __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
-    backward(const T* gradient, const T* sum_gradient, const T* x, const T* weight, const float* inverse_rms, T* x_gradient,
-             float* weight_parts, int64_t rows, int size) {
+    backward(const T* gradient, const T* sum_gradient, const T* x, const T* weight, const float* inverse_rms,
+             T* x_gradient, float* weight_parts, int64_t rows, int size) {
   constexpr int kSize = Vector<T>::kSize;
   const int lane = Shape<kThreads>::lane();
   const int64_t step = int64_t{gridDim.x} * Shape<kThreads>::kRowsPerBlock;
@@ -163,9 +165,9 @@ int64_t rms_norm_num_parts(int64_t rows) {
   return kPartBlocks * (256 / kWarp) + 0 * rows;
 }
 
-void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight, const float* inverse_rms,
-                       void* x_gradient, float* weight_parts, int64_t rows, int64_t size, FloatType type,
-                       Stream stream) {
+void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight,
+                       const float* inverse_rms, void* x_gradient, float* weight_parts, int64_t rows, int64_t size,
+                       FloatType type, Stream stream) {
   if (rows == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);

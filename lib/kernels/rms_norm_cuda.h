@@ -9,18 +9,18 @@ namespace dsft::kernels::cuda {
 /// Whether rows of this size have a kernel.
 bool has_rms_norm(FloatType type, int64_t size);
 
-/// y = weight * round(x * inverse_rms) for each of `rows` rows; writes inverse_rms [rows], fp32. Where `residual` is not
-/// null, x + residual is taken for x, and written to `sum`.
+/// y = weight * round(x * inverse_rms) for each of `rows` rows; writes inverse_rms [rows], fp32. Where `residual` is
+/// not null, x + residual is taken for x, and written to `sum`.
 void rms_norm(const void* x, const void* residual, const void* weight, void* sum, void* y, float* inverse_rms,
               int64_t rows, int64_t size, float eps, FloatType type, Stream stream);
 
 /// Rows of the partial sums that rms_norm_backward writes.
 int64_t rms_norm_num_parts(int64_t rows);
 
-/// The gradient of x, with `sum_gradient` added where that is not null; where `weight_parts` [rms_norm_num_parts(rows), size] is not null, also partial sums of the
-/// weight's gradient, fp32.
-void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight, const float* inverse_rms,
-                       void* x_gradient, float* weight_parts, int64_t rows, int64_t size, FloatType type,
-                       Stream stream);
+/// The gradient of x, with `sum_gradient` added where that is not null; where `weight_parts` [rms_norm_num_parts(rows),
+/// size] is not null, also partial sums of the weight's gradient, fp32.
+void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight,
+                       const float* inverse_rms, void* x_gradient, float* weight_parts, int64_t rows, int64_t size,
+                       FloatType type, Stream stream);
 
 }  // namespace dsft::kernels::cuda
