@@ -1,11 +1,17 @@
 #include "nn/linear.h"
 
 #include "base/error.h"
+#include "nn/lora_linear.h"
 
 namespace dsft::nn {
 
 at::Tensor DenseWeight::multiply(const at::Tensor& x, const at::Tensor& bias) const {
   return torch::linear(x, weight_, bias);
+}
+
+at::Tensor DenseWeight::multiply_gradient(const at::Tensor& dy) const {
+  const at::NoGradGuard no_grad;
+  return at::mm(dy, weight_);
 }
 
 Linear::Linear(int64_t in_features, int64_t out_features, at::TensorOptions options)
@@ -37,15 +43,9 @@ std::shared_ptr<Linear> Linear::with_bias(int64_t in_features, int64_t out_featu
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context) const {
-  at::Tensor y = storage_->multiply(x, bias_);
-  if (!adapter_ || !adapter_->is_enabled) return y;
-  const at::Tensor dropped =
-      context.is_training() && adapter_->dropout > 0
-          ? kernels::counter_dropout(x, adapter_->dropout, adapter_->dropout_key, context.dropout)
-          : x;
-  const at::Tensor low_rank = torch::linear(dropped, adapter_->a.to(x.scalar_type()));
-  // No pass over y of its own: the GEMM adds the low-rank product to it.
-  return y.addmm_(low_rank, adapter_->b.to(x.scalar_type()).t(), 1.0, adapter_->scale);
+  if (!adapter_ || !adapter_->is_enabled) return storage_->multiply(x, bias_);
+  const bool drops = context.is_training() && adapter_->dropout > 0;
+  return lora_linear(x, *storage_, bias_, *adapter_, drops ? &context.dropout : nullptr);
 }
 
 }  // namespace dsft::nn

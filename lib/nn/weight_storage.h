@@ -13,6 +13,12 @@ class WeightStorage {
   /// trained.
   virtual at::Tensor multiply(const at::Tensor& x, const at::Tensor& bias) const = 0;
 
+  /// dy W for dy [T, out]: the gradient of x. Without a graph of its own.
+  virtual at::Tensor multiply_gradient(const at::Tensor& dy) const = 0;
+
+  /// Whether the weight itself is trained.
+  virtual bool is_trained() const = 0;
+
   /// The weight [out, in] as a dense tensor, for merging and checks.
   virtual at::Tensor dense() const = 0;
 };
@@ -22,6 +28,8 @@ class DenseWeight final : public WeightStorage {
  public:
   explicit DenseWeight(at::Tensor weight) : weight_(std::move(weight)) {}
   at::Tensor multiply(const at::Tensor& x, const at::Tensor& bias) const override;
+  at::Tensor multiply_gradient(const at::Tensor& dy) const override;
+  bool is_trained() const override { return weight_.requires_grad(); }
   at::Tensor dense() const override { return weight_; }
 
  private:

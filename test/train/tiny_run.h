@@ -51,6 +51,7 @@ struct Setting {
   int64_t save_steps = 1000;
   bool resume = false;
   at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
   std::function<void(train::TrainingConfig&)> configure = {};  ///< changes what the trainer is told
   std::function<void(train::Job&)> amend = {};                 ///< adds evaluations, observers, faults
   const train::StopSignal* stop_signal = nullptr;
@@ -74,7 +75,7 @@ class Recorder final : public train::Observer {
 // Weight files of the test: the trainable tensors as they are.
 inline void write_weights(const model::CausalLm& lm, const std::filesystem::path& directory) {
   checkpoint::NamedTensors tensors;
-  for (const auto& item : lora::trainable_tensors(lm)) tensors.emplace_back(item.name, item.tensor.detach());
+  for (const auto& item : lora::trainable_tensors(lm)) tensors.emplace_back(item.name, item.tensor.detach().cpu());
   checkpoint::write_tensors(directory / "weights.safetensors", tensors);
 }
 
@@ -108,6 +109,7 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
   auto lm = test::load_tiny_model(setting.model);
   if (setting.dtype != at::kFloat)
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
+  lm->to(setting.device);
   choose_trainable(*lm, setting);
   train::TrainingConfig config;
   config.gradient_checkpointing =
@@ -118,7 +120,7 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
 
   Run run;
   const Logger logger(communicator.rank(), /*is_quiet=*/true);
-  train::RunContext context{communicator, at::Device(at::kCPU), 42, output_dir, logger, setting.stop_signal};
+  train::RunContext context{communicator, setting.device, 42, output_dir, logger, setting.stop_signal};
   train::Job job;
   job.model = lm;
   data::EpochPlanOptions plan;
