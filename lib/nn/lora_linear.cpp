@@ -25,13 +25,14 @@ struct LoraCall : torch::CustomClassHolder {
 class LoraLinear : public torch::autograd::Function<LoraLinear> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b,
-                            const at::Tensor& bias, const c10::intrusive_ptr<LoraCall>& call) {
+                            const std::optional<at::Tensor>& bias, const c10::intrusive_ptr<LoraCall>& call) {
     const at::Tensor narrow_a = a.to(x.scalar_type()), narrow_b = b.to(x.scalar_type());
-    at::Tensor y = call->weight->multiply(x, bias);
+    at::Tensor y = call->weight->multiply(x, bias.value_or(at::Tensor()));
     const at::Tensor low = at::mm(call->drop(x), narrow_a.t());
     y.addmm_(low, narrow_b.t(), 1.0, call->scale);
     context->save_for_backward({x, low, narrow_a, narrow_b});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
+    context->saved_data["has_bias"] = bias.has_value();
     context->saved_data["type"] = static_cast<int64_t>(a.scalar_type());
     return y;
   }
@@ -46,7 +47,7 @@ class LoraLinear : public torch::autograd::Function<LoraLinear> {
     variable_list result(5);
     if (context->needs_input_grad(1)) result[1] = at::mm(d_low.t(), call->drop(x)).to(type);
     if (context->needs_input_grad(2)) result[2] = at::mm(dy.t(), low).to(type).mul_(call->scale);
-    if (context->needs_input_grad(3)) result[3] = dy.sum(0);
+    if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(3)) result[3] = dy.sum(0);
     if (context->needs_input_grad(0)) {
       at::Tensor dx = call->weight->multiply_gradient(dy);
       result[0] = call->dropout > 0 ? dx.add_(call->drop(at::mm(d_low, a))) : dx.addmm_(d_low, a);
@@ -68,7 +69,7 @@ at::Tensor lora_linear(const at::Tensor& x, const WeightStorage& weight, const a
     call->dropout = adapter.dropout;
     call->keys = *dropout;
   }
-  return LoraLinear::apply(x, adapter.a, adapter.b, bias, call);
+  return LoraLinear::apply(x, adapter.a, adapter.b, bias.defined() ? std::optional(bias) : std::nullopt, call);
 }
 
 }  // namespace dsft::nn
