@@ -1,6 +1,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <array>
 #include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -45,9 +46,31 @@ std::vector<int32_t> random_ids(int64_t count, int64_t vocab_size) {
   return {ids.const_data_ptr<int32_t>(), ids.const_data_ptr<int32_t>() + count};
 }
 
-/// Seconds of parts of a step, the device waited for at the end of each.
+/// Dense 16-bit TFLOP/s of the makers' data sheets, by a part of the GPU's name.
+constexpr auto kPeaks = std::to_array<std::pair<std::string_view, double>>({{"H100 PCIe", 756},
+                                                                            {"H100 NVL", 835},
+                                                                            {"H100", 989},
+                                                                            {"H200", 989},
+                                                                            {"B200", 2250},
+                                                                            {"A100", 312},
+                                                                            {"L40S", 362},
+                                                                            {"L40", 181},
+                                                                            {"A40", 150},
+                                                                            {"A10", 125},
+                                                                            {"RTX 4090", 165},
+                                                                            {"RTX 3090", 71}});
+
+/// 0 for a GPU that the table does not have.
+double peak_tflops(const std::string& gpu) {
+  for (const auto& [name, peak] : kPeaks)
+    if (gpu.find(name) != std::string::npos) return peak;
+  return 0;
+}
+
+/// Seconds of parts of a step, the device waited for at the end of each; of a whole one also those until the host has
+/// enqueued all of it.
 struct StepSeconds {
-  double forward = 0, backward = 0, optimizer = 0, whole = 0;
+  double forward = 0, backward = 0, optimizer = 0, enqueued = 0, whole = 0;
 };
 
 class TrainBench {
@@ -89,6 +112,7 @@ class TrainBench {
     wait(waits_between);
     seconds.backward = watch.seconds() - seconds.forward;
     optimizer_->clip_and_step(rates_);
+    seconds.enqueued = watch.seconds();
     wait(true);
     seconds.whole = watch.seconds();
     seconds.optimizer = seconds.whole - seconds.forward - seconds.backward;
@@ -133,15 +157,25 @@ double median_of(std::vector<StepSeconds> steps, Value value) {
 }
 
 /// Arithmetic of a step for one token: of the matrices forward, for the inputs' gradients and (full) the weights', and
-/// of causal attention, 3.5 times its forward pass in all (performance of FlashAttention-2, 2023).
+/// of causal attention, whose backward pass is 2.5 times its forward pass (Dao, "FlashAttention-2", 2023). The head's
+/// chunks are computed again in the backward pass where it is trained, whatever recomputes the layers.
 double flops_per_token(const spec::ModelSpec& spec, const BenchOptions& options) {
-  const int64_t total = spec::count_parameters(spec, nullptr).total;
-  const double matrices =
-      static_cast<double>(spec.tie_word_embeddings ? total : total - spec.vocab_size * spec.hidden_size);
+  const double head = static_cast<double>(spec.vocab_size * spec.hidden_size);
+  const double layers =
+      static_cast<double>(spec::count_parameters(spec, nullptr).total) - head * (spec.tie_word_embeddings ? 1 : 2);
   const double attention =
       2.0 * static_cast<double>(options.length * spec.num_attention_heads * spec.head_dim * spec.num_hidden_layers);
-  const double forwards = options.recomputes ? 2 : 1;
-  return matrices * (2 * forwards + 2 + (options.is_full ? 2 : 0)) + attention * (2.5 + forwards);
+  const double forwards = options.recomputes ? 2 : 1, weights = options.is_full ? 2 : 0;
+  return layers * (2 * forwards + 2 + weights) + head * (options.is_full ? 8 : 4) + attention * (2.5 + forwards);
+}
+
+/// What holds a step up: enqueuing it, or else arithmetic where the matrices run at a good part of the peak, or else
+/// memory. A rule of thumb, for the first look.
+std::string bound_of(double enqueued_share, double mfu) {
+  constexpr double kBusyHost = 0.9, kGoodMatrices = 0.4;
+  if (enqueued_share > kBusyHost) return "launch";
+  if (mfu == 0) return "compute or memory";
+  return mfu > kGoodMatrices ? "compute" : "memory";
 }
 
 Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype,
@@ -154,12 +188,18 @@ Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, 
   const double seconds = median_of(whole, [](const StepSeconds& s) { return s.whole; });
   const double tokens = static_cast<double>(options.batch_size * options.length);
   const auto ms = [&](auto value) { return 1000 * median_of(parts, value); };
+  const double tflops = flops_per_token(spec, options) * tokens / seconds * 1e-12;
+  const double peak = peak_tflops(device::device_name(device)), mfu = peak > 0 ? tflops / peak : 0;
+  const double enqueued = median_of(whole, [](const StepSeconds& s) { return s.enqueued; });
   return {{"tokens_per_second", tokens / seconds},
           {"ms_per_step", 1000 * seconds},
           {"forward_ms", ms([](const StepSeconds& s) { return s.forward; })},
           {"backward_ms", ms([](const StepSeconds& s) { return s.backward; })},
           {"optimizer_ms", ms([](const StepSeconds& s) { return s.optimizer; })},
-          {"tflops", flops_per_token(spec, options) * tokens / seconds * 1e-12},
+          {"enqueued_ms", 1000 * enqueued},
+          {"tflops", tflops},
+          {"mfu", peak > 0 ? Json(mfu) : Json()},
+          {"bound", device.is_cpu() ? "compute or memory" : bound_of(enqueued / seconds, mfu)},
           {"num_trainable", bench.num_trainable()}};
 }
 
@@ -196,7 +236,8 @@ int run_bench(const BenchOptions& options, const Logger&) {
                  {"model_type", spec.model_type},
                  {"batch_size", options.batch_size},
                  {"length", options.length},
-                 {"dtype", c10::toString(dtype)}};
+                 {"dtype", c10::toString(dtype)},
+                 {"device", device.is_cpu() ? "cpu" : device::device_name(device)}};
   result.update(trains ? measure_training(options, spec, dtype, device)
                        : measure_decoding(options, spec, dtype, device));
   result["peak_memory_gib"] = static_cast<double>(device::peak_memory_bytes(device)) / kGib;

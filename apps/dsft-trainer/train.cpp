@@ -10,26 +10,24 @@
 #include "device/device.h"
 #include "dsft-trainer/failure.h"
 #include "dsft-trainer/tasks.h"
-#include "io/file.h"
 #include "recipe/registry.h"
 #include "train/trainer.h"
 
 namespace dsft::apps {
 namespace {
 
-void write_resolved_recipe(const recipe_config::RecipeConfig& config) {
+void make_output_dir(const std::string& output_dir) {
   std::error_code error;
-  std::filesystem::create_directories(config.output_dir, error);
-  if (error) fail(ErrorKind::kUsage, "output_dir ", config.output_dir, " cannot be made: ", error.message());
-  io::replace_text_file(std::filesystem::path(config.output_dir) / "resolved.yaml", recipe_config::to_yaml(config));
+  std::filesystem::create_directories(output_dir, error);
+  if (error) fail(ErrorKind::kUsage, "output_dir ", output_dir, " cannot be made: ", error.message());
 }
 
 int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Communicator& communicator,
           const Logger& logger) {
-  if (communicator.rank() == 0) write_resolved_recipe(config);
-  communicator.barrier();
   train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   train::Job job = recipe::build_job(config, context);
+  if (communicator.rank() == 0) make_output_dir(config.output_dir);
+  communicator.barrier();
   // only now: while rows are tokenised and weights loaded there is nothing to save, and a signal ends the process
   train::StopSignal stop_signal;
   context.stop_signal = &stop_signal;

@@ -16,6 +16,7 @@
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
 #include "dsft/trainer_program.h"
+#include "spec/model_config.h"
 
 namespace dsft::apps {
 namespace {
@@ -82,6 +83,7 @@ Json describe_environment() {
   facts["cuda"] = DSFT_BUILD_CUDA_VERSION;
   facts["nccl"] = "not built in";  // comes with training over several GPUs
   facts["attn_implementation"] = Json::array({"auto"});
+  for (const std::string_view name : spec::kPeersAttention) facts["attn_implementation"].push_back(name);
   facts["mpi"] = DSFT_BUILD_MPI;
   facts["mpirun"] = find_program("mpirun");
   facts["trainer"] = describe_trainer();

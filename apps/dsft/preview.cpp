@@ -11,6 +11,7 @@
 #include "dsft/preview_rows.h"
 #include "io/file.h"
 #include "io/output_target.h"
+#include "options/bounds.h"
 #include "options/recipe_arguments.h"
 #include "recipe_config/recipe_config.h"
 #include "spec/model_spec.h"
@@ -95,7 +96,7 @@ void add_preview_command(CLI::App& app, CommandResult& result) {
   CLI::App* command = app.add_subcommand("preview", "Show what the model will see, the supervised tokens marked");
   add_recipe_arguments(*command, options->recipe);
   command->add_option("--rows", options->num_rows, "Rows to show, the first of data.train that are kept")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command->add_option("--html", options->html_file, "Write a self-contained HTML page to this file");
   command->add_flag("--json", options->is_json, "One JSON array on stdout: rows of {token_ids, labels, text}");

@@ -1,5 +1,7 @@
 #include "options/bench_options.h"
 
+#include "options/bounds.h"
+
 namespace dsft::apps {
 
 void add_options(CLI::App& command, BenchOptions& options) {
@@ -10,22 +12,20 @@ void add_options(CLI::App& command, BenchOptions& options) {
   source->require_option(1);
   add_compute_options(command, options.compute);
   command.add_option("--batch-size", options.batch_size, "Documents of a step, or sequences decoded together")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command.add_option("--length", options.length, "Tokens of a document or of a prompt")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 24))
       ->capture_default_str();
   command.add_option("--new-tokens", options.new_tokens, "decode: tokens generated for each prompt")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command.add_option("--steps", options.steps, "Measured repetitions, of which the median counts")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  command.add_option("--warmup", options.warmup, "Repetitions before them")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  command.add_option("--warmup", options.warmup, "Repetitions before them")->check(at_least(0))->capture_default_str();
   command.add_option("--rank", options.rank, "train: rank of LoRA on q_proj, k_proj, v_proj, o_proj")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command.add_flag("--full", options.is_full, "train: all weights instead of LoRA");
   command.add_flag("--recompute", options.recomputes, "train: gradient_checkpointing");

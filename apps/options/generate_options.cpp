@@ -1,5 +1,7 @@
 #include "options/generate_options.h"
 
+#include "options/bounds.h"
+
 namespace dsft::apps {
 
 void add_options(CLI::App& command, GenerateOptions& options) {
@@ -19,7 +21,7 @@ void add_options(CLI::App& command, GenerateOptions& options) {
       ->check(CLI::Range(0.0, 1.0));
   command.add_option("--top-k", options.top_k, "Most likely tokens to draw from; 0: all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
-  command.add_option("--seed", options.seed, "Seed of the draws")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command.add_option("--seed", options.seed, "Seed of the draws")->check(at_least(0))->capture_default_str();
   command.add_option("--output", options.output, "Write the results to this file");
   command.add_flag("--json", options.is_json,
                    "One JSON array on stdout: {prompt_token_ids, token_ids, text, finish_reason}");

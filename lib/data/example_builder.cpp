@@ -157,7 +157,7 @@ const text::ChatTemplate& ExampleBuilder::template_for(const Conversation& conve
   if (has_tool_calls(conversation) && !chat_template->reads_attribute("tool_calls"))
     fail(ErrorKind::kData,
          "field \"messages\": there are tool_calls, but the chat template never reads them, so the calls would be "
-         "lost. Name a template that does in data.chat_template.");
+         "lost. Name a template that does in data.chat_template, or a model or adapter whose folder has one.");
   return *chat_template;
 }
 

@@ -1,12 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 /// What the CUDA runtime says; no_cuda.cpp answers where the build has none.
 namespace dsft::device::cuda {
 
 bool is_built();
 int device_count();
+std::string device_name(int index);
+void set_device(int index);
 void synchronize();
 void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);

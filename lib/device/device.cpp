@@ -36,12 +36,17 @@ at::Device choose_device(DeviceChoice choice, int local_rank) {
   if (local_rank >= count)
     fail(ErrorKind::kDevice, "rank ", local_rank, " of this host has no GPU: ", count, " are visible. Start at most ",
          count, " ranks per host.");
+  cuda::set_device(local_rank);  // kernels and pinned memory go to the current one
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 }
 
 at::Tensor copy_from_host(const at::Tensor& host, at::Device device) {
   // only from pinned memory is the copy asynchronous
   return device.is_cuda() && host.is_cpu() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
+}
+
+std::string device_name(at::Device device) {
+  return device.is_cuda() ? cuda::device_name(device.index()) : "";
 }
 
 void synchronize(at::Device device) {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 #include "device/device_config.h"
 
@@ -11,12 +12,15 @@ namespace dsft::device {
 /// Whether this build can use CUDA and the machine has a usable GPU.
 bool has_cuda();
 
-/// The device of this process: for CUDA the GPU number `local_rank` of those visible. Throws kDevice where CUDA is
-/// asked for and there is none.
+/// The device of this process: for CUDA the GPU number `local_rank` of those visible, which becomes the current one.
+/// Throws kDevice where CUDA is asked for and there is none.
 at::Device choose_device(DeviceChoice choice, int local_rank);
 
 /// A host tensor on `device`, by a copy that the host does not wait for; what is queued there later sees it done.
 at::Tensor copy_from_host(const at::Tensor& host, at::Device device);
+
+/// The GPU's name; "" for the CPU.
+std::string device_name(at::Device device);
 
 /// Waits until all work that was given to the device is done.
 void synchronize(at::Device device);

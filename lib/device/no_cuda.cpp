@@ -9,6 +9,12 @@ bool is_built() {
 int device_count() {
   return 0;
 }
+std::string device_name(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
+void set_device(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
 void synchronize() {
   DSFT_CHECK(false, "built without CUDA");
 }

@@ -54,6 +54,9 @@ OutputTarget resolve_output(const fs::path& path, ErrorKind kind) {
     if (error) fail(kind, "Cannot write ", path.string(), ": ", error.message(), ".");
     target = target.parent_path() / next;
   }
+  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
+  if (!fs::is_directory(folder, error))
+    fail(kind, "Cannot write ", path.string(), ": there is no folder ", folder.string(), ".");
   return {target, /*is_replaced=*/true};
 }
 

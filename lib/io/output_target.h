@@ -17,7 +17,8 @@ struct OutputTarget {
   bool is_replaced = true;
 };
 
-/// Follows the links of an output's path. Throws `kind` for a ring of links.
+/// Follows the links of an output's path. Throws `kind` for a ring of links, and where there
+/// is no such folder.
 OutputTarget resolve_output(const std::filesystem::path& path, ErrorKind kind);
 
 /// Opens what is not to be replaced, for writing at its end; waits for a pipe's reader.

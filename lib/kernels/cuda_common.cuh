@@ -106,12 +106,4 @@ inline cudaStream_t stream_of(Stream stream) {
   return static_cast<cudaStream_t>(stream);
 }
 
-/// Blocks that fill the current device `times` over.
-inline int blocks_of_device(int times) {
-  int device = 0, count = 1;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  return count * times;
-}
-
 }  // namespace dsft::kernels::cuda

@@ -10,7 +10,8 @@
 /// Attention over packed documents by cuDNN's graph API; no_cuda.cpp answers where the build has no CUDA.
 namespace dsft::kernels::cudnn {
 
-/// Whether cuDNN is tried for these queries: 16 bits, heads of a multiple of 8 up to 128, an Ampere GPU or newer.
+/// Whether cuDNN is tried for these queries: 16 bits, heads of a multiple of 8 up to 128, a Hopper or Blackwell GPU of
+/// a server (9.x, 10.x), and no deterministic run.
 bool may_take(const at::Tensor& q);
 
 /// What the forward pass gives.

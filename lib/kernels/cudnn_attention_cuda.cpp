@@ -32,7 +32,7 @@ constexpr int64_t kSmallestLength = 128;
 /// What a plan is made for. Equal keys share a plan; lengths inside the buckets are data.
 struct Key {
   int device;
-  bool is_backward, is_bfloat16, is_deterministic;
+  bool is_backward, is_bfloat16;
   int64_t documents, longest, tokens, heads, kv_heads, head_dim, window;
   double scale;
   auto operator<=>(const Key&) const = default;
@@ -73,7 +73,6 @@ Key key_of(const at::Tensor& q, const at::Tensor& k, const Documents& documents,
   return {.device = q.device().index(),
           .is_backward = is_backward,
           .is_bfloat16 = q.scalar_type() == at::kBFloat16,
-          .is_deterministic = is_backward && at::globalContext().deterministicAlgorithms(),
           .documents = power_of_two(count),
           .longest = std::max(kSmallestLength, power_of_two(documents.longest)),
           .tokens = is_backward ? round_up(q.size(0), kTokenBucket) : 0,
@@ -123,8 +122,7 @@ class GraphBuilder {
     auto options = masked(fe::graph::SDPA_backward_attributes()
                               .set_name("attention_backward")
                               .set_max_total_seq_len_q(key_.tokens)
-                              .set_max_total_seq_len_kv(key_.tokens)
-                              .set_deterministic_algorithm(key_.is_deterministic));
+                              .set_max_total_seq_len_kv(key_.tokens));
     auto [dq, dk, dv] = graph_->sdpa_backward(q, k, v, out, gradient, statistics, options);
     output(dq, kDq, key_.heads, q_starts_);
     output(dk, kDk, key_.kv_heads, kv_starts_);
@@ -270,8 +268,11 @@ std::unordered_map<int64_t, void*> common_pointers(const at::Tensor& q, const at
 
 bool may_take(const at::Tensor& q) {
   const bool is_16_bit = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
-  return q.is_cuda() && is_16_bit && q.size(2) % 8 == 0 && q.size(2) <= 128 &&
-         at::cuda::getDeviceProperties(q.device().index())->major >= 8;
+  if (!q.is_cuda() || !is_16_bit || q.size(2) % 8 != 0 || q.size(2) > 128) return false;
+  // cuDNN 9.18 and newer have no backward pass with ragged statistics on 8.x and 12.x, and the deterministic one wants
+  // memory that grows with the square of the longest document
+  const int major = at::cuda::getDeviceProperties(q.device().index())->major;
+  return (major == 9 || major == 10) && !at::globalContext().deterministicAlgorithms();
 }
 
 std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -23,7 +23,7 @@ bool has_rms_norm(FloatType, int64_t) {
 void rms_norm(const void*, const void*, const void*, void*, void*, float*, int64_t, int64_t, float, FloatType, Stream) {
   fail_without_cuda();
 }
-int64_t rms_norm_num_parts(int64_t) {
+int64_t rms_norm_num_parts(FloatType, int64_t) {
   fail_without_cuda();
 }
 void rms_norm_backward(const void*, const void*, const void*, const void*, const float*, void*, float*, int64_t,

@@ -3,6 +3,7 @@
 #include <torch/autograd.h>
 #include <torch/types.h>
 
+#include "base/error.h"
 #include "kernels/cuda_tensors.h"
 #include "kernels/norm_rotate_cuda.h"
 #include "kernels/rms_norm.h"
@@ -51,6 +52,10 @@ class NormRotate : public torch::autograd::Function<NormRotate> {
 
 at::Tensor norm_rotate(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& cos,
                        const at::Tensor& sin) {
+  DSFT_CHECK(x.dim() == 3 && weight.dim() == 1 && weight.size(0) == x.size(2) &&
+                 weight.scalar_type() == x.scalar_type() && cos.size(0) == x.size(0) && 2 * cos.size(1) == x.size(2) &&
+                 cos.sizes() == sin.sizes(),
+             "norm_rotate of ", x.sizes(), " by ", weight.sizes(), " and ", cos.sizes());
   if (cuda::takes(x) && cuda::has_norm_rotate(x.size(2)))
     return NormRotate::apply(x.contiguous(), weight, eps, cos.contiguous(), sin.contiguous());
   return rotate(rms_norm(x, weight, eps), cos, sin);

@@ -70,7 +70,8 @@ std::pair<at::Tensor, at::Tensor> backward_cuda(const at::Tensor& gradient, cons
                                                 bool needs_weight, const at::Tensor& sum_gradient = {}) {
   const int64_t size = x.size(-1), rows = inverse_rms.numel();
   at::Tensor x_gradient = at::empty_like(x), parts;
-  if (needs_weight) parts = at::zeros({cuda::rms_norm_num_parts(rows), size}, inverse_rms.options());
+  if (needs_weight)
+    parts = at::zeros({cuda::rms_norm_num_parts(cuda::float_type(x), size), size}, inverse_rms.options());
   cuda::rms_norm_backward(gradient.const_data_ptr(), sum_gradient.defined() ? sum_gradient.const_data_ptr() : nullptr,
                           x.const_data_ptr(), weight.const_data_ptr(), inverse_rms.const_data_ptr<float>(),
                           x_gradient.data_ptr(), needs_weight ? parts.data_ptr<float>() : nullptr, rows, size,
@@ -132,8 +133,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 }
 
 NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
-  DSFT_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type(), "the sum of ", x.sizes(),
-             " and ", residual.sizes());
+  DSFT_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type() && weight.dim() == 1 &&
+                 x.size(-1) == weight.size(0) && x.scalar_type() == weight.scalar_type(),
+             "add_rms_norm of ", x.sizes(), " and ", residual.sizes(), " by ", weight.sizes());
   if (x.is_cuda() && has_kernel(x)) {
     const auto results = AddRmsNorm::apply(x.contiguous(), residual.contiguous(), weight, eps);
     return {results[0], results[1]};

@@ -161,8 +161,13 @@ void rms_norm(const void* x, const void* residual, const void* weight, void* sum
   check_launch("rms_norm");
 }
 
-int64_t rms_norm_num_parts(int64_t rows) {
-  return kPartBlocks * (256 / kWarp) + 0 * rows;
+int64_t rms_norm_num_parts(FloatType type, int64_t size) {
+  int64_t rows_per_block = 1;
+  visit(type, [&](auto element) {
+    visit_shape(vectors_of<decltype(element)>(size),
+                [&](auto threads, auto) { rows_per_block = Shape<threads()>::kRowsPerBlock; });
+  });
+  return kPartBlocks * rows_per_block;
 }
 
 void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight,

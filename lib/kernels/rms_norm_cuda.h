@@ -15,10 +15,10 @@ void rms_norm(const void* x, const void* residual, const void* weight, void* sum
               int64_t rows, int64_t size, float eps, FloatType type, Stream stream);
 
 /// Rows of the partial sums that rms_norm_backward writes.
-int64_t rms_norm_num_parts(int64_t rows);
+int64_t rms_norm_num_parts(FloatType type, int64_t size);
 
-/// The gradient of x, with `sum_gradient` added where that is not null; where `weight_parts` [rms_norm_num_parts(rows),
-/// size] is not null, also partial sums of the weight's gradient, fp32.
+/// The gradient of x, with `sum_gradient` added where that is not null; where `weight_parts` [rms_norm_num_parts(type,
+/// size), size] is not null, also partial sums of the weight's gradient, fp32.
 void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight,
                        const float* inverse_rms, void* x_gradient, float* weight_parts, int64_t rows, int64_t size,
                        FloatType type, Stream stream);

@@ -11,6 +11,8 @@ namespace dsft::optim::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int64_t kMostBlocks =
+    1056;  // each thread then takes several pieces, and the factors are worked out less often
 
 __device__ inline void round_to(__nv_bfloat16* copy, float value) {
   *copy = __float2bfloat16(value);
@@ -86,7 +88,7 @@ void adamw(const AdamWPointers& pointers, int64_t numel, double beta1, double be
            double weight_decay, void* stream) {
   if (numel == 0) return;
   const int64_t per_block = int64_t{kThreads} * 4;
-  const int64_t blocks = std::min<int64_t>((numel + per_block - 1) / per_block, 132 * 8);
+  const int64_t blocks = std::min<int64_t>((numel + per_block - 1) / per_block, kMostBlocks);
   const Betas betas{beta1, beta2, epsilon, weight_decay};
   if (pointers.copy_is_bfloat16)
     update<__nv_bfloat16><<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(pointers, numel, betas);

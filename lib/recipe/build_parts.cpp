@@ -115,11 +115,24 @@ optim::Schedule build_schedule(const RecipeConfig& config, int64_t max_steps, co
   return schedule;
 }
 
+// resolved.yaml, once the run has begun: one that could not go on leaves that of the run before.
+class ResolvedRecipe final : public train::Observer {
+ public:
+  explicit ResolvedRecipe(const RecipeConfig& config)
+      : path_(fs::path(config.output_dir) / "resolved.yaml"), text_(recipe_config::to_yaml(config)) {}
+  void on_start(const train::RunPlan&) override { io::replace_text_file(path_, text_); }
+
+ private:
+  fs::path path_;
+  std::string text_;
+};
+
 std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig& config,
                                                               const train::RunContext& context) {
   std::vector<std::unique_ptr<train::Observer>> observers;
   if (context.communicator.rank() != 0) return observers;
   const auto warn = [&logger = context.logger](const std::string& text) { logger.warn(text); };
+  observers.push_back(std::make_unique<ResolvedRecipe>(config));
   observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir, warn));
   observers.push_back(std::make_unique<train::ProgressDisplay>(report::standard_error_terminal()));
   for (const train::ReportTo report_to : config.training.report_to)

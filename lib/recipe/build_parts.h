@@ -29,7 +29,7 @@ std::unique_ptr<nn::BlockHooks> build_reduction_hooks(const model::CausalLm& mod
 /// The schedule of `max_steps` updates; prints the rate at the first, last warm-up, middle and last step.
 optim::Schedule build_schedule(const recipe_config::RecipeConfig& config, int64_t max_steps, const Logger& logger);
 
-/// metrics.jsonl, progress, TensorBoard; empty but on rank 0.
+/// resolved.yaml, metrics.jsonl, progress, TensorBoard; empty but on rank 0.
 std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_config::RecipeConfig& config,
                                                               const train::RunContext& context);
 

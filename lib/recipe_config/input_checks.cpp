@@ -30,18 +30,6 @@ bool evaluates(const RecipeConfig& config) {
   return config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start;
 }
 
-/// What can be seen of the checkpoint to go on with before its bytes are read.
-void check_resume_from(const RecipeConfig& config) {
-  const train::ResumeFrom& from = config.training.resume_from_checkpoint;
-  if (from.kind != train::ResumeFrom::Kind::kDirectory) return;
-  std::error_code error;
-  if (!std::filesystem::exists(std::filesystem::path(from.directory) / "dsft_state/manifest.json", error))
-    fail(ErrorKind::kCheckpoint, from.directory,
-         " is no whole checkpoint: it has no dsft_state/manifest.json. Name a folder checkpoint-<step> of a run, or "
-         "write ",
-         "true for the newest one of output_dir");
-}
-
 constexpr int kSilentRank = -1;  // a logger of any rank but 0 says nothing
 
 /// Runs the checks one after the other and gathers what they throw.

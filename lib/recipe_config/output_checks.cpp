@@ -5,12 +5,17 @@
 #include <cerrno>
 #include <cstring>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "io/json.h"
 
 namespace dsft::recipe_config {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kStateFolder = "dsft_state";
 
 /// The folder itself, links followed and without a slash at its end; as it stands where the system cannot say.
 fs::path real_path(const fs::path& path) {
@@ -52,9 +57,35 @@ std::vector<config::Fault> check_output_dir(const RecipeConfig& config, const co
     }
   };
   if (const std::string obstacle = find_obstacle(real); !obstacle.empty()) top.fault(key, obstacle);
+  std::error_code error;
+  if (fs::exists(real / kStateFolder, error))
+    top.fault(key,
+              concat("is a checkpoint of a run (it holds ", kStateFolder, "), which this run would overwrite; write ",
+                     "another folder, or training.resume_from_checkpoint to go on from it"));
   if (!model_directory.empty()) check("model.path", model_directory);
   if (config.lora && config.lora->adapter) check("lora.adapter", *config.lora->adapter);
   return faults;
+}
+
+void check_resume_from(const RecipeConfig& config) {
+  const train::ResumeFrom& from = config.training.resume_from_checkpoint;
+  if (from.kind != train::ResumeFrom::Kind::kDirectory) return;
+  const auto refuse = [&](const std::string& why) {
+    fail(ErrorKind::kCheckpoint, "training.resume_from_checkpoint: ", from.directory, " ", why,
+         ". Name a folder checkpoint-<step> of a run, or write true for the newest one of output_dir");
+  };
+  std::error_code error;
+  const fs::path state = fs::path(from.directory) / kStateFolder;
+  if (!fs::exists(from.directory, error)) refuse("does not exist");
+  if (!fs::is_directory(from.directory, error)) refuse("is a file");
+  if (!fs::exists(state / "manifest.json", error))
+    refuse(concat("is no whole checkpoint: it has no ", kStateFolder, "/manifest.json"));
+  if (!io::read_json_file(state / "manifest.json").is_object()) refuse("has a damaged manifest.json");
+  const auto random = io::read_json_file(state / "random.json");
+  const int64_t seed = config.training.seed.value_or(config.seed);
+  if (random.is_object() && random.contains("seed") && random["seed"] != seed)
+    fail(ErrorKind::kCheckpoint, from.directory, " was made with seed ", random["seed"].dump(), " and the recipe says ",
+         seed, "; the order of rows would change. Write the same seed.");
 }
 
 }  // namespace dsft::recipe_config

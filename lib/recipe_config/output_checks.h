@@ -12,4 +12,8 @@ namespace dsft::recipe_config {
 std::vector<config::Fault> check_output_dir(const RecipeConfig& config, const config::Written& written,
                                             const std::filesystem::path& model_directory);
 
+/// What can be seen of a checkpoint to go on with before its bytes are read. Throws kCheckpoint where
+/// training.resume_from_checkpoint names a folder that is no whole checkpoint, or one of another seed.
+void check_resume_from(const RecipeConfig& config);
+
 }  // namespace dsft::recipe_config

@@ -184,6 +184,7 @@ RecipeConfig load_run_recipe(const std::filesystem::path& file, const std::vecto
   check_template_kwargs(config, spec::find_text_folders(model, config.adapter()).text, top);
   for (const config::Fault& warning : of_model) warnings.push_back(config::to_string(warning));
   config::throw_faults(faults);
+  check_resume_from(config);
   adopt_adapter(config);
   resolve_defaults(config, has_cuda);
   return config;

@@ -50,11 +50,20 @@ bool matches_any(const std::vector<std::string>& modules, const std::string& nam
 }
 
 void check_targets(const TargetModules& targets, const ModelSpec& spec, const std::vector<std::string>& modules,
-                   std::vector<LoraRemark>& remarks) {
+                   const std::vector<LoraTarget>& chosen, std::vector<LoraRemark>& remarks) {
   if (targets.kind != TargetModules::Kind::kNames) return;
   const std::vector<std::string> linear = linear_paths(spec);
   for (const std::string& name : targets.names) {
-    if (matches_any(modules, name)) continue;
+    const bool is_chosen = std::any_of(chosen.begin(), chosen.end(),
+                                       [&](const LoraTarget& target) { return is_named_by(target.module, name); });
+    if (is_chosen) continue;
+    if (matches_any(modules, name)) {
+      remarks.push_back({"target_modules",
+                         concat("`", name, "` has no effect: modules_to_save, exclude_modules or layers_to_transform ",
+                                "take away all that it matches"),
+                         false});
+      continue;
+    }
     remarks.push_back(
         {"target_modules", concat("`", name, "` matches no module of this model", suggest(name, linear)), true});
   }
@@ -106,7 +115,7 @@ std::vector<LoraRemark> check_lora_names(const ModelSpec& spec, const LoraConfig
   std::vector<LoraRemark> remarks;
   const std::vector<LoraTarget> targets = match_lora_targets(spec, config);
   const std::vector<std::string> modules = module_names(spec);
-  check_targets(config.target_modules, spec, modules, remarks);
+  check_targets(config.target_modules, spec, modules, targets, remarks);
   if (config.exclude_modules) check_excluded(*config.exclude_modules, modules, remarks);
   for (const int64_t layer : config.layers_to_transform) {
     if (layer >= spec.num_hidden_layers)

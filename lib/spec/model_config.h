@@ -3,6 +3,7 @@
 #include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "config/words.h"
 
@@ -20,6 +21,10 @@ constexpr auto words_of(ComputeDtype) {
   return std::to_array<config::Word<ComputeDtype>>(
       {{"bf16", ComputeDtype::kBf16}, {"fp16", ComputeDtype::kFp16}, {"fp32", ComputeDtype::kFp32}});
 }
+
+/// transformers' names of attention; each device here has one, which they all mean.
+constexpr auto kPeersAttention =
+    std::to_array<std::string_view>({"sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"});
 
 /// The recipe's section `model` (from_pretrained's names).
 struct ModelConfig {

@@ -64,21 +64,21 @@ void MetricsFile::on_evaluation(int64_t step, double epoch, const std::map<std::
 }
 
 void TensorboardCurves::on_step(const StepReport& report) {
-  if (!is_logged(report, plan_)) return;
+  if (!file_ || !is_logged(report, plan_)) return;
   std::map<std::string, double> scalars = {{"train/loss", report.loss},
                                            {"train/grad_norm", report.grad_norm},
                                            {"train/learning_rate", report.learning_rate},
                                            {"train/tokens_per_second", report.step_tokens / report.step_seconds},
                                            {"train/epoch", report.epoch}};
   for (const auto& [name, value] : report.metrics) scalars["train/" + name] = value;
-  file_.add_scalars(report.step, scalars);
+  file_->add_scalars(report.step, scalars);
 }
 
 void TensorboardCurves::on_evaluation(int64_t step, double, const std::map<std::string, double>& metrics) {
   std::map<std::string, double> scalars;
   for (const auto& [name, value] : metrics)
     scalars["eval/" + (name.starts_with("eval_") ? name.substr(5) : name)] = value;
-  file_.add_scalars(step, scalars);
+  if (file_) file_->add_scalars(step, scalars);
 }
 
 ProgressDisplay::ProgressDisplay(report::Terminal terminal) : terminal_(terminal), line_(terminal, monotonic_seconds) {}

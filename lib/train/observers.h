@@ -36,13 +36,18 @@ class MetricsFile final : public Observer {
 class TensorboardCurves final : public Observer {
  public:
   TensorboardCurves(const std::filesystem::path& output_dir, report::RecordFile::Warn warn)
-      : file_(output_dir / "tb", std::move(warn)) {}
-  void on_start(const RunPlan& plan) override { plan_ = plan; }
+      : directory_(output_dir / "tb"), warn_(std::move(warn)) {}
+  void on_start(const RunPlan& plan) override {
+    plan_ = plan;
+    file_.emplace(directory_, warn_);
+  }
   void on_step(const StepReport& report) override;
   void on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) override;
 
  private:
-  report::EventFile file_;
+  std::filesystem::path directory_;
+  report::RecordFile::Warn warn_;
+  std::optional<report::EventFile> file_;
   RunPlan plan_;
 };
 

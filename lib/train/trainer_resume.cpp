@@ -61,10 +61,12 @@ void Trainer::begin_anew() {
     std::vector<std::string> names;
     for (const fs::path& path : checkpoint::list_checkpoints(context_.output_dir))
       names.push_back(path.filename().string());
+    const bool was_asked = config_.resume_from_checkpoint.kind == ResumeFrom::Kind::kNewest;
     if (!names.empty())
       context_.logger.warn(context_.output_dir.string(), " holds checkpoints of an earlier run (", join_words(names),
                            "). They stay, but for those whose step this run saves too, and save_total_limit does not "
-                           "count them. To continue them write training.resume_from_checkpoint: true.");
+                           "count them.",
+                           was_asked ? "" : " To continue them write training.resume_from_checkpoint: true.");
   }
   state_.run = comm::all_reduce_value(context_.communicator, run);
 }

@@ -192,7 +192,19 @@ TEST_CASE("a run that could not write or go on is a fault", "[recipe_config]") {
   CHECK_THAT(fixture.faults({"output_dir=" + fixture.rows}), ContainsSubstring("2 output_dir: cannot be written: "));
   CHECK_THAT(fixture.faults({"output_dir=" + fixture.rows + "/run"}), ContainsSubstring("rows.jsonl is no folder"));
   CHECK_THAT(fixture.faults({"training.resume_from_checkpoint=" + fixture.in("nowhere")}),
-             ContainsSubstring("4 training.resume_from_checkpoint: ") && ContainsSubstring("no whole checkpoint"));
+             ContainsSubstring("4 training.resume_from_checkpoint: ") && ContainsSubstring("does not exist"));
+  CHECK_THAT(fixture.faults({"training.resume_from_checkpoint=" + fixture.rows}), ContainsSubstring("is a file"));
+  CHECK_THAT(fixture.faults({"training.resume_from_checkpoint=" + fixture.model}),
+             ContainsSubstring("no whole checkpoint"));
+  fixture.folder.write("saved/dsft_state/manifest.json", "x");
+  CHECK_THAT(fixture.faults({"training.resume_from_checkpoint=" + fixture.in("saved")}),
+             ContainsSubstring("4 training.resume_from_checkpoint: ") && ContainsSubstring("manifest.json"));
+  fixture.folder.write("saved/dsft_state/manifest.json", "{}");
+  fixture.folder.write("saved/dsft_state/random.json", R"({"seed": 41})");
+  CHECK_THAT(fixture.faults({"training.resume_from_checkpoint=" + fixture.in("saved")}), ContainsSubstring("seed 41"));
+  CHECK(fixture.faults({"training.resume_from_checkpoint=" + fixture.in("saved"), "seed=41"}) == "");
+  CHECK_THAT(fixture.faults({"output_dir=" + fixture.in("saved")}),
+             ContainsSubstring("2 output_dir: is a checkpoint of a run"));
   CHECK(fixture.faults({"training.resume_from_checkpoint=true"}) == "");
 }
 

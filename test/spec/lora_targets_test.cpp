@@ -178,7 +178,8 @@ TEST_CASE("a name of target_modules that matches nothing is a fault with the nea
         "gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj and v_proj\n");
   // names that match, whatever other settings leave of them, and forms that are no lists
   CHECK(remarks({{"target_modules", {"q_proj", "lm_head", "model.layers.1.mlp.up_proj"}}}) == "");
-  CHECK(remarks({{"target_modules", {"q_proj", "k_proj"}}, {"exclude_modules", {"k_proj"}}}) == "");
+  CHECK(remarks({{"target_modules", {"q_proj", "k_proj"}}, {"exclude_modules", {"k_proj"}}})
+            .starts_with("target_modules: `k_proj` has no effect"));
   CHECK(remarks({{"target_modules", "all-linear"}}) == "");
   CHECK(remarks({{"target_modules", ".*(q_proj|c_attn)"}}) == "");
 }
