@@ -55,6 +55,7 @@ void SlotCache::begin_decode(std::vector<int64_t> slots) {
   const at::Device device = keys_[0].device();
   slot_index_ = torch::tensor(slots_, at::kLong).to(device);
   token_index_ = torch::tensor(places, at::kLong).to(device);
+  step_length_index_ = token_index_ + 1;
 }
 
 void SlotCache::reserve(int64_t length) {
@@ -92,6 +93,10 @@ at::Tensor SlotCache::attend(int64_t layer, const at::Tensor& q, const at::Tenso
     append_prompts(values, v);
     return kernels::varlen_attention(q, k, v, documents_, scale, windows_[layer]);
   }
+  at::Tensor attended;
+  if (kernels::append_and_attend(q, k, v, keys, values, slot_index_, step_length_index_, scale, windows_[layer],
+                                 attended))
+    return attended;
   append_tokens(keys, k);
   append_tokens(values, v);
   return kernels::decode_attention(q, keys, values, slots_, step_lengths_, scale, windows_[layer]);

@@ -48,6 +48,7 @@ class SlotCache final : public nn::KvCache {
   kernels::Documents documents_;  // empty in a decoding pass
   std::vector<int64_t> slots_, step_lengths_;
   at::Tensor slot_index_, token_index_;  // decoding: where the new tokens go
+  at::Tensor step_length_index_;         // decoding: step_lengths_ on the device
 };
 
 }  // namespace dsft::generate

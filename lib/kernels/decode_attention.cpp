@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/cuda_tensors.h"
 #include "kernels/decode_attention_cpu.h"
+#include "kernels/decode_attention_cuda.h"
 #include "kernels/float_types.h"
 
 namespace dsft::kernels {
@@ -81,6 +83,27 @@ at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_c
   return at::scaled_dot_product_attention(grouped, rows_of(k_cache), rows_of(v_cache), mask, /*dropout_p=*/0.0,
                                           /*is_causal=*/false, scale)
       .reshape(q.sizes());
+}
+
+bool append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
+                       at::Tensor& v_cache, const at::Tensor& slots, const at::Tensor& lengths, double scale,
+                       int64_t window, at::Tensor& out) {
+  if (!cuda::takes(q)) return false;
+  const cuda::DecodeShape shape{.sequences = q.size(0),
+                                .kv_heads = k_cache.size(1),
+                                .group = q.size(1) / k_cache.size(1),
+                                .head_dim = q.size(2),
+                                .capacity = k_cache.size(2),
+                                .window = window,
+                                .scale = static_cast<float>(scale)};
+  if (!cuda::has_decode_attention(shape)) return false;
+  const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
+  out = at::empty_like(dense_q);
+  cuda::decode_attention(dense_q.const_data_ptr(), dense_k.const_data_ptr(), dense_v.const_data_ptr(),
+                         k_cache.data_ptr(), v_cache.data_ptr(), slots.const_data_ptr<int64_t>(),
+                         lengths.const_data_ptr<int64_t>(), out.data_ptr(), shape, cuda::float_type(q),
+                         cuda::stream_for(q));
+  return true;
 }
 
 }  // namespace dsft::kernels

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "kernels/counter_dropout_cuda.h"
 #include "kernels/cudnn_attention.h"
+#include "kernels/decode_attention_cuda.h"
 #include "kernels/norm_rotate_cuda.h"
 #include "kernels/rms_norm_cuda.h"
 #include "kernels/rotary_cuda.h"
@@ -41,6 +42,13 @@ int64_t norm_rotate_num_parts() {
 }
 void norm_rotate_backward(const void*, const void*, const void*, const float*, const float*, float, void*, float*,
                           HeadRows, FloatType, Stream) {
+  fail_without_cuda();
+}
+bool has_decode_attention(const DecodeShape&) {
+  return false;
+}
+void decode_attention(const void*, const void*, const void*, void*, void*, const int64_t*, const int64_t*, void*,
+                      const DecodeShape&, FloatType, Stream) {
   fail_without_cuda();
 }
 void swiglu(const void*, const void*, void*, int64_t, FloatType, Stream) {

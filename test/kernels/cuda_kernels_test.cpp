@@ -5,6 +5,7 @@
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
+#include "kernels/decode_attention.h"
 #include "kernels/norm_rotate.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
@@ -188,4 +189,28 @@ TEST_CASE("CUDA: attention over packed documents agrees with float64", "[kernels
         {torch::randn({256, heads, head_dim}), torch::randn({256, kv_heads, head_dim}),
          torch::randn({256, kv_heads, head_dim})},
         2e-5);
+}
+
+TEST_CASE("CUDA: a decoding step writes its tokens and attends as the reference does", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(6);
+  const int64_t group = GENERATE(1, 2, 7), head_dim = GENERATE(64, 128), window = GENERATE(0, 5), kv_heads = 3;
+  const std::vector<int64_t> slots = {4, 0, 2}, lengths = {1, 37, 64};
+  const auto options = at::TensorOptions(at::kFloat).device(kGpu);
+  const at::Tensor q = torch::randn({3, kv_heads * group, head_dim}, options),
+                   k = torch::randn({3, kv_heads, head_dim}, options),
+                   v = torch::randn({3, kv_heads, head_dim}, options);
+  at::Tensor k_cache = torch::randn({5, kv_heads, 64, head_dim}, options), v_cache = torch::randn_like(k_cache);
+  at::Tensor expected_k = k_cache.clone(), expected_v = v_cache.clone(), out;
+  for (size_t s = 0; s < slots.size(); ++s) {
+    expected_k[slots[s]].select(1, lengths[s] - 1).copy_(k[static_cast<int64_t>(s)]);
+    expected_v[slots[s]].select(1, lengths[s] - 1).copy_(v[static_cast<int64_t>(s)]);
+  }
+  const at::Tensor expected = decode_attention_reference(q.to(at::kDouble), expected_k.to(at::kDouble),
+                                                         expected_v.to(at::kDouble), slots, lengths, 0.2, window);
+  REQUIRE(append_and_attend(q, k, v, k_cache, v_cache, torch::tensor(slots).to(kGpu), torch::tensor(lengths).to(kGpu),
+                            0.2, window, out));
+  CHECK(torch::equal(k_cache, expected_k));
+  CHECK(torch::equal(v_cache, expected_v));
+  CHECK(largest(out - expected) < 2e-5);
 }
