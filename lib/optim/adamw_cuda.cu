@@ -1,9 +1,6 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 
-#include "base/error.h"
+#include "kernels/cuda_common.cuh"
 #include "optim/adamw_cpu.h"
 #include "optim/adamw_cuda.h"
 
@@ -13,13 +10,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kMostBlocks =
     1056;  // each thread then takes several pieces, and the factors are worked out less often
-
-__device__ inline void round_to(__nv_bfloat16* copy, float value) {
-  *copy = __float2bfloat16(value);
-}
-__device__ inline void round_to(__half* copy, float value) {
-  *copy = __float2half(value);
-}
 
 struct Betas {
   double beta1, beta2, epsilon, weight_decay;
@@ -78,7 +68,7 @@ __global__ void __launch_bounds__(kThreads) update(AdamWPointers p, int64_t nume
         p.weight[first + i] = w[i], p.exp_avg[first + i] = m[i], p.exp_avg_sq[first + i] = v[i];
     }
     if (p.copy != nullptr)
-      for (int i = 0; i < count; ++i) round_to(static_cast<Copy*>(p.copy) + first + i, w[i]);
+      for (int i = 0; i < count; ++i) static_cast<Copy*>(p.copy)[first + i] = kernels::cuda::from_float<Copy>(w[i]);
   }
 }
 
@@ -94,9 +84,7 @@ void adamw(const AdamWPointers& pointers, int64_t numel, double beta1, double be
     update<__nv_bfloat16><<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(pointers, numel, betas);
   else
     update<__half><<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(pointers, numel, betas);
-  const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess)
-    fail(ErrorKind::kDevice, "the CUDA kernel adamw could not be started: ", cudaGetErrorString(error));
+  kernels::cuda::check_launch("adamw");
 }
 
 }  // namespace dsft::optim::cuda
