@@ -17,7 +17,8 @@ LossResult CausalLmLoss::compute(model::CausalLm& model, const at::Tensor& hidde
                                  const nn::BlockRunner& runner, const model::TrainingMode* training) const {
   const SupervisedTokens tokens = supervised_tokens(batch);
   const TokenLogProbs result =
-      token_log_probs(model, hidden, tokens.rows, tokens.targets, runner, model::dropout_keys(batch, training));
+      token_log_probs(model, hidden, tokens.rows, tokens.targets, runner,
+                      model::dropout_keys(batch, model.has_head_dropout() ? training : nullptr));
   return {{{"loss", -result.log_probs.sum(), 0}}, {{"mean_token_accuracy", result.is_argmax.sum().to(at::kFloat), 0}}};
 }
 

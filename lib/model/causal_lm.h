@@ -40,6 +40,9 @@ class CausalLm : public torch::nn::Module {
   /// Whether the head shares the embedding's weight. Training one of the two alone unties them (lora::attach).
   virtual bool has_tied_head() const = 0;
 
+  /// Whether the head has an adapter that drops its inputs in training.
+  virtual bool has_head_dropout() const = 0;
+
   /// The parameters that a block owns, for sharding; a tied embedding belongs to block 0.
   std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const;
 

@@ -40,11 +40,16 @@ std::vector<std::string> DecoderLm::block_modules(int64_t block) const {
   return {"model.layers." + std::to_string(block - 1)};
 }
 
+bool DecoderLm::has_head_dropout() const {
+  const auto& adapter = lm_head_->adapter();
+  return adapter && adapter->is_enabled && adapter->dropout > 0;
+}
+
 nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training,
                                               nn::KvCache* cache) const {
   auto context = std::make_shared<nn::ForwardContext>();
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
-  context->documents = kernels::make_documents(batch.boundaries, batch.ids.device());
+  if (!cache) context->documents = kernels::make_documents(batch.boundaries, batch.ids.device());
   context->cache = cache;
   context->dropout = dropout_keys(batch, training);
   return context;

@@ -13,6 +13,7 @@ class DecoderLm final : public CausalLm {
   int64_t num_blocks() const override { return spec().num_hidden_layers + 2; }
   std::vector<std::string> block_modules(int64_t block) const override;
   bool has_tied_head() const override { return lm_head_->is_tied(); }
+  bool has_head_dropout() const override;
   at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
                            nn::KvCache* cache) override;
   std::vector<at::Tensor> run_head(

@@ -26,7 +26,7 @@ class KvCache {
 /// the same.
 struct ForwardContext {
   at::Tensor cos, sin;           ///< rotary tables of the tokens, fp32 [T, D/2]
-  kernels::Documents documents;  ///< of the batch
+  kernels::Documents documents;  ///< of the batch; empty where a cache knows them
   kernels::DropoutKeys dropout;  ///< samples undefined: dropout is off (evaluation, generation)
   KvCache* cache = nullptr;      ///< where generation keeps keys and values; null in training
 
