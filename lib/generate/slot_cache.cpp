@@ -93,10 +93,9 @@ at::Tensor SlotCache::attend(int64_t layer, const at::Tensor& q, const at::Tenso
     append_prompts(values, v);
     return kernels::varlen_attention(q, k, v, documents_, scale, windows_[layer]);
   }
-  at::Tensor attended;
-  if (kernels::append_and_attend(q, k, v, keys, values, slot_index_, step_length_index_, scale, windows_[layer],
-                                 attended))
-    return attended;
+  if (const auto attended =
+          kernels::append_and_attend(q, k, v, keys, values, slot_index_, step_length_index_, scale, windows_[layer]))
+    return *attended;
   append_tokens(keys, k);
   append_tokens(values, v);
   return kernels::decode_attention(q, keys, values, slots_, step_lengths_, scale, windows_[layer]);

@@ -10,6 +10,7 @@
 #include <bit>
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "base/error.h"
 #include "kernels/cudnn_attention.h"
@@ -232,6 +233,7 @@ class Library {
 /// Where each document starts in the buffers, and how long it is, on the device; documents that fill the bucket are
 /// empty.
 struct Offsets {
+  int64_t documents, heads, kv_heads, head_dim;       // of the key that they were made for
   at::Tensor q_starts, kv_starts, statistics_starts;  // int64, in elements
   at::Tensor lengths;                                 // int32
 };
@@ -241,14 +243,28 @@ Offsets offsets_of(const Key& key, const Documents& documents) {
   starts.resize(static_cast<size_t>(key.documents) + 1, documents.boundaries.back());
   const at::Tensor host = torch::tensor(starts, at::kLong).pin_memory();
   const at::Tensor tokens = host.to(documents.on_device.device(), /*non_blocking=*/true);
-  return {tokens * (key.heads * key.head_dim), tokens * (key.kv_heads * key.head_dim), tokens * key.heads,
+  return {key.documents,
+          key.heads,
+          key.kv_heads,
+          key.head_dim,
+          tokens * (key.heads * key.head_dim),
+          tokens * (key.kv_heads * key.head_dim),
+          tokens * key.heads,
           tokens.diff().to(at::kInt)};
 }
 
-/// Made by the first layer of a batch, read by the others.
-const Offsets& cached_offsets(const Key& key, const Documents& documents) {
-  if (!documents.of_kernel) documents.of_kernel = std::make_shared<Offsets>(offsets_of(key, documents));
-  return *std::static_pointer_cast<const Offsets>(documents.of_kernel);
+bool fits(const Offsets& offsets, const Key& key) {
+  return std::tie(offsets.documents, offsets.heads, offsets.kv_heads, offsets.head_dim) ==
+         std::tie(key.documents, key.heads, key.kv_heads, key.head_dim);
+}
+
+/// Made by the first layer of a batch, read by the others of the same shape.
+std::shared_ptr<const Offsets> cached_offsets(const Key& key, const Documents& documents) {
+  auto cached = std::static_pointer_cast<const Offsets>(documents.of_kernel);
+  if (cached && fits(*cached, key)) return cached;
+  cached = std::make_shared<const Offsets>(offsets_of(key, documents));
+  documents.of_kernel = cached;
+  return cached;
 }
 
 std::unordered_map<int64_t, void*> common_pointers(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -280,7 +296,7 @@ std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const 
   const c10::cuda::CUDAGuard guard(q.device());
   const Key key = key_of(q, k, documents, scale, window, /*is_backward=*/false);
   Attended attended{at::empty_like(q), at::empty({q.size(0), q.size(1)}, q.options().dtype(at::kFloat))};
-  auto pointers = common_pointers(q, k, v, attended, cached_offsets(key, documents));
+  auto pointers = common_pointers(q, k, v, attended, *cached_offsets(key, documents));
   if (!Library::get().run(key, pointers, q.options())) return std::nullopt;
   return attended;
 }
@@ -291,7 +307,7 @@ std::optional<AttentionGradients> backward(const at::Tensor& gradient, const at:
   const c10::cuda::CUDAGuard guard(q.device());
   const Key key = key_of(q, k, documents, scale, window, /*is_backward=*/true);
   AttentionGradients gradients{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
-  auto pointers = common_pointers(q, k, v, attended, cached_offsets(key, documents));
+  auto pointers = common_pointers(q, k, v, attended, *cached_offsets(key, documents));
   pointers[kGradient] = gradient.data_ptr();
   pointers[kDq] = gradients.q.data_ptr();
   pointers[kDk] = gradients.k.data_ptr();

@@ -85,10 +85,10 @@ at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_c
       .reshape(q.sizes());
 }
 
-bool append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                       at::Tensor& v_cache, const at::Tensor& slots, const at::Tensor& lengths, double scale,
-                       int64_t window, at::Tensor& out) {
-  if (!cuda::takes(q)) return false;
+std::optional<at::Tensor> append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                            at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots,
+                                            const at::Tensor& lengths, double scale, int64_t window) {
+  if (!cuda::takes(q)) return std::nullopt;
   const cuda::DecodeShape shape{.sequences = q.size(0),
                                 .kv_heads = k_cache.size(1),
                                 .group = q.size(1) / k_cache.size(1),
@@ -96,14 +96,14 @@ bool append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tenso
                                 .capacity = k_cache.size(2),
                                 .window = window,
                                 .scale = static_cast<float>(scale)};
-  if (!cuda::has_decode_attention(shape)) return false;
+  if (!cuda::has_decode_attention(shape)) return std::nullopt;
   const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
-  out = at::empty_like(dense_q);
+  at::Tensor out = at::empty_like(dense_q);
   cuda::decode_attention(dense_q.const_data_ptr(), dense_k.const_data_ptr(), dense_v.const_data_ptr(),
                          k_cache.data_ptr(), v_cache.data_ptr(), slots.const_data_ptr<int64_t>(),
                          lengths.const_data_ptr<int64_t>(), out.data_ptr(), shape, cuda::float_type(q),
                          cuda::stream_for(q));
-  return true;
+  return out;
 }
 
 }  // namespace dsft::kernels

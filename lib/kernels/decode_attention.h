@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace dsft::kernels {
@@ -21,10 +22,10 @@ at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_c
                                       double scale, int64_t window = 0);
 
 /// A decoding step on a GPU: writes the new keys and values k, v [S, K, D] into the slots at lengths[s] - 1, then
-/// attends, in one pass. `slots` and `lengths` int64 [S] on the device, so that the host is not asked. False, and
+/// attends, in one pass. `slots` and `lengths` int64 [S] on the device, so that the host is not asked. Nothing, and
 /// nothing written, where these shapes have no kernel.
-bool append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                       at::Tensor& v_cache, const at::Tensor& slots, const at::Tensor& lengths, double scale,
-                       int64_t window, at::Tensor& out);
+std::optional<at::Tensor> append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                            at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots,
+                                            const at::Tensor& lengths, double scale, int64_t window);
 
 }  // namespace dsft::kernels

@@ -13,7 +13,7 @@ struct Documents {
   std::vector<int64_t> boundaries;  ///< [S + 1] starts, then T
   int64_t longest = 0;              ///< tokens of the longest one
   at::Tensor on_device;             ///< int32 [S + 1]: the boundaries where a GPU reads them; undefined on the CPU
-  mutable std::shared_ptr<void> of_kernel = {};  ///< what a kernel works out from them once a batch
+  mutable std::shared_ptr<const void> of_kernel = {};  ///< what a kernel works out from them once a batch
 };
 
 /// The documents of these boundaries for tensors on `device`.
