@@ -48,15 +48,20 @@ Example build_row(const RowFile& file, RawRow& row, ExampleBuilder& builder) {
   }
 }
 
-/// Each builder serves one thread, which takes the next row that nobody has.
+/// Each builder serves one thread, which takes the next row that nobody has. A row that fails ends that: those before
+/// it are taken already, and it or one of them is the first bad row.
 void build_chunk(const RowFile& file, Chunk& chunk, std::vector<ExampleBuilder>& builders) {
   std::atomic<size_t> next{0};
+  std::atomic<bool> has_failed{false};
   const auto work = [&](ExampleBuilder& builder) {
-    for (size_t i = next++; i < chunk.rows.size(); i = next++) {
+    while (!has_failed) {  // asked before a row is taken: one that is taken is finished
+      const size_t i = next++;
+      if (i >= chunk.rows.size()) return;
       try {
         chunk.examples[i] = build_row(file, chunk.rows[i], builder);
       } catch (...) {
         chunk.failures[i] = std::current_exception();
+        has_failed = true;
       }
     }
   };

@@ -1,6 +1,7 @@
 // Data files and settings at the edge of what is taken.
 #include <ctime>
 
+#include "base/stopwatch.h"
 #include "data/dataset.h"
 #include "data/row_file.h"
 #include "support/fixtures.h"
@@ -84,6 +85,27 @@ TEST_CASE("rows of plain text without an end are counted", "[data]") {
   };
   CHECK(count(tokenizer) == 0);
   CHECK(count(folder.path()) == 2);
+}
+
+TEST_CASE("a file of rows that all fail, each after long work, ends at the first", "[data]") {
+  const test::TempDir folder;
+  DataConfig config;
+  std::string rows;
+  for (int i = 0; i < 1000; ++i)
+    rows +=
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n";
+  config.train = {{folder.write("rows.jsonl", rows).string(), 1.0}};
+  config.chat_template = folder
+                             .write("loop.jinja",
+                                    "{% for m in messages %}{% for i in range(99000) %}{% for j in range(99000) %}"
+                                    "{% endfor %}{% endfor %}{{ m.content }}{% endfor %}")
+                             .string();
+  config.num_workers = 2;
+  const Stopwatch watch;
+  test::require_error(ErrorKind::kData, {"rows.jsonl:1: ", "does it loop for ever"}, [&] {
+    prepare_data(config, {test::fixture_path("data/tokenizer"), folder / "cache", 42}, Logger(-1));
+  });
+  CHECK(watch.seconds() < 10);  // all of them take minutes
 }
 
 TEST_CASE("no number of threads and no weight ends in anything but an answer", "[data]") {
