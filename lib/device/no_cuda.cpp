@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "device/cuda_device.h"
+#include "device/graph.h"
 
 namespace dsft::device::cuda {
 
@@ -26,3 +27,21 @@ int64_t peak_allocated_bytes(int) {
 }
 
 }  // namespace dsft::device::cuda
+
+namespace dsft::device {
+
+struct GraphGroup::State {};
+struct Graph::Recording {};
+
+GraphGroup::GraphGroup(at::Device) {}
+GraphGroup::~GraphGroup() = default;
+Graph::Graph(const GraphGroup& group) : group_(group.state_) {}
+Graph::~Graph() = default;
+Graph::Graph(Graph&&) noexcept = default;
+Graph& Graph::operator=(Graph&&) noexcept = default;
+
+void Graph::run(const std::function<void()>& work) {
+  work();
+}
+
+}  // namespace dsft::device

@@ -26,7 +26,7 @@ struct DecoderLm::Body final : torch::nn::Module {
 };
 
 DecoderLm::DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options)
-    : CausalLm(spec), rotary_(spec.rope, spec.head_dim, spec.max_position_embeddings) {
+    : CausalLm(spec), rotary_(spec.rope, spec.head_dim, spec.max_position_embeddings, options.device()) {
   body_ = register_module("model", std::make_shared<Body>(spec, options));
   lm_head_ = register_module("lm_head", spec.tie_word_embeddings
                                             ? nn::Linear::tied_to(body_->embed_tokens->weight())

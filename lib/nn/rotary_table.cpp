@@ -57,10 +57,10 @@ at::Tensor llama3_frequencies(const RopeSpec& rope, int64_t dim, int64_t origina
 
 }  // namespace
 
-RotaryTable::RotaryTable(const RopeSpec& rope, int64_t head_dim, int64_t max_position_embeddings)
+RotaryTable::RotaryTable(const RopeSpec& rope, int64_t head_dim, int64_t max_position_embeddings, at::Device device)
     : rope_(rope), head_dim_(head_dim), max_position_embeddings_(max_position_embeddings) {
   if (rope_.type == RopeSpec::Type::kYarn) attention_scaling_ = yarn_attention_scaling(rope_);
-  if (rope_.type != RopeSpec::Type::kDynamic) frequencies_ = inverse_frequencies().unsqueeze(0);
+  if (rope_.type != RopeSpec::Type::kDynamic) frequencies_ = inverse_frequencies().unsqueeze(0).to(device);
 }
 
 // [D/2], the same for every token.
@@ -102,9 +102,8 @@ at::Tensor RotaryTable::dynamic_frequencies(const at::Tensor& positions, const s
 
 std::pair<at::Tensor, at::Tensor> RotaryTable::angles(const at::Tensor& positions,
                                                       const std::vector<int64_t>& boundaries) const {
-  const at::Tensor frequencies = rope_.type == RopeSpec::Type::kDynamic
-                                     ? dynamic_frequencies(positions, boundaries)
-                                     : device::copy_from_host(frequencies_, positions.device());
+  const at::Tensor frequencies =
+      rope_.type == RopeSpec::Type::kDynamic ? dynamic_frequencies(positions, boundaries) : frequencies_;
   const at::Tensor angle = positions[0].to(at::kFloat).unsqueeze(1) * frequencies;
   return {angle.cos() * attention_scaling_, angle.sin() * attention_scaling_};
 }

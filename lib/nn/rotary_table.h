@@ -13,7 +13,8 @@ namespace dsft::nn {
 /// modeling_rope_utils).
 class RotaryTable {
  public:
-  RotaryTable(const spec::RopeSpec& rope, int64_t head_dim, int64_t max_position_embeddings);
+  /// For positions on `device`.
+  RotaryTable(const spec::RopeSpec& rope, int64_t head_dim, int64_t max_position_embeddings, at::Device device);
 
   /// cos and sin [T, D/2] fp32 for positions [P, T] (the first row; more rows belong to multimodal rotary) of the
   /// documents that `boundaries` [S + 1] delimit. Dynamic scaling depends on each document's own length (its last
@@ -29,7 +30,7 @@ class RotaryTable {
   int64_t head_dim_;
   int64_t max_position_embeddings_;
   double attention_scaling_ = 1.0;
-  at::Tensor frequencies_;  ///< [1, D/2] on the host; undefined where they depend on the document
+  at::Tensor frequencies_;  ///< [1, D/2] on the device; undefined where they depend on the document
 };
 
 }  // namespace dsft::nn
