@@ -4,11 +4,13 @@
 #include <array>
 #include <iomanip>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/stopwatch.h"
 #include "comm/single_process_communicator.h"
 #include "device/device.h"
+#include "device/trace.h"
 #include "dsft-trainer/tasks.h"
 #include "generate/engine.h"
 #include "lora/adapters.h"
@@ -185,6 +187,7 @@ Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, 
   std::vector<StepSeconds> whole, parts;
   for (int64_t i = 0; i < options.steps; ++i) whole.push_back(bench.step(false));
   for (int64_t i = 0; i < std::min<int64_t>(3, options.steps); ++i) parts.push_back(bench.step(true));
+  if (!options.profile.empty()) device::trace(options.profile, device, [&] { bench.step(false); });
   const double seconds = median_of(whole, [](const StepSeconds& s) { return s.whole; });
   const double tokens = static_cast<double>(options.batch_size * options.length);
   const auto ms = [&](auto value) { return 1000 * median_of(parts, value); };
@@ -212,14 +215,18 @@ Json measure_decoding(const BenchOptions& options, const spec::ModelSpec& spec, 
     requests.push_back({random_ids(options.length, spec.vocab_size), options.new_tokens, static_cast<uint64_t>(i)});
   generate::EngineOptions engine;
   engine.max_sequences = options.batch_size;
+  engine.cache_bytes = std::numeric_limits<int64_t>::max();  // all at once
+  const nn::BlockRunner runner;
+  generate::Engine decoder(*model, runner, engine, options.length + options.new_tokens);
   std::vector<StepSeconds> rounds;
   for (int64_t i = 0; i < options.warmup + options.steps; ++i) {
     const Stopwatch watch;
-    generate::generate(*model, nn::BlockRunner(), requests, engine);
+    decoder.generate(requests);
     StepSeconds seconds;
     seconds.whole = watch.seconds();
     if (i >= options.warmup) rounds.push_back(seconds);
   }
+  if (!options.profile.empty()) device::trace(options.profile, device, [&] { decoder.generate(requests); });
   const double seconds = median_of(rounds, [](const StepSeconds& s) { return s.whole; });
   return {{"tokens_per_second", static_cast<double>(options.batch_size * options.new_tokens) / seconds},
           {"ms_per_token", 1000 * seconds / static_cast<double>(options.new_tokens)}};

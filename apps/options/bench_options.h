@@ -23,6 +23,7 @@ struct BenchOptions {
   bool is_full = false;  ///< all weights instead
   bool recomputes = false;
   bool is_json = false;
+  std::string profile;  ///< a file for a Chrome trace of one more repetition; empty: none
 };
 
 /// Adds the options of `dsft bench`.

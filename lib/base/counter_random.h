@@ -39,6 +39,9 @@ class CounterStream {
       : key_{static_cast<uint32_t>(seed ^ (purpose >> 32)), static_cast<uint32_t>((seed >> 32) ^ purpose)},
         part_(part) {}
 
+  /// Of seed and purpose: Philox's key.
+  std::array<uint32_t, 2> key() const { return key_; }
+
   /// 64 random bits at an index.
   uint64_t bits(uint64_t index) const {
     const auto words = block(index >> 1);

@@ -17,6 +17,9 @@ class GraphGroup {
   GraphGroup(const GraphGroup&) = delete;
   GraphGroup& operator=(const GraphGroup&) = delete;
 
+  /// Whether runs are recorded: then it pays to give them few shapes.
+  bool records() const { return state_ != nullptr; }
+
  private:
   friend class Graph;
   struct State;

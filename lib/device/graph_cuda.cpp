@@ -1,6 +1,7 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <exception>
@@ -38,7 +39,8 @@ void order(const at::cuda::CUDAStream& first, const at::cuda::CUDAStream& second
 }
 
 // A capture that an exception leaves open would make every later CUDA call of the process fail.
-void record(at::cuda::CUDAGraph& graph, c10::MempoolId_t pool, const std::function<void()>& work) {
+void record(at::cuda::CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_t& pool,
+            const std::function<void()>& work) {
   // autograd's threads enqueue into the capture too, and other threads may use the device meanwhile
   graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
   try {
@@ -48,7 +50,9 @@ void record(at::cuda::CUDAGraph& graph, c10::MempoolId_t pool, const std::functi
     try {
       graph.capture_end();
     } catch (const std::exception&) {
-      // what broke the capture is the fault to tell
+      // what broke the capture is the fault to tell; a capture that cannot end leaves its pool open
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool);
+      pool = at::cuda::graph_pool_handle();
     }
     std::rethrow_exception(fault);
   }
@@ -68,7 +72,7 @@ void Graph::run(const std::function<void()>& work) {
     } else {
       if (!recording_) {
         auto recording = std::make_unique<Recording>();
-        record(recording->graph, group_->pool, work);
+        record(recording->graph, group_->stream.device_index(), group_->pool, work);
         recording_ = std::move(recording);
       }
       recording_->graph.replay();

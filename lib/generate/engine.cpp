@@ -1,169 +1,286 @@
 #include "generate/engine.h"
 
 #include <algorithm>
+#include <deque>
 #include <numeric>
 
 #include "base/counter_random.h"
 #include "base/error.h"
-#include "generate/slot_cache.h"
+#include "device/host_copy.h"
 
 namespace dsft::generate {
 namespace {
 
+constexpr uint64_t kPurpose = hash_name("generate");
+
 // A sequence that is being continued.
 struct Sequence {
   size_t request;
-  int64_t slot;
-  std::vector<int32_t> history;  // prompt and answer
+  std::vector<int32_t> pages;
+  bool is_done = false;
 };
 
-int64_t longest_sequence(const std::vector<Request>& requests) {
+int64_t longest_of(const std::vector<Request>& requests) {
   int64_t longest = 0;
   for (const Request& request : requests)
     longest = std::max(longest, static_cast<int64_t>(request.prompt_ids.size()) + request.max_new_tokens);
   return longest;
 }
 
-int64_t count_slots(const model::CausalLm& model, const std::vector<Request>& requests, const EngineOptions& options) {
-  const int64_t bytes = longest_sequence(requests) * SlotCache::bytes_per_token(model.spec(), model.dtype());
-  const int64_t most = std::min(options.max_sequences, static_cast<int64_t>(requests.size()));
-  return std::clamp<int64_t>(options.cache_bytes / std::max<int64_t>(bytes, 1), 1, std::max<int64_t>(most, 1));
+// Page 0, and as many as the memory holds or all rows could need.
+int64_t count_pages(const model::CausalLm& model, const EngineOptions& options, int64_t longest) {
+  const int64_t in_memory = options.cache_bytes / PagedCache::page_bytes(model.spec(), model.dtype());
+  return 1 + std::max(pages_for(longest), std::min(in_memory, options.max_sequences * pages_for(longest)));
 }
 
-// One token for each sequence, at the position that its cache has reached.
-Batch decoding_batch(const std::vector<Sequence>& sequences, const SlotCache& cache) {
-  const auto count = static_cast<int64_t>(sequences.size());
-  Batch batch;
-  batch.ids = at::empty({count}, at::kLong);
-  batch.positions = at::empty({1, count}, at::kLong);
-  batch.labels = at::full({count}, -100, at::kLong);
-  batch.supervised = at::empty({0}, at::kLong);
-  batch.samples = at::zeros({count}, at::kLong);
-  for (int64_t s = 0; s < count; ++s) {
-    batch.ids.data_ptr<int64_t>()[s] = sequences[s].history.back();
-    batch.positions.data_ptr<int64_t>()[s] = cache.length(sequences[s].slot) - 1;
-  }
-  batch.boundaries.resize(count + 1);
-  std::iota(batch.boundaries.begin(), batch.boundaries.end(), int64_t{0});
-  return batch;
+int64_t seen_words(const model::CausalLm& model, const EngineOptions& options) {
+  return options.sampling.repetition_penalty == 1.0 ? 0 : (model.spec().vocab_size + 31) / 32;
 }
 
-class Decoder {
+// Two sizes for each doubling: 1, 2, 3, 4, 6, 8, 12, 16, 24, ...
+int64_t rounded_up(int64_t count) {
+  int64_t size = 1;
+  while (size < count) size = size % 3 == 0 ? size / 3 * 4 : size == 1 ? 2 : size / 2 * 3;
+  return size;
+}
+
+}  // namespace
+
+/// One call of Engine::generate.
+class Generation {
  public:
-  Decoder(model::CausalLm& model, const nn::BlockRunner& runner, const std::vector<Request>& requests,
-          const EngineOptions& options, const OnCompletion& on_completion)
-      : model_(model),
-        runner_(runner),
+  Generation(Engine& engine, const std::vector<Request>& requests, const OnCompletion& on_completion)
+      : engine_(engine),
+        options_(engine.options_),
+        device_(engine.model_.device()),
         requests_(requests),
-        options_(options),
         on_completion_(on_completion),
-        completions_(requests.size()),
-        free_slots_(count_slots(model, requests, options)),
-        cache_(model.spec(), model.dtype(), model.device(), static_cast<int64_t>(free_slots_.size()),
-               longest_sequence(requests)) {
-    std::iota(free_slots_.rbegin(), free_slots_.rend(), int64_t{0});
+        completions_(requests.size()) {}
+  ~Generation() {
+    for (const Sequence& sequence : live_) engine_.cache_.give_back(sequence.pages);
   }
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
 
   std::vector<Completion> run() {
     while (next_request_ < requests_.size() || !live_.empty()) {
-      while (next_request_ < requests_.size() && !free_slots_.empty()) prefill();
-      if (!live_.empty()) decode();
+      if (should_arrange()) {
+        while (!pending_.empty()) take_tokens();
+        remove_done();
+        admit();
+        arrange();
+      }
+      if (live_.empty()) continue;
+      enqueue_step();
+      // the host looks at a step while the device does the next one
+      while (pending_.size() > (device::is_asynchronous(device_) ? 1 : 0)) take_tokens();
     }
     return std::move(completions_);
   }
 
  private:
-  // Reads the next prompts that fit into free slots and one pass, and chooses their first tokens.
+  int64_t num_live() const {
+    return std::count_if(live_.begin(), live_.end(), [](const Sequence& sequence) { return !sequence.is_done; });
+  }
+
+  int64_t rows_for(int64_t count) const {
+    return engine_.group_.records() ? std::min(rounded_up(count), options_.max_sequences) : count;
+  }
+
+  // Tokens whose keys and values a request needs room for: its last token is never read.
+  int64_t room_for(size_t request) const {
+    return static_cast<int64_t>(requests_[request].prompt_ids.size()) + requests_[request].max_new_tokens - 1;
+  }
+
+  bool fits(int64_t num_sequences, int64_t num_free_pages) const {
+    return next_request_ < requests_.size() && num_sequences < options_.max_sequences &&
+           pages_for(room_for(next_request_)) <= num_free_pages;
+  }
+
+  // To let requests in, a few at a time, and to leave rows out that nobody needs any more.
+  bool should_arrange() const {
+    const int64_t count = num_live();
+    if (count == 0 || rows_for(count) < num_rows_) return true;
+    int64_t num_free_pages = engine_.cache_.num_free_pages();
+    for (const Sequence& sequence : live_)
+      if (sequence.is_done) num_free_pages += static_cast<int64_t>(sequence.pages.size());
+    const int64_t worth_it = std::max<int64_t>(1, options_.max_sequences / 16);
+    return options_.max_sequences - count >= worth_it && fits(count, num_free_pages);
+  }
+
+  void remove_done() {
+    for (const Sequence& sequence : live_)
+      if (sequence.is_done) engine_.cache_.give_back(sequence.pages);
+    std::erase_if(live_, [](const Sequence& sequence) { return sequence.is_done; });
+  }
+
+  void admit() {
+    while (fits(static_cast<int64_t>(live_.size()), engine_.cache_.num_free_pages())) {
+      prefill();
+      remove_done();  // by its first token
+    }
+  }
+
+  // Reads the next prompts that fit into free pages and one pass, and chooses their first tokens.
   void prefill() {
-    std::vector<Sequence> entering;
     std::vector<Document> documents;
-    std::vector<int64_t> slots, last_rows;
+    std::vector<std::vector<int32_t>> tables;
+    std::vector<int64_t> last_rows;
+    std::vector<RowState> states;
+    const size_t first = live_.size();
     int64_t num_tokens = 0;
-    while (next_request_ < requests_.size() && !free_slots_.empty()) {
+    while (fits(static_cast<int64_t>(live_.size()), engine_.cache_.num_free_pages())) {
       const std::vector<int32_t>& ids = requests_[next_request_].prompt_ids;
       const auto length = static_cast<int64_t>(ids.size());
       if (!documents.empty() && num_tokens + length > options_.prefill_tokens) break;
       num_tokens += length;
       last_rows.push_back(num_tokens - 1);
-      slots.push_back(free_slots_.back());
-      free_slots_.pop_back();
       documents.push_back({ids, std::vector<int32_t>(ids.size(), -100), 0});
-      entering.push_back({next_request_++, slots.back(), ids});
+      live_.push_back({next_request_, engine_.cache_.take_pages(pages_for(room_for(next_request_)))});
+      tables.push_back(live_.back().pages);
+      states.push_back(state_of(live_.back()));
+      ++next_request_;
     }
     const Batch batch = make_batch(documents, /*epoch=*/0);
-    cache_.begin_prefill(slots, batch.boundaries);
-    const at::Tensor hidden = model_.hidden_states(batch.to(model_.device()), runner_, /*training=*/nullptr, &cache_);
-    const at::Tensor rows = hidden.index_select(0, torch::tensor(last_rows, at::kLong).to(hidden.device()));
-    advance(entering, rows);
-    std::move(entering.begin(), entering.end(), std::back_inserter(live_));
+    engine_.cache_.begin_prefill(batch.boundaries, tables);
+    const at::Tensor hidden =
+        engine_.model_.hidden_states(batch.to(device_), engine_.runner_, /*training=*/nullptr, &engine_.cache_);
+    const at::Tensor rows = device::copy_from_host(torch::tensor(last_rows, at::kLong), device_);
+    DecodeRows entering(static_cast<int64_t>(states.size()), engine_.rows_.pages.size(1),
+                        seen_words(engine_.model_, options_), device_);
+    entering.write(states);
+    sample(entering, hidden.index_select(0, rows));
+    device::HostCopy tokens(entering.ids);
+    take(tokens.wait(), first);
   }
 
-  void decode() {
-    std::vector<int64_t> slots;
-    for (const Sequence& sequence : live_) slots.push_back(sequence.slot);
-    cache_.begin_decode(slots);
-    const Batch batch = decoding_batch(live_, cache_);
-    advance(live_, model_.hidden_states(batch.to(model_.device()), runner_, /*training=*/nullptr, &cache_));
+  // The rows of the coming steps: the sequences in order, and some that belong to none.
+  void arrange() {
+    num_rows_ = live_.empty() ? 0 : rows_for(static_cast<int64_t>(live_.size()));
+    std::vector<RowState> states;
+    for (const Sequence& sequence : live_) states.push_back(state_of(sequence));
+    states.resize(static_cast<size_t>(num_rows_));
+    if (num_rows_ > 0) engine_.rows_.write(states);
   }
 
-  // Adds the next token to each sequence; those that are done leave.
-  void advance(std::vector<Sequence>& sequences, const at::Tensor& rows) {
-    std::vector<std::span<const int32_t>> histories;
-    std::vector<double> uniforms;
-    for (const Sequence& sequence : sequences) {
-      histories.emplace_back(sequence.history);
-      const CounterStream stream(options_.seed, hash_name("generate"), requests_[sequence.request].stream);
-      uniforms.push_back(stream.uniform(completions_[sequence.request].token_ids.size()));
+  RowState state_of(const Sequence& sequence) const {
+    const Request& request = requests_[sequence.request];
+    const std::vector<int32_t>& answer = completions_[sequence.request].token_ids;
+    const auto num_answered = static_cast<int64_t>(answer.size());
+    RowState state{.last_token = answer.empty() ? 0 : answer.back(),
+                   .length = static_cast<int64_t>(request.prompt_ids.size()) + std::max<int64_t>(num_answered - 1, 0),
+                   .limit = room_for(sequence.request),
+                   .stream = request.stream,
+                   .num_draws = num_answered,
+                   .pages = sequence.pages,
+                   .seen = {}};
+    state.seen.resize(static_cast<size_t>(seen_words(engine_.model_, options_)));
+    if (state.seen.empty()) return state;
+    for (const auto* tokens : {&request.prompt_ids, &answer})
+      for (const int32_t token : *tokens)
+        state.seen[static_cast<size_t>(token / 32)] |= static_cast<int32_t>(uint32_t{1} << (token % 32));
+    return state;
+  }
+
+  void enqueue_step() {
+    auto [found, is_new] = engine_.steps_.try_emplace(num_rows_, engine_.group_);
+    DecodeRows rows = engine_.rows_.first(num_rows_);
+    found->second.run([&] { step(rows); });
+    pending_.emplace_back(rows.ids);
+  }
+
+  void step(DecodeRows& rows) {
+    const int64_t count = rows.ids.size(0);
+    rows.advance();
+    engine_.cache_.begin_decode({rows.pages, rows.lengths});
+    Batch batch;
+    batch.ids = rows.ids;
+    batch.positions = (rows.lengths - 1).unsqueeze(0);
+    batch.boundaries.resize(static_cast<size_t>(count) + 1);
+    std::iota(batch.boundaries.begin(), batch.boundaries.end(), int64_t{0});
+    sample(rows, engine_.model_.hidden_states(batch, engine_.runner_, /*training=*/nullptr, &engine_.cache_));
+  }
+
+  // Chooses the next token of each row.
+  void sample(DecodeRows& rows, const at::Tensor& hidden) {
+    const at::Tensor logits = engine_.model_.logits(hidden, engine_.runner_);
+    rows.ids.copy_(kernels::sample_tokens(logits, options_.sampling,
+                                          {options_.seed, kPurpose, rows.streams, rows.draws}, rows.seen));
+    rows.draws.add_(1);
+  }
+
+  void take_tokens() {
+    take(pending_.front().wait(), 0);
+    pending_.pop_front();
+  }
+
+  // Adds the next token to each sequence from `first` on; those that are done are marked.
+  void take(const at::Tensor& tokens, size_t first) {
+    for (size_t s = first; s < live_.size(); ++s) {
+      Sequence& sequence = live_[s];
+      if (sequence.is_done) continue;
+      completions_[sequence.request].token_ids.push_back(
+          static_cast<int32_t>(tokens.const_data_ptr<int64_t>()[s - first]));
+      sequence.is_done = finish(sequence.request);
     }
-    const std::vector<int32_t> tokens =
-        choose_tokens(model_.logits(rows, runner_), histories, uniforms, options_.sampling);
-    for (size_t s = 0; s < sequences.size(); ++s) {
-      sequences[s].history.push_back(tokens[s]);
-      completions_[sequences[s].request].token_ids.push_back(tokens[s]);
-    }
-    std::erase_if(sequences, [this](const Sequence& sequence) { return finish(sequence); });
   }
 
-  bool finish(const Sequence& sequence) {
-    Completion& completion = completions_[sequence.request];
+  bool finish(size_t request) {
+    Completion& completion = completions_[request];
     const bool is_stopped = std::find(options_.stop_ids.begin(), options_.stop_ids.end(),
                                       completion.token_ids.back()) != options_.stop_ids.end();
-    if (!is_stopped && static_cast<int64_t>(completion.token_ids.size()) < requests_[sequence.request].max_new_tokens)
+    if (!is_stopped && static_cast<int64_t>(completion.token_ids.size()) < requests_[request].max_new_tokens)
       return false;
     completion.finish_reason = is_stopped ? FinishReason::kStop : FinishReason::kLength;
-    free_slots_.push_back(sequence.slot);
-    if (on_completion_) on_completion_(sequence.request, completion);
+    if (on_completion_) on_completion_(request, completion);
     return true;
   }
 
-  model::CausalLm& model_;
-  const nn::BlockRunner& runner_;
-  const std::vector<Request>& requests_;
+  Engine& engine_;
   const EngineOptions& options_;
+  const at::Device device_;
+  const std::vector<Request>& requests_;
   const OnCompletion& on_completion_;
   std::vector<Completion> completions_;
-  std::vector<int64_t> free_slots_;
-  SlotCache cache_;
-  std::vector<Sequence> live_;
+  std::vector<Sequence> live_;  // row r of a step is sequence r
+  int64_t num_rows_ = 0;
+  std::deque<device::HostCopy> pending_;  // tokens of steps that were enqueued and not looked at
   size_t next_request_ = 0;
 };
 
-}  // namespace
-
 const char* to_word(FinishReason reason) {
   return reason == FinishReason::kStop ? "stop" : "length";
+}
+
+Engine::Engine(model::CausalLm& model, const nn::BlockRunner& runner, const EngineOptions& options, int64_t longest)
+    : model_(model),
+      runner_(runner),
+      options_(options),
+      longest_(longest),
+      cache_(model.spec(), model.dtype(), model.device(), count_pages(model, options, longest)),
+      rows_(options.max_sequences, pages_for(longest), seen_words(model, options), model.device()),
+      group_(model.device()) {
+  DSFT_CHECK(longest > 1 && options.max_sequences > 0, "an engine for ", options.max_sequences, " sequences of ",
+             longest, " tokens");
+}
+
+std::vector<Completion> Engine::generate(const std::vector<Request>& requests, const OnCompletion& on_completion) {
+  for (const Request& request : requests)
+    DSFT_CHECK(!request.prompt_ids.empty() && request.max_new_tokens > 0, "a request with ", request.prompt_ids.size(),
+               " prompt tokens for ", request.max_new_tokens, " new ones");
+  DSFT_CHECK(longest_of(requests) <= longest_, "a request of ", longest_of(requests), " tokens for an engine of ",
+             longest_);
+  const torch::NoGradGuard no_grad;
+  return Generation(*this, requests, on_completion).run();
 }
 
 std::vector<Completion> generate(model::CausalLm& model, const nn::BlockRunner& runner,
                                  const std::vector<Request>& requests, const EngineOptions& options,
                                  const OnCompletion& on_completion) {
   if (requests.empty()) return {};
-  for (const Request& request : requests) {
-    DSFT_CHECK(!request.prompt_ids.empty() && request.max_new_tokens > 0, "a request with ", request.prompt_ids.size(),
-               " prompt tokens for ", request.max_new_tokens, " new ones");
-  }
-  const torch::NoGradGuard no_grad;
-  return Decoder(model, runner, requests, options, on_completion).run();
+  EngineOptions own = options;
+  own.max_sequences = std::min(options.max_sequences, static_cast<int64_t>(requests.size()));
+  return Engine(model, runner, own, longest_of(requests)).generate(requests, on_completion);
 }
 
 }  // namespace dsft::generate

@@ -2,8 +2,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <vector>
 
+#include "device/graph.h"
+#include "generate/decode_rows.h"
+#include "generate/paged_cache.h"
 #include "generate/sampling.h"
 #include "model/causal_lm.h"
 
@@ -32,17 +36,41 @@ struct EngineOptions {
   SamplingOptions sampling;
   std::vector<int32_t> stop_ids;
   uint64_t seed = 42;
-  int64_t max_sequences = 32;     ///< that are decoded together
-  int64_t prefill_tokens = 4096;  ///< of prompts in one forward pass; a longer prompt has a pass of its own
-  int64_t cache_bytes =
-      int64_t{4} << 30;  ///< for keys and values; fewer sequences are decoded together where they could need more
+  int64_t max_sequences = 32;              ///< that are decoded together
+  int64_t prefill_tokens = 4096;           ///< of prompts in one forward pass; a longer prompt has a pass of its own
+  int64_t cache_bytes = int64_t{4} << 30;  ///< for keys and values, but at least one sequence's; requests wait where
+                                           ///< their pages are taken
 };
 
 /// Called when a request is done, with its index.
 using OnCompletion = std::function<void(size_t request, const Completion& completion)>;
 
-/// Continues prompts, several at a time: waiting requests take the place of finished ones. Without gradients; the head
-/// only sees the last token of each sequence. Gives the completions in the order of the requests.
+/// Continues prompts, many at a time: waiting requests take the place of finished ones. A decoding step is one graph of
+/// the device over rows whose state lives there; the host reads the tokens while the next step runs. Without gradients;
+/// the head only sees the last token of each sequence.
+class Engine {
+ public:
+  /// For requests whose prompt and answer together have at most `longest` tokens. Borrows the model and the runner;
+  /// the model's weights may change between calls of generate(), their addresses must not.
+  Engine(model::CausalLm& model, const nn::BlockRunner& runner, const EngineOptions& options, int64_t longest);
+
+  /// The completions in the order of the requests.
+  std::vector<Completion> generate(const std::vector<Request>& requests, const OnCompletion& on_completion = {});
+
+ private:
+  friend class Generation;
+
+  model::CausalLm& model_;
+  const nn::BlockRunner& runner_;
+  EngineOptions options_;
+  int64_t longest_;
+  PagedCache cache_;
+  DecodeRows rows_;
+  device::GraphGroup group_;
+  std::map<int64_t, device::Graph> steps_;  // by number of rows
+};
+
+/// The same by an engine that lives for these requests alone.
 std::vector<Completion> generate(model::CausalLm& model, const nn::BlockRunner& runner,
                                  const std::vector<Request>& requests, const EngineOptions& options,
                                  const OnCompletion& on_completion = {});

@@ -3,9 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
-#include <algorithm>
-#include <numeric>
-
+#include "base/error.h"
 #include "kernels/cuda_tensors.h"
 #include "kernels/decode_attention_cpu.h"
 #include "kernels/decode_attention_cuda.h"
@@ -14,96 +12,109 @@
 namespace dsft::kernels {
 namespace {
 
-at::Tensor attend_on_cpu(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
-                         const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths, double scale,
-                         int64_t window) {
+at::Tensor by_cpu_kernel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
+                         at::Tensor& v_cache, const PagedSequences& sequences, double scale, int64_t window) {
   const cpu::DecodeAttentionShape shape{.num_kv_heads = k_cache.size(1),
                                         .group_size = q.size(1) / k_cache.size(1),
                                         .head_dim = q.size(2),
-                                        .capacity = k_cache.size(2),
+                                        .page_tokens = kPageTokens,
+                                        .pages_per_sequence = sequences.pages.size(1),
                                         .window = window,
                                         .scale = static_cast<float>(scale)};
-  const int64_t num_scratch = cpu::decode_attention_scratch(shape, *std::max_element(lengths.begin(), lengths.end()));
-  const at::Tensor dense_q = q.contiguous();
-  at::Tensor out = at::empty_like(dense_q);
+  const int64_t num_scratch = cpu::decode_attention_scratch(shape);
+  const at::Tensor pages = sequences.pages.contiguous(), lengths = sequences.lengths.contiguous();
+  at::Tensor out = at::empty_like(q);
   visit_float_type(q.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, q.size(0) * shape.num_kv_heads, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(static_cast<size_t>(num_scratch));
-      cpu::decode_attention_items<T>(shape, dense_q.const_data_ptr<T>(), k_cache.const_data_ptr<T>(),
-                                     v_cache.const_data_ptr<T>(), slots.data(), lengths.data(), out.data_ptr<T>(),
+      cpu::decode_attention_items<T>(shape,
+                                     {q.const_data_ptr<T>(), k.const_data_ptr<T>(), v.const_data_ptr<T>(),
+                                      k_cache.data_ptr<T>(), v_cache.data_ptr<T>(), pages.const_data_ptr<int32_t>(),
+                                      lengths.const_data_ptr<int64_t>(), out.data_ptr<T>()},
                                      scratch.data(), begin, end);
     });
   });
   return out;
 }
 
-bool are_first(const std::vector<int64_t>& slots) {
-  for (size_t s = 0; s < slots.size(); ++s)
-    if (slots[s] != static_cast<int64_t>(s)) return false;
-  return true;
+at::Tensor by_cuda_kernel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
+                          at::Tensor& v_cache, const PagedSequences& sequences, const cuda::DecodeShape& shape) {
+  const at::Tensor pages = sequences.pages.contiguous(), lengths = sequences.lengths.contiguous();
+  const int64_t num_splits = cuda::decode_attention_splits(shape);
+  at::Tensor out = at::empty_like(q), parts;
+  if (num_splits > 1)
+    parts = at::empty({num_splits, q.size(0), q.size(1), shape.head_dim + 2}, q.options().dtype(at::kFloat));
+  cuda::decode_attention({q.const_data_ptr(), k.const_data_ptr(), v.const_data_ptr(), k_cache.data_ptr(),
+                          v_cache.data_ptr(), pages.const_data_ptr<int32_t>(), lengths.const_data_ptr<int64_t>(),
+                          out.data_ptr(), parts.defined() ? parts.data_ptr<float>() : nullptr, num_splits},
+                         shape, cuda::float_type(q), cuda::stream_for(q));
+  return out;
+}
+
+// [pages, K, kPageTokens, D] -> the sequences' [S, K, P * kPageTokens, D]
+at::Tensor gather(const at::Tensor& cache, const at::Tensor& pages) {
+  const at::Tensor chosen = cache.index_select(0, pages.flatten());
+  return chosen.view({pages.size(0), pages.size(1), cache.size(1), kPageTokens, cache.size(3)})
+      .transpose(1, 2)
+      .reshape({pages.size(0), cache.size(1), pages.size(1) * kPageTokens, cache.size(3)});
 }
 
 }  // namespace
 
-at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
-                            const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths, double scale,
-                            int64_t window) {
-  DSFT_CHECK(q.dim() == 3 && k_cache.dim() == 4 && k_cache.sizes() == v_cache.sizes() &&
-                 q.size(1) % k_cache.size(1) == 0 && q.size(2) == k_cache.size(3) &&
-                 static_cast<size_t>(q.size(0)) == slots.size() && slots.size() == lengths.size() &&
-                 k_cache.is_contiguous() && v_cache.is_contiguous(),
-             "decode attention of q ", q.sizes(), " to ", k_cache.sizes());
+void append_rows(const at::Tensor& rows, at::Tensor& cache, const at::Tensor& pages, const at::Tensor& offsets) {
+  using torch::indexing::Slice;
+  cache.index_put_({pages, Slice(), offsets}, rows);
+}
+
+at::Tensor append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
+                             at::Tensor& v_cache, const PagedSequences& sequences, double scale, int64_t window) {
+  DSFT_CHECK(q.dim() == 3 && k.dim() == 3 && k.sizes() == v.sizes() && k_cache.dim() == 4 &&
+                 k_cache.sizes() == v_cache.sizes() && k_cache.size(1) == k.size(1) && k_cache.size(2) == kPageTokens &&
+                 k_cache.size(3) == k.size(2) && q.size(1) % k.size(1) == 0 && q.size(2) == k.size(2) &&
+                 q.size(0) == k.size(0) && sequences.pages.size(0) == q.size(0) &&
+                 sequences.lengths.numel() == q.size(0) && k_cache.is_contiguous() && v_cache.is_contiguous(),
+             "decode attention of q ", q.sizes(), " and k ", k.sizes(), " to ", k_cache.sizes(), " by pages ",
+             sequences.pages.sizes());
   if (q.is_cpu() && q.scalar_type() != at::kDouble)
-    return attend_on_cpu(q, k_cache, v_cache, slots, lengths, scale, window);
-  return decode_attention_reference(q, k_cache, v_cache, slots, lengths, scale, window);
-}
-
-at::Tensor decode_attention_reference(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
-                                      const std::vector<int64_t>& slots, const std::vector<int64_t>& lengths,
-                                      double scale, int64_t window) {
-  const int64_t num_sequences = q.size(0), num_kv_heads = k_cache.size(1),
-                longest = *std::max_element(lengths.begin(), lengths.end());
-  const auto on_device = [&](const std::vector<int64_t>& values) {
-    return torch::tensor(values, at::kLong).to(q.device());
-  };
-  const auto rows_of = [&](const at::Tensor& cache) {
-    const at::Tensor rows =
-        are_first(slots) ? cache.narrow(0, 0, num_sequences) : cache.index_select(0, on_device(slots));
-    return rows.narrow(2, 0, longest);
-  };
-  const at::Tensor ends = on_device(lengths).unsqueeze(1),
-                   index = torch::arange(longest, at::TensorOptions(at::kLong).device(q.device())).unsqueeze(0);
-  at::Tensor mask = index.lt(ends);
-  if (window > 0) mask = mask.logical_and(index.ge(ends - window));
-  // the query heads of a group stand where tokens usually stand: the keys need no copy for each of them
-  const int64_t group = q.size(1) / num_kv_heads;
-  const at::Tensor grouped = q.reshape({num_sequences, num_kv_heads, group, q.size(2)});
-  mask = mask.view({num_sequences, 1, 1, longest}).expand({num_sequences, num_kv_heads, group, longest});
-  return at::scaled_dot_product_attention(grouped, rows_of(k_cache), rows_of(v_cache), mask, /*dropout_p=*/0.0,
-                                          /*is_causal=*/false, scale)
-      .reshape(q.sizes());
-}
-
-std::optional<at::Tensor> append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                            at::Tensor& k_cache, at::Tensor& v_cache, const at::Tensor& slots,
-                                            const at::Tensor& lengths, double scale, int64_t window) {
-  if (!cuda::takes(q)) return std::nullopt;
+    return by_cpu_kernel(q.contiguous(), k.contiguous(), v.contiguous(), k_cache, v_cache, sequences, scale, window);
   const cuda::DecodeShape shape{.sequences = q.size(0),
-                                .kv_heads = k_cache.size(1),
-                                .group = q.size(1) / k_cache.size(1),
+                                .kv_heads = k.size(1),
+                                .group = q.size(1) / k.size(1),
                                 .head_dim = q.size(2),
-                                .capacity = k_cache.size(2),
+                                .page_tokens = kPageTokens,
+                                .pages_per_sequence = sequences.pages.size(1),
                                 .window = window,
                                 .scale = static_cast<float>(scale)};
-  if (!cuda::has_decode_attention(shape)) return std::nullopt;
-  const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
-  at::Tensor out = at::empty_like(dense_q);
-  cuda::decode_attention(dense_q.const_data_ptr(), dense_k.const_data_ptr(), dense_v.const_data_ptr(),
-                         k_cache.data_ptr(), v_cache.data_ptr(), slots.const_data_ptr<int64_t>(),
-                         lengths.const_data_ptr<int64_t>(), out.data_ptr(), shape, cuda::float_type(q),
-                         cuda::stream_for(q));
-  return out;
+  if (cuda::takes(q) && cuda::has_decode_attention(shape))
+    return by_cuda_kernel(q.contiguous(), k.contiguous(), v.contiguous(), k_cache, v_cache, sequences, shape);
+  return append_and_attend_reference(q, k, v, k_cache, v_cache, sequences, scale, window);
+}
+
+at::Tensor append_and_attend_reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                       at::Tensor& k_cache, at::Tensor& v_cache, const PagedSequences& sequences,
+                                       double scale, int64_t window) {
+  const int64_t num_sequences = q.size(0), num_kv_heads = k.size(1), group = q.size(1) / num_kv_heads;
+  const at::Tensor last = sequences.lengths - 1, pages = sequences.pages.to(at::kLong),
+                   last_pages = pages.gather(1, last.div(kPageTokens, "floor").unsqueeze(1)).squeeze(1);
+  append_rows(k, k_cache, last_pages, last.remainder(kPageTokens));
+  append_rows(v, v_cache, last_pages, last.remainder(kPageTokens));
+  const at::Tensor keys = gather(k_cache, pages), values = gather(v_cache, pages);
+  const int64_t capacity = keys.size(2);
+  const at::Tensor ends = sequences.lengths.unsqueeze(1),
+                   index = torch::arange(capacity, sequences.lengths.options()).unsqueeze(0);
+  at::Tensor mask = index.lt(ends);
+  if (window > 0) mask = mask.logical_and(index.ge(ends - window));
+  // what stands behind a sequence's end may be anything, a NaN too, and weight 0 times NaN is NaN
+  const at::Tensor is_read = index.lt(ends).view({num_sequences, 1, capacity, 1});
+  const at::Tensor known_keys = keys.masked_fill(is_read.logical_not(), 0),
+                   known_values = values.masked_fill(is_read.logical_not(), 0);
+  // the query heads of a group stand where tokens usually stand: the keys need no copy for each of them
+  const at::Tensor grouped = q.reshape({num_sequences, num_kv_heads, group, q.size(2)});
+  mask = mask.view({num_sequences, 1, 1, capacity}).expand({num_sequences, num_kv_heads, group, capacity});
+  return at::scaled_dot_product_attention(grouped, known_keys, known_values, mask, /*dropout_p=*/0.0,
+                                          /*is_causal=*/false, scale)
+      .reshape(q.sizes());
 }
 
 }  // namespace dsft::kernels

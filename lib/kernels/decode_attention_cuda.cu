@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/cuda_common.cuh"
 #include "kernels/decode_attention_cuda.h"
 
@@ -5,102 +7,141 @@ namespace dsft::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarp;
 constexpr int kMostGroup = 8;
+constexpr int kMostSplits = 32;
 constexpr float kLog2e = 1.44269504f;
 
-// One query head's softmax over the keys that a warp has seen: running maximum, sum, and the weighted values of this
-// lane's features (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
-template <int kFeatures>
-struct Running {
-  float maximum = -INFINITY, sum = 0, values[kFeatures] = {};
+// The weight of a part of a softmax in the whole; a part without keys has none.
+__device__ inline float share(float maximum, float largest) {
+  return maximum == -INFINITY ? 0.0f : exp2f(maximum - largest);
+}
 
-  __device__ void add(float score, const float (&value)[kFeatures]) {
+// One query head's softmax over the keys seen so far: running maximum (of scores in units of log 2), sum, and the
+// weighted values of this lane's features (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
+template <int kSize>
+struct Running {
+  float maximum = -INFINITY, sum = 0, values[kSize] = {};
+
+  __device__ void add(float score, const float (&value)[kSize]) {
     if (score > maximum) {
-      const float factor = exp2f((maximum - score) * kLog2e);
+      const float factor = exp2f(maximum - score);
       maximum = score;
       sum *= factor;
 #pragma unroll
-      for (int i = 0; i < kFeatures; ++i) values[i] *= factor;
+      for (int i = 0; i < kSize; ++i) values[i] *= factor;
     }
-    const float weight = exp2f((score - maximum) * kLog2e);
+    const float weight = exp2f(score - maximum);
     sum += weight;
 #pragma unroll
-    for (int i = 0; i < kFeatures; ++i) values[i] += weight * value[i];
+    for (int i = 0; i < kSize; ++i) values[i] += weight * value[i];
   }
 };
 
-// A block serves the query heads of one kv head of one sequence; its warps take the keys in turn.
-template <typename T, int kFeatures, int kGroup>
-__global__ void __launch_bounds__(kWarps* kWarp)
-    attend(const T* q, const T* k, const T* v, T* k_cache, T* v_cache, const int64_t* slots, const int64_t* lengths,
-           T* out, DecodeShape shape) {
-  constexpr int kHeadDim = kFeatures * kWarp;
-  struct alignas(sizeof(T) * kFeatures) Piece {
-    T values[kFeatures];
+// A block serves the query heads of one kv head of one part of a sequence. kLanes lanes hold one token by 16-byte
+// accesses; the groups of lanes take the tokens in turn.
+template <typename T, int kHeadDim, int kGroup>
+__global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, DecodeShape shape) {
+  constexpr int kSize = Vector<T>::kSize, kLanes = kHeadDim / kSize, kRunners = kThreads / kLanes;
+  const int64_t sequence = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z, length = tensors.lengths[sequence];
+  const int runner = threadIdx.x / kLanes, column = threadIdx.x % kLanes * kSize;
+  const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
+  const int64_t item = sequence * shape.kv_heads + kv_head;
+  const auto place_of = [&](int64_t token) {
+    const int64_t page = pages[token / shape.page_tokens], offset = token % shape.page_tokens;
+    return ((page * shape.kv_heads + kv_head) * shape.page_tokens + offset) * kHeadDim + column;
   };
-  const int64_t sequence = blockIdx.x, kv_head = blockIdx.y, length = lengths[sequence];
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t base = (slots[sequence] * shape.kv_heads + kv_head) * shape.capacity * kHeadDim + lane * kFeatures;
-  const int64_t row = (sequence * shape.kv_heads + kv_head) * kHeadDim + lane * kFeatures;
-  const auto piece_at = [](const T* place) { return *reinterpret_cast<const Piece*>(place); };
-  if (warp == 0) {
-    *reinterpret_cast<Piece*>(k_cache + base + (length - 1) * kHeadDim) = piece_at(k + row);
-    *reinterpret_cast<Piece*>(v_cache + base + (length - 1) * kHeadDim) = piece_at(v + row);
-  }
-  __syncthreads();
-  float query[kGroup][kFeatures];
-#pragma unroll
-  for (int g = 0; g < kGroup; ++g) {
-    const Piece piece =
-        piece_at(q + ((sequence * shape.kv_heads + kv_head) * kGroup + g) * kHeadDim + lane * kFeatures);
-#pragma unroll
-    for (int i = 0; i < kFeatures; ++i) query[g][i] = to_float(piece.values[i]) * shape.scale;
-  }
-  Running<kFeatures> running[kGroup];
+  T *k_cache = static_cast<T*>(tensors.k_cache), *v_cache = static_cast<T*>(tensors.v_cache);
   const int64_t first = shape.window > 0 && shape.window < length ? length - shape.window : 0;
-  for (int64_t token = first + warp; token < length; token += kWarps) {
-    const Piece key = piece_at(k_cache + base + token * kHeadDim), value = piece_at(v_cache + base + token * kHeadDim);
-    float values[kFeatures];
+  const int64_t per_split = (length - first + tensors.num_splits - 1) / tensors.num_splits;
+  const int64_t begin = first + split * per_split, end = min(length, begin + per_split);
+  if (end == length && begin < end) {  // the new token's part
+    if (runner == 0) {
+      store(k_cache + place_of(length - 1), load(static_cast<const T*>(tensors.k) + item * kHeadDim + column));
+      store(v_cache + place_of(length - 1), load(static_cast<const T*>(tensors.v) + item * kHeadDim + column));
+    }
+    __syncthreads();
+  }
+  Vector<T> query[kGroup];
 #pragma unroll
-    for (int i = 0; i < kFeatures; ++i) values[i] = to_float(value.values[i]);
+  for (int g = 0; g < kGroup; ++g)
+    query[g] = load(static_cast<const T*>(tensors.q) + (item * kGroup + g) * kHeadDim + column);
+  const float scale = shape.scale * kLog2e;
+  Running<kSize> running[kGroup];
+  // all lanes of a warp make the same number of rounds, for the sums over lanes
+  for (int64_t start = begin; start < end; start += kRunners) {
+    const int64_t token = start + runner;
+    const bool is_read = token < end;
+    const int64_t place = place_of(is_read ? token : begin);
+    const Vector<T> key = load(k_cache + place), value = load(v_cache + place);
+    float values[kSize];
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) values[i] = to_float(value.values[i]);
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
       float score = 0;
 #pragma unroll
-      for (int i = 0; i < kFeatures; ++i) score += query[g][i] * to_float(key.values[i]);
-      running[g].add(warp_sum(score), values);
+      for (int i = 0; i < kSize; ++i) score += to_float(query[g].values[i]) * to_float(key.values[i]);
+#pragma unroll
+      for (int offset = kLanes / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(0xffffffff, score, offset);
+      if (is_read) running[g].add(score * scale, values);
     }
   }
-  __shared__ float maxima[kWarps], sums[kWarps], weighted[kWarps][kHeadDim];
+  __shared__ float maxima[kRunners], sums[kRunners], weighted[kRunners][kHeadDim];
 #pragma unroll
   for (int g = 0; g < kGroup; ++g) {
     __syncthreads();
-    if (lane == 0) maxima[warp] = running[g].maximum, sums[warp] = running[g].sum;
+    if (column == 0) maxima[runner] = running[g].maximum, sums[runner] = running[g].sum;
 #pragma unroll
-    for (int i = 0; i < kFeatures; ++i) weighted[warp][lane * kFeatures + i] = running[g].values[i];
+    for (int i = 0; i < kSize; ++i) weighted[runner][column + i] = running[g].values[i];
     __syncthreads();
-    float largest = -INFINITY;
-    for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, maxima[w]);
-    for (int feature = threadIdx.x; feature < kHeadDim; feature += kWarps * kWarp) {
-      float sum = 0, value = 0;
-      for (int w = 0; w < kWarps; ++w) {
-        const float factor = exp2f((maxima[w] - largest) * kLog2e);
-        sum += factor * sums[w];
-        value += factor * weighted[w][feature];
-      }
-      out[((sequence * shape.kv_heads + kv_head) * kGroup + g) * kHeadDim + feature] = from_float<T>(value / sum);
+    if (threadIdx.x >= kHeadDim) continue;
+    const int feature = threadIdx.x;
+    float largest = -INFINITY, sum = 0, value = 0;
+    for (int r = 0; r < kRunners; ++r) largest = fmaxf(largest, maxima[r]);
+    for (int r = 0; r < kRunners; ++r) {
+      const float factor = share(maxima[r], largest);
+      sum += factor * sums[r];
+      value += factor * weighted[r][feature];
     }
+    const int64_t head = item * kGroup + g;
+    if (tensors.num_splits == 1) {
+      static_cast<T*>(tensors.out)[head * kHeadDim + feature] = from_float<T>(value / sum);
+      continue;
+    }
+    float* part = tensors.parts + (split * shape.sequences * shape.kv_heads * kGroup + head) * (kHeadDim + 2);
+    part[feature] = value;
+    if (feature == 0) part[kHeadDim] = largest, part[kHeadDim + 1] = sum;
   }
 }
 
-template <typename T, int kFeatures>
-void launch(const void* q, const void* k, const void* v, void* k_cache, void* v_cache, const int64_t* slots,
-            const int64_t* lengths, void* out, const DecodeShape& shape, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(shape.sequences), static_cast<unsigned>(shape.kv_heads));
+// Puts the parts of each head together; one block a head.
+template <typename T>
+__global__ void merge(const float* parts, T* out, int64_t heads, int head_dim, int num_splits) {
+  const int64_t head = blockIdx.x;
+  const int feature = threadIdx.x;
+  const auto part_of = [&](int split) { return parts + (split * heads + head) * (head_dim + 2); };
+  float largest = -INFINITY, sum = 0, value = 0;
+  for (int s = 0; s < num_splits; ++s) largest = fmaxf(largest, part_of(s)[head_dim]);
+  for (int s = 0; s < num_splits; ++s) {
+    const float* part = part_of(s);
+    const float factor = share(part[head_dim], largest);
+    sum += factor * part[head_dim + 1];
+    value += factor * part[feature];
+  }
+  out[head * head_dim + feature] = from_float<T>(value / sum);
+}
+
+template <typename T, int kHeadDim>
+void launch(const DecodeTensors& tensors, const DecodeShape& shape, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(shape.sequences), static_cast<unsigned>(shape.kv_heads),
+                  static_cast<unsigned>(tensors.num_splits));
   const auto run = [&](auto group) {
-    attend<T, kFeatures, group()><<<grid, kWarps * kWarp, 0, stream>>>(
-        static_cast<const T*>(q), static_cast<const T*>(k), static_cast<const T*>(v), static_cast<T*>(k_cache),
-        static_cast<T*>(v_cache), slots, lengths, static_cast<T*>(out), shape);
+    attend<T, kHeadDim, group()><<<grid, kThreads, 0, stream>>>(tensors, shape);
+    if (tensors.num_splits == 1) return;
+    const int64_t heads = shape.sequences * shape.kv_heads * shape.group;
+    merge<<<static_cast<unsigned>(heads), kHeadDim, 0, stream>>>(tensors.parts, static_cast<T*>(tensors.out), heads,
+                                                                 kHeadDim, static_cast<int>(tensors.num_splits));
   };
   switch (shape.group) {
     case 1:
@@ -129,15 +170,24 @@ bool has_decode_attention(const DecodeShape& shape) {
          shape.kv_heads <= 65535;
 }
 
-void decode_attention(const void* q, const void* k, const void* v, void* k_cache, void* v_cache, const int64_t* slots,
-                      const int64_t* lengths, void* out, const DecodeShape& shape, FloatType type, Stream stream) {
+int64_t decode_attention_splits(const DecodeShape& shape) {
+  int device = 0, multiprocessors = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+    return 1;
+  const int64_t blocks = std::max<int64_t>(1, shape.sequences * shape.kv_heads);
+  const int64_t wanted = (2 * multiprocessors + blocks - 1) / blocks;
+  return std::max<int64_t>(1, std::min({wanted, shape.pages_per_sequence, int64_t{kMostSplits}}));
+}
+
+void decode_attention(const DecodeTensors& tensors, const DecodeShape& shape, FloatType type, Stream stream) {
   if (shape.sequences == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
     if (shape.head_dim == 64)
-      launch<T, 2>(q, k, v, k_cache, v_cache, slots, lengths, out, shape, stream_of(stream));
+      launch<T, 64>(tensors, shape, stream_of(stream));
     else
-      launch<T, 4>(q, k, v, k_cache, v_cache, slots, lengths, out, shape, stream_of(stream));
+      launch<T, 128>(tensors, shape, stream_of(stream));
   });
   check_launch("decode_attention");
 }

@@ -7,19 +7,31 @@
 namespace dsft::kernels::cuda {
 
 /// Shapes of a decoding step: q [sequences, kv_heads * group, head_dim], k and v [sequences, kv_heads, head_dim],
-/// caches [slots, kv_heads, capacity, head_dim].
+/// caches [pages, kv_heads, page_tokens, head_dim].
 struct DecodeShape {
-  int64_t sequences, kv_heads, group, head_dim, capacity;
+  int64_t sequences, kv_heads, group, head_dim, page_tokens, pages_per_sequence;
   int64_t window;  ///< 0: all tokens are seen
   float scale;
+};
+
+/// Device pointers, dense. pages [sequences, pages_per_sequence], lengths [sequences].
+struct DecodeTensors {
+  const void *q, *k, *v;
+  void *k_cache, *v_cache;
+  const int32_t* pages;
+  const int64_t* lengths;
+  void* out;
+  float* parts;  ///< [num_splits, sequences, heads, head_dim + 2] where num_splits > 1
+  int64_t num_splits;
 };
 
 /// Whether shapes like these have a kernel.
 bool has_decode_attention(const DecodeShape& shape);
 
-/// Writes each sequence's new key and value into its slot at lengths[s] - 1 and attends to the slot's first lengths[s]
-/// tokens, or the last `window` of them. slots and lengths int64 [sequences] on the device.
-void decode_attention(const void* q, const void* k, const void* v, void* k_cache, void* v_cache, const int64_t* slots,
-                      const int64_t* lengths, void* out, const DecodeShape& shape, FloatType type, Stream stream);
+/// Into how many parts each sequence is best cut, so that few sequences fill the GPU too.
+int64_t decode_attention_splits(const DecodeShape& shape);
+
+/// Writes each sequence's new key and value to its last place and attends to its tokens, or the last `window` of them.
+void decode_attention(const DecodeTensors& tensors, const DecodeShape& shape, FloatType type, Stream stream);
 
 }  // namespace dsft::kernels::cuda

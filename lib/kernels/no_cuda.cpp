@@ -6,6 +6,7 @@
 #include "kernels/norm_rotate_cuda.h"
 #include "kernels/rms_norm_cuda.h"
 #include "kernels/rotary_cuda.h"
+#include "kernels/sample_tokens_cuda.h"
 #include "kernels/swiglu_cuda.h"
 #include "kernels/token_log_probs_rows_cuda.h"
 
@@ -47,8 +48,13 @@ void norm_rotate_backward(const void*, const void*, const void*, const float*, c
 bool has_decode_attention(const DecodeShape&) {
   return false;
 }
-void decode_attention(const void*, const void*, const void*, void*, void*, const int64_t*, const int64_t*, void*,
-                      const DecodeShape&, FloatType, Stream) {
+int64_t decode_attention_splits(const DecodeShape&) {
+  fail_without_cuda();
+}
+void decode_attention(const DecodeTensors&, const DecodeShape&, FloatType, Stream) {
+  fail_without_cuda();
+}
+void sample_tokens(const SampledRows&, const cpu::SamplingRule&, FloatType, Stream) {
   fail_without_cuda();
 }
 void swiglu(const void*, const void*, void*, int64_t, FloatType, Stream) {

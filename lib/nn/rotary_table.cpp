@@ -86,18 +86,24 @@ at::Tensor RotaryTable::inverse_frequencies() const {
 // [T, D/2]: the base grows with the document's length beyond the trained one (NTK-aware scaling).
 at::Tensor RotaryTable::dynamic_frequencies(const at::Tensor& positions, const std::vector<int64_t>& boundaries) const {
   const int64_t num_documents = static_cast<int64_t>(boundaries.size()) - 1;
-  const at::Tensor bounds = device::copy_from_host(torch::tensor(boundaries, at::kLong), positions.device());
-  const at::Tensor ends = bounds.narrow(0, 1, num_documents), counts = ends - bounds.narrow(0, 0, num_documents);
+  // a decoding step has one token of each document, and must not wait for memory from the host
+  const bool is_step = num_documents == positions.size(1);
+  at::Tensor last = positions[0], counts;
+  if (!is_step) {
+    const at::Tensor bounds = device::copy_from_host(torch::tensor(boundaries, at::kLong), positions.device());
+    const at::Tensor ends = bounds.narrow(0, 1, num_documents);
+    last = last.index_select(0, ends - 1);
+    counts = ends - bounds.narrow(0, 0, num_documents);
+  }
   const double trained = static_cast<double>(max_position_embeddings_);
-  const at::Tensor lengths =
-      (positions[0].index_select(0, ends - 1) + 1).clamp_min(max_position_embeddings_).to(at::kDouble);
+  const at::Tensor lengths = (last + 1).clamp_min(max_position_embeddings_).to(at::kDouble);
   const at::Tensor bases =
       rope_.theta * torch::pow(rope_.factor * lengths / trained - (rope_.factor - 1), head_dim_ / (head_dim_ - 2.0));
   const at::Tensor exponents =
       torch::arange(0, head_dim_, 2, at::TensorOptions(at::kLong).device(positions.device())).to(at::kFloat) /
       head_dim_;
   const at::Tensor frequencies = 1.0 / torch::pow(bases.to(at::kFloat).unsqueeze(1), exponents.unsqueeze(0));
-  return frequencies.repeat_interleave(counts, 0, boundaries.back());
+  return is_step ? frequencies : frequencies.repeat_interleave(counts, 0, boundaries.back());
 }
 
 std::pair<at::Tensor, at::Tensor> RotaryTable::angles(const at::Tensor& positions,

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "catch_amalgamated.hpp"
-#include "generate/slot_cache.h"
+#include "device/device.h"
 #include "io/json.h"
 #include "support/tiny_model.h"
 
@@ -126,7 +126,7 @@ TEST_CASE("Layers with a sliding window see the same tokens with and without the
   for (size_t p = 0; p < prompts.size(); ++p) CHECK(answers[p] == answer_without_cache(*lm, prompts[p], 16));
 }
 
-TEST_CASE("The cache grows past its first capacity", "[generate]") {
+TEST_CASE("Sequences go on over many pages", "[generate]") {
   auto lm = test::load_tiny_model("qwen3");
   const std::vector<Ids> prompts = random_prompts({60, 5});
   const auto answers = answers_of(*lm, prompts, {}, 90);
@@ -142,6 +142,45 @@ TEST_CASE("bf16 models generate, and memory for the cache bounds the sequences d
   const auto answers = answers_of(*lm, prompts, options, 5);
   REQUIRE(answers[2].size() == 5);
   options.cache_bytes = 1;  // one at a time
-  CHECK(answers_of(*lm, prompts, options, 5).size() == 3);
-  CHECK(generate::SlotCache::bytes_per_token(lm->spec(), at::kBFloat16) == 2 * 2 * 2 * 8 * 2);
+  CHECK(answers_of(*lm, prompts, options, 5) == answers);
+  CHECK(generate::PagedCache::page_bytes(lm->spec(), at::kBFloat16) == 2 * 2 * 2 * 8 * 2 * kernels::kPageTokens);
+}
+
+TEST_CASE("An engine answers call after call, with pages given back also by a call that failed", "[generate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const std::vector<Ids> prompts = random_prompts({70, 5, 40});
+  const auto expected = answers_of(*lm, prompts, {}, 30);
+  const nn::BlockRunner runner;
+  generate::EngineOptions options;
+  options.max_sequences = 2;
+  options.cache_bytes = 4 * generate::PagedCache::page_bytes(lm->spec(), lm->dtype());
+  generate::Engine engine(*lm, runner, options, 100);
+  const auto requests = requests_of(prompts, 30);
+  CHECK_THROWS_AS(engine.generate(requests, [](size_t, const auto&) { throw std::runtime_error("stop"); }),
+                  std::runtime_error);
+  for (int round = 0; round < 2; ++round) {
+    const auto completions = engine.generate(requests);
+    for (size_t r = 0; r < requests.size(); ++r) CHECK(completions[r].token_ids == expected[r]);
+  }
+}
+
+TEST_CASE("Graphed steps on a GPU choose the tokens that the CPU chooses, as rows come and go", "[generate][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU is visible");
+  auto on_cpu = test::load_tiny_model("qwen3"), on_gpu = test::load_tiny_model("qwen3", at::Device(at::kCUDA, 0));
+  const std::vector<Ids> prompts = random_prompts({3, 70, 1, 30, 8, 2, 11, 5, 64, 9});
+  std::vector<generate::Request> requests = requests_of(prompts, 1);
+  for (size_t r = 0; r < requests.size(); ++r) requests[r].max_new_tokens = 3 + static_cast<int64_t>(r * 17 % 60);
+  generate::EngineOptions options;
+  options.max_sequences = GENERATE(4, 32);
+  options.sampling = {.temperature = GENERATE(0.0, 1.0), .top_k = 30, .top_p = 0.95, .repetition_penalty = 1.1};
+  const auto expected = generate::generate(*on_cpu, nn::BlockRunner(), requests, options);
+  const nn::BlockRunner runner;
+  generate::Engine engine(*on_gpu, runner, options, 140);
+  for (int round = 0; round < 3; ++round) {  // as it is, recorded, launched
+    const auto completions = engine.generate(requests);
+    for (size_t r = 0; r < requests.size(); ++r) {
+      INFO("round " << round << ", request " << r);
+      CHECK(completions[r].token_ids == expected[r].token_ids);
+    }
+  }
 }

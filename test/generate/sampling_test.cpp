@@ -2,7 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/counter_random.h"
 #include "catch_amalgamated.hpp"
 #include "io/json.h"
 
@@ -24,12 +23,19 @@ generate::SamplingOptions options_of(const nlohmann::json& json) {
           .repetition_penalty = json.value("repetition_penalty", 1.0)};
 }
 
-// Probabilities by token id, normalised.
-at::Tensor spread(const generate::Candidates& candidates, int64_t vocab_size) {
-  at::Tensor probabilities = candidates.probabilities;
-  if (candidates.ids.defined())
-    probabilities = torch::zeros({probabilities.size(0), vocab_size}).scatter(1, candidates.ids, probabilities);
-  return probabilities / probabilities.sum(1, true);
+// Probabilities that draws follow.
+at::Tensor distribution(const at::Tensor& logits, const generate::SamplingOptions& options,
+                        const at::Tensor& seen = {}) {
+  const at::Tensor weights = kernels::sampling_weights(logits, options, seen).to(at::kDouble);
+  return (weights / weights.sum(1, true)).to(at::kFloat);
+}
+
+at::Tensor seen_bits(const std::vector<std::vector<int32_t>>& histories, int64_t vocab_size) {
+  at::Tensor bits = torch::zeros({static_cast<int64_t>(histories.size()), (vocab_size + 31) / 32}, at::kInt);
+  for (size_t row = 0; row < histories.size(); ++row)
+    for (const int32_t token : histories[row])
+      bits[static_cast<int64_t>(row)][token / 32].bitwise_or_(static_cast<int32_t>(uint32_t{1} << (token % 32)));
+  return bits;
 }
 
 }  // namespace
@@ -42,11 +48,9 @@ TEST_CASE("Filters make the distributions that transformers' logits processors m
   for (const auto& item : golden["cases"]) {
     INFO(item["options"].dump());
     const generate::SamplingOptions options = options_of(item["options"]);
-    at::Tensor logits = to_tensor(golden["logits"]);
-    if (options.repetition_penalty != 1.0)
-      generate::penalise_repetition(logits, {history.begin(), history.end()}, options.repetition_penalty);
-    const at::Tensor expected = to_tensor(item["probabilities"]);
-    const at::Tensor actual = spread(generate::filter_candidates(logits, options), logits.size(1));
+    const at::Tensor logits = to_tensor(golden["logits"]), expected = to_tensor(item["probabilities"]);
+    const at::Tensor seen = options.repetition_penalty != 1.0 ? seen_bits(history, logits.size(1)) : at::Tensor();
+    const at::Tensor actual = distribution(logits, options, seen);
     CHECK((actual - expected).abs().max().item<double>() < 2e-6);
     CHECK(actual.gt(0).equal(expected.gt(0)));
   }
@@ -55,25 +59,34 @@ TEST_CASE("Filters make the distributions that transformers' logits processors m
 TEST_CASE("Draws follow the distribution and never take a token that was filtered away", "[generate]") {
   const at::Tensor logits = torch::tensor({2.0f, 0.0f, 1.0f, -1.0f, 1.5f}).unsqueeze(0);
   const bool filters = GENERATE(false, true);
-  generate::SamplingOptions options{.temperature = 1.0, .top_k = filters ? 3 : 0};
-  const at::Tensor expected = spread(generate::filter_candidates(logits, options), 5);
-  const CounterStream stream(1, 2);
-  constexpr int kDraws = 20000;
-  std::vector<double> uniforms;
-  for (int i = 0; i < kDraws; ++i) uniforms.push_back(stream.uniform(i));
-  uniforms.front() = 0.0;
-  uniforms.back() = std::nextafter(1.0, 0.0);
-  std::vector<double> counts(5, 0.0);
-  for (const int32_t token : generate::choose_tokens(logits.expand({kDraws, 5}), {}, uniforms, options))
-    counts[token] += 1;
-  for (int token = 0; token < 5; ++token) {
+  const generate::SamplingOptions options{.temperature = 1.0, .top_k = filters ? 3 : 0};
+  const at::Tensor expected = distribution(logits, options);
+  constexpr int64_t kDraws = 20000;
+  at::Tensor seen;
+  const at::Tensor tokens =
+      kernels::sample_tokens(logits.expand({kDraws, 5}), options,
+                             {1, 2, torch::zeros({kDraws}, at::kLong), torch::arange(kDraws, at::kLong)}, seen);
+  for (int64_t token = 0; token < 5; ++token) {
     const double p = expected[0][token].item<double>();
-    INFO("token " << token << ": " << counts[token] / kDraws << " for " << p);
+    const auto count = tokens.eq(token).sum().item<int64_t>();
+    INFO("token " << token << ": " << static_cast<double>(count) / kDraws << " for " << p);
     if (p == 0)
-      CHECK(counts[token] == 0);
+      CHECK(count == 0);
     else
-      CHECK(std::abs(counts[token] / kDraws - p) < 4.5 * std::sqrt(p * (1 - p) / kDraws));
+      CHECK(std::abs(static_cast<double>(count) / kDraws - p) < 4.5 * std::sqrt(p * (1 - p) / kDraws));
   }
+}
+
+TEST_CASE("A chosen token is seen from then on, and of equal logits the first is the greedy choice", "[generate]") {
+  const at::Tensor logits = torch::tensor({0.0f, 3.0f, 3.0f, -1.0f}).expand({2, 4});
+  const kernels::DrawKeys keys{1, 2, torch::zeros({2}, at::kLong), torch::zeros({2}, at::kLong)};
+  at::Tensor seen = seen_bits({{}, {1, 2}}, 4);
+  const generate::SamplingOptions options{.repetition_penalty = 2.0};
+  const at::Tensor tokens = kernels::sample_tokens(logits, options, keys, seen);
+  CHECK(tokens.equal(torch::tensor({1, 1}, at::kLong)));
+  CHECK(seen.equal(torch::tensor({2, 6}, at::kLong).to(at::kInt).view({2, 1})));
+  // 3 / 2 for what was seen: the other 3 is ahead in the first row
+  CHECK(kernels::sample_tokens(logits, options, keys, seen).equal(torch::tensor({2, 1}, at::kLong)));
 }
 
 TEST_CASE("generation_config.json decides where nothing else is written", "[generate]") {

@@ -9,6 +9,7 @@
 #include "kernels/norm_rotate.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
+#include "kernels/sample_tokens.h"
 #include "kernels/swiglu.h"
 #include "kernels/token_log_probs_rows.h"
 #include "kernels/varlen_attention.h"
@@ -194,24 +195,54 @@ TEST_CASE("CUDA: attention over packed documents agrees with float64", "[kernels
 TEST_CASE("CUDA: a decoding step writes its tokens and attends as the reference does", "[kernels][gpu]") {
   if (!device::has_cuda()) SKIP("no GPU");
   torch::manual_seed(6);
-  const int64_t group = GENERATE(1, 2, 7), head_dim = GENERATE(64, 128), window = GENERATE(0, 5), kv_heads = 3;
-  const std::vector<int64_t> slots = {4, 0, 2}, lengths = {1, 37, 64};
-  const auto options = at::TensorOptions(at::kFloat).device(kGpu);
+  const int64_t group = GENERATE(1, 2, 7), head_dim = GENERATE(64, 128), window = GENERATE(0, 5, 90), kv_heads = 3;
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const auto options = at::TensorOptions(type).device(kGpu);
+  const int64_t copies = GENERATE(1, 60);  // few sequences are cut into parts, many are not
+  const PagedSequences sequences{
+      torch::tensor({4, 0, 0, 1, 5, 2, 3, 0, 0}, at::kLong).to(at::kInt).view({3, 3}).to(kGpu),
+      torch::tensor({int64_t{1}, 2 * kPageTokens + 9, kPageTokens}, at::kLong).to(kGpu)};
+  const PagedSequences many{sequences.pages.repeat({copies, 1}), sequences.lengths.repeat({copies})};
   const at::Tensor q = torch::randn({3, kv_heads * group, head_dim}, options),
                    k = torch::randn({3, kv_heads, head_dim}, options),
                    v = torch::randn({3, kv_heads, head_dim}, options);
-  at::Tensor k_cache = torch::randn({5, kv_heads, 64, head_dim}, options), v_cache = torch::randn_like(k_cache);
-  at::Tensor expected_k = k_cache.clone(), expected_v = v_cache.clone();
-  for (size_t s = 0; s < slots.size(); ++s) {
-    expected_k[slots[s]].select(1, lengths[s] - 1).copy_(k[static_cast<int64_t>(s)]);
-    expected_v[slots[s]].select(1, lengths[s] - 1).copy_(v[static_cast<int64_t>(s)]);
+  at::Tensor k_cache = torch::randn({6, kv_heads, kPageTokens, head_dim}, options),
+             v_cache = torch::randn_like(k_cache);
+  at::Tensor wide_k = k_cache.to(at::kDouble), wide_v = v_cache.to(at::kDouble);
+  const at::Tensor expected = append_and_attend_reference(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble),
+                                                          wide_k, wide_v, sequences, 0.2, window);
+  const at::Tensor out = append_and_attend(q.repeat({copies, 1, 1}), k.repeat({copies, 1, 1}), v.repeat({copies, 1, 1}),
+                                           k_cache, v_cache, many, 0.2, window);
+  CHECK(k_cache.to(at::kDouble).equal(wide_k));
+  CHECK(v_cache.to(at::kDouble).equal(wide_v));
+  CHECK(largest(out.to(at::kDouble) - expected.repeat({copies, 1, 1})) <
+        (type == at::kFloat ? 2e-5 : 2e-2 * largest(expected)));
+}
+
+TEST_CASE("CUDA: tokens are drawn as on the CPU, with all filters and at odd sizes", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(8);
+  const int64_t vocab_size = GENERATE(7, 1001, 49152, 151936), rows = 200;
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const auto options =
+      GENERATE(SamplingOptions{}, SamplingOptions{.temperature = 0.7}, SamplingOptions{.temperature = 1.3, .top_k = 5},
+               SamplingOptions{.temperature = 1.0, .top_p = 0.9}, SamplingOptions{.temperature = 1.0, .min_p = 0.1},
+               SamplingOptions{.temperature = 0.8, .top_k = 50, .top_p = 0.8, .min_p = 0.02},
+               SamplingOptions{.repetition_penalty = 1.5},
+               SamplingOptions{.temperature = 1.0, .top_p = 0.95, .repetition_penalty = 1.2});
+  INFO("vocabulary " << vocab_size << ", temperature " << options.temperature << ", top_k " << options.top_k
+                     << ", top_p " << options.top_p << ", penalty " << options.repetition_penalty);
+  const at::Tensor logits = (torch::randn({rows, vocab_size}) * 4).to(type);
+  const at::Tensor streams = torch::randint(1000, {rows}, at::kLong), draws = torch::randint(1000, {rows}, at::kLong);
+  at::Tensor seen, seen_on_gpu;
+  if (options.repetition_penalty != 1.0) {
+    seen = torch::randint(std::numeric_limits<int32_t>::max(), {rows, (vocab_size + 31) / 32}, at::kInt);
+    seen_on_gpu = seen.to(kGpu);
   }
-  const at::Tensor expected = decode_attention_reference(q.to(at::kDouble), expected_k.to(at::kDouble),
-                                                         expected_v.to(at::kDouble), slots, lengths, 0.2, window);
-  const auto out = append_and_attend(q, k, v, k_cache, v_cache, torch::tensor(slots).to(kGpu),
-                                     torch::tensor(lengths).to(kGpu), 0.2, window);
-  REQUIRE(out);
-  CHECK(torch::equal(k_cache, expected_k));
-  CHECK(torch::equal(v_cache, expected_v));
-  CHECK(largest(*out - expected) < 2e-5);
+  const at::Tensor expected = sample_tokens(logits, options, {42, 7, streams, draws}, seen);
+  const at::Tensor actual =
+      sample_tokens(logits.to(kGpu), options, {42, 7, streams.to(kGpu), draws.to(kGpu)}, seen_on_gpu).cpu();
+  // exp() differs in its last bit: a draw within 1e-7 of a border may fall to the other side
+  CHECK(actual.ne(expected).sum().item<int64_t>() <= (options.temperature > 0 ? 1 : 0));
+  if (seen.defined() && actual.equal(expected)) CHECK(seen_on_gpu.cpu().equal(seen));
 }

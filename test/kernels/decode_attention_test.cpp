@@ -5,31 +5,48 @@
 #include "catch_amalgamated.hpp"
 
 using namespace dsft;
+using kernels::kPageTokens;
 
-TEST_CASE(
-    "Decode attention on the CPU agrees with LibTorch's in float64 for groups, odd lengths, any slots and a window",
-    "[kernels]") {
+TEST_CASE("Decode attention agrees with LibTorch's in float64 for groups, odd lengths, scattered pages and a window",
+          "[kernels]") {
   torch::manual_seed(2);
-  const int64_t num_kv_heads = 2, group = GENERATE(1, 3), size = 16, window = GENERATE(0, 5);
+  const int64_t num_kv_heads = 2, group = GENERATE(1, 3), size = 16, window = GENERATE(0, 5, 70);
   const auto type = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
-  const std::vector<int64_t> slots = {4, 0, 2}, lengths = {1, 37, 18};
-  const at::Tensor q = torch::randn({3, num_kv_heads * group, size}).to(type);
-  const at::Tensor k = torch::randn({5, num_kv_heads, 40, size}).to(type), v = torch::randn_like(k);
-  const at::Tensor actual = kernels::decode_attention(q, k, v, slots, lengths, 0.3, window);
-  const at::Tensor expected = kernels::decode_attention_reference(q.to(at::kDouble), k.to(at::kDouble),
-                                                                  v.to(at::kDouble), slots, lengths, 0.3, window);
+  const kernels::PagedSequences sequences{
+      torch::tensor({4, 0, 0, 1, 5, 2, 3, 0, 0}, at::kLong).to(at::kInt).view({3, 3}),
+      torch::tensor({int64_t{1}, 2 * kPageTokens + 9, kPageTokens}, at::kLong)};
+  const at::Tensor q = torch::randn({3, num_kv_heads * group, size}).to(type),
+                   k = torch::randn({3, num_kv_heads, size}).to(type), v = torch::randn_like(k);
+  const at::Tensor keys = torch::randn({6, num_kv_heads, kPageTokens, size}).to(type), values = torch::randn_like(keys);
+  at::Tensor k_cache = keys.clone(), v_cache = values.clone();
+  const at::Tensor actual = kernels::append_and_attend(q, k, v, k_cache, v_cache, sequences, 0.3, window);
+  at::Tensor wide_keys = keys.to(at::kDouble), wide_values = values.to(at::kDouble);
+  const at::Tensor expected = kernels::append_and_attend_reference(
+      q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble), wide_keys, wide_values, sequences, 0.3, window);
   REQUIRE(actual.scalar_type() == type);
   const double bound = type == at::kFloat ? 2e-6 : type == at::kHalf ? 2e-3 : 1e-2;
   CHECK((actual.to(at::kDouble) - expected).abs().max().item<double>() < bound);
+  CHECK(k_cache.to(at::kDouble).equal(wide_keys));
+  CHECK(v_cache.to(at::kDouble).equal(wide_values));
 }
 
 TEST_CASE("Decode attention of one sequence equals plain attention to its keys", "[kernels]") {
   torch::manual_seed(3);
-  const at::Tensor q = torch::randn({1, 4, 8}), k = torch::randn({1, 2, 12, 8}), v = torch::randn({1, 2, 12, 8});
-  const at::Tensor out = kernels::decode_attention(q, k, v, {0}, {9}, 0.5);
+  const at::Tensor q = torch::randn({1, 4, 8}), all_keys = torch::randn({70, 2, 8}),
+                   all_values = torch::randn({70, 2, 8});
+  at::Tensor keys = torch::full({3, 2, kPageTokens, 8}, NAN), values = torch::full_like(keys, NAN);
+  const at::Tensor token = torch::arange(69);
+  const at::Tensor pages = torch::where(token.lt(kPageTokens), 2, 1), offsets = token.remainder(kPageTokens);
+  kernels::append_rows(all_keys.narrow(0, 0, 69), keys, pages, offsets);
+  kernels::append_rows(all_values.narrow(0, 0, 69), values, pages, offsets);
+  const bool uses_reference = GENERATE(false, true);
+  const auto attend = uses_reference ? kernels::append_and_attend_reference : kernels::append_and_attend;
+  const at::Tensor out =
+      attend(q, all_keys.narrow(0, 69, 1), all_values.narrow(0, 69, 1), keys, values,
+             {torch::tensor({2, 1}, at::kLong).to(at::kInt).view({1, 2}), torch::tensor({70}, at::kLong)}, 0.5, 0);
   for (int64_t head = 0; head < 4; ++head) {
-    const at::Tensor keys = k[0][head / 2].narrow(0, 0, 9), values = v[0][head / 2].narrow(0, 0, 9);
-    const at::Tensor expected = at::matmul(at::softmax(at::mv(keys, q[0][head]) * 0.5, 0), values);
+    const at::Tensor expected = at::matmul(at::softmax(at::mv(all_keys.select(1, head / 2), q[0][head]) * 0.5, 0),
+                                           all_values.select(1, head / 2));
     CHECK((out[0][head] - expected).abs().max().item<double>() < 2e-6);
   }
 }

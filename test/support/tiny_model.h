@@ -29,10 +29,10 @@ inline std::map<std::string, at::Tensor> read_tensors(const std::filesystem::pat
   return tensors;
 }
 
-/// A tiny random model of test/fixtures/model, in fp32 on the CPU.
-inline std::shared_ptr<model::CausalLm> load_tiny_model(const std::string& name) {
+/// A tiny random model of test/fixtures/model, in fp32.
+inline std::shared_ptr<model::CausalLm> load_tiny_model(const std::string& name, at::Device device = at::kCPU) {
   const spec::ModelSpec spec = spec::read_model_spec(model_fixture(name));
-  auto lm = model::build_causal_lm(spec, at::kFloat, at::kCPU);
+  auto lm = model::build_causal_lm(spec, at::kFloat, device);
   const auto weights = read_tensors(model_fixture(name) / "model.safetensors");
   torch::NoGradGuard no_grad;
   for (auto& [key, parameter] : model::named_parameters_of(*lm)) parameter.copy_(weights.at(key));
