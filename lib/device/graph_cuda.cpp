@@ -9,6 +9,10 @@
 
 namespace dsft::device {
 
+bool has_graphs(at::Device device) {
+  return device.is_cuda();
+}
+
 struct GraphGroup::State {
   explicit State(at::Device device)
       : stream(at::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),

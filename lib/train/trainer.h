@@ -10,6 +10,7 @@
 #include "checkpoint/run_state.h"
 #include "train/job.h"
 #include "train/run_context.h"
+#include "train/training_step.h"
 
 namespace dsft::train {
 
@@ -81,8 +82,7 @@ class Trainer final {
   Job job_;
   const TrainingConfig& config_;
   RunContext& context_;
-  nn::BlockRunner runner_;
-  at::Tensor learning_rates_;  ///< fp64 [max_steps], by the number of updates applied before
+  TrainingStep step_;
   State state_;
   bool has_observer_failed_ = false;
 };
