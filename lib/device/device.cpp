@@ -69,6 +69,10 @@ const at::Tensor& HostCopy::wait() const {
   return host_;
 }
 
+bool is_asynchronous(at::Device device) {
+  return device.is_cuda();
+}
+
 std::string device_name(at::Device device) {
   return device.is_cuda() ? cuda::device_name(device.index()) : "";
 }

@@ -41,6 +41,9 @@ class HostCopy {
   std::unique_ptr<c10::Event> arrival_;  // null where nothing is to be waited for
 };
 
+/// Whether the host goes on while the device works.
+bool is_asynchronous(at::Device device);
+
 /// The GPU's name; "" for the CPU.
 std::string device_name(at::Device device);
 

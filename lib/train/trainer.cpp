@@ -62,16 +62,15 @@ RunEnd Trainer::run() {
       break;
     }
     if (!state_.is_evaluation_cut) {
-      const Stopwatch watch;  // the wait for data is part of a step
-      const auto micro_batches = job_.source->next_step();
+      if (!unread_) step_watch_.restart();  // the wait for data is part of a step
+      auto micro_batches = job_.source->next_step();
       if (!micro_batches) break;  // the same answer on every rank
-      const StepReport report = train_step(*micro_batches, watch);
-      notify(report);
-      check_finite(report, *micro_batches);
+      train_step(*std::move(micro_batches));
     }
     maybe_evaluate();
     maybe_save();
   }
+  report_unread();
   if (is_out_of_patience())
     message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
                    config_.metric_for_best_model.value_or("loss")));
@@ -97,23 +96,36 @@ void Trainer::start() {
   if (config_.eval_on_start && state_.step == 0) run_evaluations();
 }
 
-StepReport Trainer::train_step(const std::vector<Batch>& micro_batches, const Stopwatch& watch) {
-  const EnqueuedStep enqueued = step_.run(micro_batches, state_.step + 1);
-  const StepNumbers numbers = enqueued.read(context_.communicator);
+// The device's numbers of an update are read while it works on the next one, so that it never waits for the host.
+void Trainer::train_step(std::vector<Batch> micro_batches) {
+  EnqueuedStep enqueued = step_.run(micro_batches, state_.step + 1);
   StepReport report;
   report.step = ++state_.step;
   report.epoch = job_.source->epoch_progress();
-  report.loss = numbers.loss;
-  report.metrics = numbers.metrics;
-  report.grad_norm = numbers.grad_norm;
-  report.learning_rate = numbers.learning_rate;
-  report.is_applied = numbers.is_applied;
   report.loss_scale = enqueued.loss_scale;
   report.step_tokens = enqueued.num_tokens;
   report.num_tokens = state_.num_tokens += report.step_tokens;
   report.peak_memory_gib = static_cast<double>(device::peak_memory_bytes(context_.device)) / kGib;
-  report.step_seconds = watch.seconds();
-  return report;
+  const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
+  report_unread();
+  unread_ = UnreadStep{std::move(enqueued), report, !scaler || scaler->is_at_minimum(), std::move(micro_batches)};
+  if (!device::is_asynchronous(context_.device)) report_unread();
+}
+
+// Waits for the last update's numbers and tells them. What looks back on all updates so far (evaluations, checkpoints,
+// the end) calls it first.
+void Trainer::report_unread() {
+  if (!unread_) return;
+  UnreadStep step = *std::exchange(unread_, std::nullopt);
+  const StepNumbers numbers = step.enqueued.read(context_.communicator);
+  step.report.loss = numbers.loss;
+  step.report.metrics = numbers.metrics;
+  step.report.grad_norm = numbers.grad_norm;
+  step.report.learning_rate = numbers.learning_rate;
+  step.report.is_applied = numbers.is_applied;
+  step.report.step_seconds = step_watch_.restart();
+  notify(step.report);
+  check_finite(step);
 }
 
 void Trainer::notify(const StepReport& report) {
@@ -122,20 +134,24 @@ void Trainer::notify(const StepReport& report) {
   tell([&](Observer& observer) { observer.on_step(report); });
 }
 
-void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& micro_batches) {
-  const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
-  const bool is_bad = !std::isfinite(report.loss) || (!report.is_applied && (!scaler || scaler->is_at_minimum()));
+void Trainer::check_finite(const UnreadStep& step) {
+  const StepReport& report = step.report;
+  const bool is_bad = !std::isfinite(report.loss) || (!report.is_applied && step.is_scale_at_minimum);
   state_.bad_steps = is_bad ? state_.bad_steps + 1 : 0;
   if (is_bad)
     context_.logger.warn("step ", report.step, ": loss ", report.loss, ", gradient norm ", report.grad_norm,
                          "; the update was ", report.is_applied ? "applied" : "skipped");
-  if (state_.bad_steps < kMaxBadSteps) return;
+  if (state_.bad_steps >= kMaxBadSteps) fail_not_finite(step);
+}
+
+void Trainer::fail_not_finite(const UnreadStep& step) {
+  const StepReport& report = step.report;
   nlohmann::ordered_json diagnostics = {{"step", report.step},
                                         {"epoch", report.epoch},
                                         {"rank", context_.communicator.rank()},
                                         {"loss_scale", report.loss_scale}};
   diagnostics["samples"] = nlohmann::json::array();
-  for (const Batch& batch : micro_batches)
+  for (const Batch& batch : step.micro_batches)
     for (int64_t d = 0; d < batch.num_documents(); ++d)
       diagnostics["samples"].push_back(batch.samples[d].item<int64_t>());
   diagnostics["parameters_not_finite"] = nlohmann::json::array();
@@ -167,6 +183,7 @@ bool Trainer::stop_agreed() {
   const int signal = agreed_signal();
   if (signal == 0) return false;
   if (state_.step == 0) context_.stop_signal->end_process(signal);  // there is nothing to save
+  report_unread();
   message(concat("Signal ", signal, ": saving after step ", state_.step,
                  " and ending with 75. Press Ctrl-C once more to end at once."));
   return true;
