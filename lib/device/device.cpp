@@ -81,6 +81,13 @@ void synchronize(at::Device device) {
   if (device.is_cuda()) cuda::synchronize();
 }
 
+WaitsForbidden::WaitsForbidden() {
+  cuda::forbid_waits(true);
+}
+WaitsForbidden::~WaitsForbidden() {
+  cuda::forbid_waits(false);
+}
+
 void* current_stream(at::Device device) {
   return device.is_cuda() ? cuda::current_stream(device.index()) : nullptr;
 }

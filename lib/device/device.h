@@ -47,6 +47,15 @@ bool is_asynchronous(at::Device device);
 /// The GPU's name; "" for the CPU.
 std::string device_name(at::Device device);
 
+/// While it lives, whatever makes the host wait for a GPU throws, but for HostCopy::wait and synchronize: for tests.
+class WaitsForbidden {
+ public:
+  WaitsForbidden();
+  ~WaitsForbidden();
+  WaitsForbidden(const WaitsForbidden&) = delete;
+  WaitsForbidden& operator=(const WaitsForbidden&) = delete;
+};
+
 /// Waits until all work that was given to the device is done.
 void synchronize(at::Device device);
 

@@ -1,6 +1,7 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <exception>
@@ -43,6 +44,8 @@ void order(const at::cuda::CUDAStream& first, const at::cuda::CUDAStream& second
 
 // A capture that an exception leaves open would make every later CUDA call of the process fail.
 void record(at::cuda::CUDAGraph& graph, c10::MempoolId_t pool, const std::function<void()>& work) {
+  // what is cached for other work could not be given back while a recording asks for memory
+  c10::cuda::CUDACachingAllocator::emptyCache();
   // autograd's threads enqueue into the capture too, and other threads may use the device meanwhile
   graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
   try {

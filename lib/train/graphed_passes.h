@@ -10,7 +10,7 @@ namespace dsft::train {
 
 /// Which micro-batches are recorded.
 struct GraphLimits {
-  int64_t max_tokens = 4096;  ///< padded; with more, computing takes longer than enqueuing
+  int64_t max_tokens = 4096;  ///< of a padded micro-batch
   size_t max_graphs = 32;     ///< kept; the one whose last use is longest ago goes
 };
 

@@ -31,7 +31,7 @@ class Trainer final {
   struct State {
     int64_t run = 1;         ///< of those in output_dir (checkpoint::RunState)
     bool is_new_run = true;  ///< false: goes on as the run of that number
-    int64_t step = 0;  ///< updates enqueued
+    int64_t step = 0;        ///< updates enqueued
     int64_t num_tokens = 0;
     int64_t bad_steps = 0;  ///< non-finite updates in a row
     int64_t evaluations_without_progress = 0;

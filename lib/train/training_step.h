@@ -36,7 +36,8 @@ struct StepOptions {
   std::function<void(StepPart)> after_part = nullptr;  ///< for measurements; without graphs
 };
 
-/// The limits of CUDA graphs where the device has them and the model and the loss can be recorded; else none.
+/// The limits of CUDA graphs where the device has them and the model and the loss can be recorded; else none. A larger
+/// micro-batch than these takes longer to compute than to enqueue: it gains nothing, and its graph would keep memory.
 std::optional<GraphLimits> possible_graphs(const model::CausalLm& model, const loss::Loss& loss);
 
 /// What an update was, on the host.

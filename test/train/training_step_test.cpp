@@ -18,7 +18,8 @@ struct Training {
   std::unique_ptr<zero::ShardedOptimizer> optimizer;
   std::optional<train::TrainingStep> step;
 
-  Training(const Setting& setting, std::optional<train::GraphLimits> graphs) : lm(load_tiny_model(setting.model)) {
+  Training(const Setting& setting, std::optional<train::GraphLimits> graphs, double learning_rate = 5e-3)
+      : lm(load_tiny_model(setting.model)) {
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
     lm->to(setting.device);
     choose_trainable(*lm, setting);
@@ -33,7 +34,7 @@ struct Training {
                          .loss = loss,
                          .optimizer = *optimizer,
                          .communicator = *communicator,
-                         .learning_rates = torch::full({1}, 5e-3, at::kDouble).to(setting.device)},
+                         .learning_rates = torch::full({1}, learning_rate, at::kDouble).to(setting.device)},
         train::StepOptions{.keep = setting.recompute ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph,
                            .graphs = graphs});
   }
@@ -141,4 +142,73 @@ TEST_CASE("Ranks of which some record their micro-batches stay equal", "[train]"
     require_same_numbers(numbers[0][u], expected[u], kBound);
     CHECK(numbers[1][u].grad_norm == numbers[0][u].grad_norm);
   }
+}
+
+namespace {
+
+Setting gpu_setting(at::ScalarType dtype) {
+  Setting setting;
+  setting.device = at::Device(at::kCUDA, 0);
+  setting.dtype = dtype;
+  return setting;
+}
+
+}  // namespace
+
+TEST_CASE("On a GPU each replay gives the numbers of a plain step", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(GENERATE(at::kBFloat16, at::kHalf));
+  setting.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
+  setting.recompute = GENERATE(true, false);
+  setting.model = GENERATE(as<std::string>(), "qwen3", "qwen2_sliding");
+  INFO(c10::toString(setting.dtype) << ", trained: " << static_cast<int>(setting.trained) << ", " << setting.model
+                                    << (setting.recompute ? ", recomputed" : ""));
+  // the weights stay, so that no update inherits the rounding of those before
+  Training plain(setting, std::nullopt, /*learning_rate=*/0), graphed(setting, train::GraphLimits(), 0);
+  REQUIRE(train::possible_graphs(*graphed.lm, graphed.loss));
+  for (const auto& update : varying_updates(9)) {
+    const train::StepNumbers actual = graphed.run(update), expected = plain.run(update);
+    CHECK(std::abs(actual.loss / expected.loss - 1) <= 2e-3);
+    CHECK(std::abs(actual.grad_norm / expected.grad_norm - 1) <= 2e-2);
+    CHECK(std::abs(actual.metrics.at("mean_token_accuracy") - expected.metrics.at("mean_token_accuracy")) <= 0.02);
+    CHECK(actual.is_applied == expected.is_applied);
+  }
+}
+
+TEST_CASE("On a GPU graphed updates change a run no more than rounding does", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(at::kBFloat16);
+  setting.trained = GENERATE(Trained::kLora, Trained::kAll);
+  setting.recompute = GENERATE(true, false);
+  Training plain(setting, std::nullopt), graphed(setting, train::GraphLimits());
+  for (const auto& update : varying_updates(12)) require_same_numbers(graphed.run(update), plain.run(update), 0.05);
+  CHECK(graphed.optimizer->num_applied_updates() == 12);
+}
+
+TEST_CASE("On a GPU nothing in an update makes the host wait", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(at::kBFloat16);
+  setting.trained = GENERATE(Trained::kLora, Trained::kAll);
+  setting.recompute = GENERATE(true, false);
+  const auto graphs = GENERATE(std::optional<train::GraphLimits>(), std::optional(train::GraphLimits()));
+  Training training(setting, graphs);
+  const auto updates = varying_updates(9);
+  // libraries may wait when they are used the first time
+  for (const auto& update : updates) training.run(update);
+  std::vector<train::EnqueuedStep> enqueued;
+  {
+    const device::WaitsForbidden forbidden;
+    for (const auto& update : updates) enqueued.push_back(training.step->run(update, 1));
+  }
+  CHECK(enqueued.back().read(*training.communicator).is_applied);
+}
+
+TEST_CASE("Dynamic rotary frequencies and attention by documents are not recorded", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(at::kBFloat16);
+  setting.model = "llama_rope_dynamic";
+  const Training dynamic(setting, std::nullopt);
+  CHECK(!train::possible_graphs(*dynamic.lm, dynamic.loss));
+  const Training wide(gpu_setting(at::kFloat), std::nullopt);
+  CHECK(!train::possible_graphs(*wide.lm, wide.loss));
 }
