@@ -20,7 +20,7 @@ struct Batch {
   at::Tensor weights;  ///< fp32 [N]: how much each supervised token counts, in the loss and in the metrics; undefined:
                        ///< all count once
   at::Tensor samples;  ///< int64 [S]: each document's index in the epoch's order; stays on the host
-  at::Tensor token_samples;         ///< int64 [T]: the same for each token, the key of its random numbers
+  at::Tensor sample_keys;  ///< int64 [T]: sample_key of each token's epoch and sample, the key of its random numbers
   std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents, then T; stays on the host
   at::Tensor starts;                ///< int32 [S + 1]: the boundaries where a device reads them
   int64_t longest = 0;              ///< tokens of the longest document, or more

@@ -38,7 +38,7 @@ void pad_tokens(Batch& batch, int64_t tokens) {
   batch.ids = repeated(batch.ids, tokens);
   batch.positions = torch::cat({batch.positions, places.expand({batch.positions.size(0), missing})}, 1);
   batch.labels = torch::cat({batch.labels, torch::full({missing}, -100, at::kLong)});
-  batch.token_samples = torch::cat({batch.token_samples, torch::zeros({missing}, at::kLong)});
+  batch.sample_keys = torch::cat({batch.sample_keys, torch::zeros({missing}, at::kLong)});
   batch.boundaries.push_back(tokens);
 }
 
@@ -77,7 +77,7 @@ PaddedShape padded_shape(const Batch& batch) {
   const int64_t missing = shape.tokens - batch.num_tokens();
   shape.documents = power_of_two(batch.num_documents() + (missing > 0 ? 1 : 0));
   shape.supervised = round_up(batch.supervised.numel(), shape.tokens / 4);
-  shape.longest = power_of_two(std::max(batch.longest, missing));
+  shape.longest = power_of_two(std::max({batch.longest, missing, shape.tokens / 4}));
   return shape;
 }
 

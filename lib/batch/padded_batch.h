@@ -15,7 +15,7 @@ struct PaddedShape {
 };
 
 /// The smallest shape that takes the batch: tokens are a multiple of an eighth of the power of two below, and of 64;
-/// supervised tokens of a quarter of those; documents and the longest of them powers of two.
+/// supervised tokens of a quarter of those; documents and the longest of them, at least a quarter, are powers of two.
 PaddedShape padded_shape(const Batch& batch);
 
 /// The batch in a larger shape, on the host: one more document that is not supervised, of tokens that the batch has

@@ -10,7 +10,7 @@ namespace dsft::model {
 
 kernels::DropoutKeys dropout_keys(const Batch& batch, const TrainingMode* training) {
   if (!training) return {};
-  return {training->seed, batch.epoch, batch.token_samples, batch.positions[0].contiguous()};
+  return {training->seed, batch.sample_keys, batch.positions[0].contiguous()};
 }
 
 std::vector<std::pair<std::string, at::Tensor>> CausalLm::block_parameters(int64_t block) const {

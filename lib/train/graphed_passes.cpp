@@ -18,22 +18,20 @@ void GraphedPasses::run(const Batch& batch, const std::function<void(const Batch
   const Batch padded = pad_batch(batch, shape);
   Entry& entry = entry_of(padded, shape);
   const Batch& on_device = entry.buffer.load(padded);
+  ++entry.num_uses;
   entry.graph.run([&] { pass(on_device); });
 }
 
 GraphedPasses::Entry& GraphedPasses::entry_of(const Batch& padded, const PaddedShape& shape) {
-  const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.shape == shape && entry.epoch == padded.epoch;
-  });
-  if (found != entries_.end()) {
-    entries_.splice(entries_.begin(), entries_, found);
-    return entries_.front();
-  }
+  const auto found =
+      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.shape == shape; });
+  if (found != entries_.end()) return *found;
   if (entries_.size() == limits_.max_graphs) {
     device::synchronize(device_);  // it may still be running
-    entries_.pop_back();
+    entries_.erase(std::min_element(entries_.begin(), entries_.end(),
+                                    [](const Entry& a, const Entry& b) { return a.num_uses < b.num_uses; }));
   }
-  return entries_.emplace_front(Entry{shape, padded.epoch, BatchBuffer(padded, device_), device::Graph(group_)});
+  return entries_.emplace_back(Entry{shape, BatchBuffer(padded, device_), device::Graph(group_)});
 }
 
 }  // namespace dsft::train

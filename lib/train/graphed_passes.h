@@ -11,11 +11,10 @@ namespace dsft::train {
 /// Which micro-batches are recorded.
 struct GraphLimits {
   int64_t max_tokens = 4096;  ///< of a padded micro-batch
-  size_t max_graphs = 32;     ///< kept; the one whose last use is longest ago goes
+  size_t max_graphs = 32;     ///< kept; the one that was used least goes, so that rare shapes push out no others
 };
 
-/// Passes over micro-batches as device::Graphs, one for each shape that padding brings them to (and each epoch, which
-/// dropout's random numbers depend on).
+/// Passes over micro-batches as device::Graphs, one for each shape that padding brings them to.
 class GraphedPasses {
  public:
   GraphedPasses(at::Device device, GraphLimits limits);
@@ -33,16 +32,16 @@ class GraphedPasses {
  private:
   struct Entry {
     PaddedShape shape;
-    int64_t epoch;
     BatchBuffer buffer;
     device::Graph graph;
+    int64_t num_uses = 0;
   };
   Entry& entry_of(const Batch& padded, const PaddedShape& shape);
 
   at::Device device_;
   GraphLimits limits_;
   device::GraphGroup group_;
-  std::list<Entry> entries_;  // the last used one first
+  std::list<Entry> entries_;
 };
 
 }  // namespace dsft::train

@@ -49,7 +49,7 @@ TEST_CASE("A padded batch keeps its tokens and gets a document that is not super
   CHECK(torch::equal(padded.ids.narrow(0, 0, count), batch.ids));
   CHECK(torch::equal(padded.labels.narrow(0, 0, count), batch.labels));
   CHECK(torch::equal(padded.positions.narrow(1, 0, count), batch.positions));
-  CHECK(torch::equal(padded.token_samples.narrow(0, 0, count), batch.token_samples));
+  CHECK(torch::equal(padded.sample_keys.narrow(0, 0, count), batch.sample_keys));
   CHECK(padded.labels.narrow(0, count, missing).eq(-100).all().item<bool>());
   CHECK(torch::equal(padded.positions[0].narrow(0, count, missing), torch::arange(missing, at::kLong)));
   CHECK(padded.boundaries == std::vector<int64_t>{0, 7, 19, 22, 64});
