@@ -6,6 +6,7 @@
 #include <iostream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/stopwatch.h"
 #include "comm/single_process_communicator.h"
@@ -14,10 +15,9 @@
 #include "dsft-trainer/tasks.h"
 #include "generate/engine.h"
 #include "lora/adapters.h"
-#include "loss/loss.h"
 #include "recipe/build_model.h"
 #include "spec/parameter_counts.h"
-#include "zero/sharded_optimizer.h"
+#include "train/training_step.h"
 
 namespace dsft::apps {
 namespace {
@@ -69,10 +69,14 @@ double peak_tflops(const std::string& gpu) {
   return 0;
 }
 
-/// Seconds of parts of a step, the device waited for at the end of each; of a whole one also those until the host has
-/// enqueued all of it.
+/// Of a step: until the host has enqueued all of it, and until the device is done.
 struct StepSeconds {
-  double forward = 0, backward = 0, optimizer = 0, enqueued = 0, whole = 0;
+  double enqueued = 0, whole = 0;
+};
+
+/// Of parts of a step, the device waited for at the end of each.
+struct PartSeconds {
+  double forward = 0, backward = 0, optimizer = 0;
 };
 
 class TrainBench {
@@ -80,8 +84,7 @@ class TrainBench {
   TrainBench(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device)
       : model_(model::build_causal_lm(spec, dtype, device)),
         communicator_(comm::make_single_process_communicator()),
-        runner_(options.recomputes ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph),
-        rates_(torch::full({1}, 1e-4, at::TensorOptions(at::kDouble).device(device))) {
+        keep_(options.recomputes ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph) {
     fill_randomly(*model_);
     choose_trainable(options);
     std::vector<zero::TrainableParameter> parameters;
@@ -95,31 +98,39 @@ class TrainBench {
       const std::vector<int32_t> ids = random_ids(options.length, spec.vocab_size);
       documents.push_back({ids, ids, d});
     }
-    batch_ = make_batch(documents, 0);
+    micro_batches_ = {make_batch(documents, 0)};
+    train::StepOptions step{.keep = keep_};
+    if (!options.without_cuda_graphs) step.graphs = train::possible_graphs(*model_, loss_);
+    has_graphs_ = step.graphs.has_value();
+    step_.emplace(parts(), step);
   }
 
-  StepSeconds step(bool waits_between) {
-    const auto wait = [&](bool does) {
-      if (does) device::synchronize(model_->device());
-    };
-    const model::TrainingMode mode{42};
+  StepSeconds step() {
     const Stopwatch watch;
     StepSeconds seconds;
-    const Batch batch = batch_.to(model_->device());
-    const at::Tensor hidden = model_->hidden_states(batch, runner_, &mode);
-    const auto result = loss_.compute(*model_, hidden, batch, runner_, &mode);
-    wait(waits_between);
-    seconds.forward = watch.seconds();
-    optimizer_->backward(result.terms[0].value / loss_.counts({batch_})[0], /*is_last_micro_batch=*/true);
-    wait(waits_between);
-    seconds.backward = watch.seconds() - seconds.forward;
-    optimizer_->clip_and_step(rates_);
+    const train::EnqueuedStep enqueued = step_->run(micro_batches_, /*step=*/1);
     seconds.enqueued = watch.seconds();
-    wait(true);
+    enqueued.read(*communicator_);
     seconds.whole = watch.seconds();
-    seconds.optimizer = seconds.whole - seconds.forward - seconds.backward;
     return seconds;
   }
+
+  /// Of a step without graphs.
+  PartSeconds step_in_parts() {
+    PartSeconds seconds;
+    Stopwatch watch;
+    const auto after_part = [&](train::StepPart part) {
+      device::synchronize(model_->device());
+      const double elapsed = watch.restart();
+      (part == train::StepPart::kForward    ? seconds.forward
+       : part == train::StepPart::kBackward ? seconds.backward
+                                            : seconds.optimizer) += elapsed;
+    };
+    train::TrainingStep(parts(), {.keep = keep_, .after_part = after_part}).run(micro_batches_, /*step=*/1);
+    return seconds;
+  }
+
+  bool has_graphs() const { return has_graphs_; }
 
   int64_t num_trainable() const {
     int64_t count = 0;
@@ -141,19 +152,28 @@ class TrainBench {
     lora::attach(*model_, spec::match_lora_targets(model_->spec(), config), {}, config, 42);
   }
 
+  train::StepParts parts() const {
+    return {.model = *model_,
+            .loss = loss_,
+            .optimizer = *optimizer_,
+            .communicator = *communicator_,
+            .learning_rates = torch::full({1}, 1e-4, at::TensorOptions(at::kDouble).device(model_->device()))};
+  }
+
   std::shared_ptr<model::CausalLm> model_;
   std::unique_ptr<comm::Communicator> communicator_;
-  nn::BlockRunner runner_;
-  at::Tensor rates_;
+  nn::BlockRunner::Keep keep_;
   loss::CausalLmLoss loss_;
   std::unique_ptr<zero::ShardedOptimizer> optimizer_;
-  Batch batch_;
+  std::vector<Batch> micro_batches_;
+  bool has_graphs_ = false;
+  std::optional<train::TrainingStep> step_;
 };
 
-template <typename Value>
-double median_of(std::vector<StepSeconds> steps, Value value) {
+template <typename Seconds>
+double median_of(const std::vector<Seconds>& steps, double Seconds::*part) {
   std::vector<double> values;
-  for (const StepSeconds& step : steps) values.push_back(value(step));
+  for (const Seconds& step : steps) values.push_back(step.*part);
   std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
   return values[values.size() / 2];
 }
@@ -183,22 +203,23 @@ std::string bound_of(double enqueued_share, double mfu) {
 Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype,
                       at::Device device) {
   TrainBench bench(options, spec, dtype, device);
-  for (int64_t i = 0; i < options.warmup; ++i) bench.step(false);
-  std::vector<StepSeconds> whole, parts;
-  for (int64_t i = 0; i < options.steps; ++i) whole.push_back(bench.step(false));
-  for (int64_t i = 0; i < std::min<int64_t>(3, options.steps); ++i) parts.push_back(bench.step(true));
-  if (!options.profile.empty()) device::trace(options.profile, device, [&] { bench.step(false); });
-  const double seconds = median_of(whole, [](const StepSeconds& s) { return s.whole; });
+  // the second step records the graphs
+  for (int64_t i = 0; i < std::max<int64_t>(options.warmup, bench.has_graphs() ? 2 : 0); ++i) bench.step();
+  std::vector<StepSeconds> whole;
+  std::vector<PartSeconds> parts;
+  for (int64_t i = 0; i < options.steps; ++i) whole.push_back(bench.step());
+  for (int64_t i = 0; i < std::min<int64_t>(3, options.steps); ++i) parts.push_back(bench.step_in_parts());
+  if (!options.profile.empty()) device::trace(options.profile, device, [&] { bench.step(); });
+  const double seconds = median_of(whole, &StepSeconds::whole), enqueued = median_of(whole, &StepSeconds::enqueued);
   const double tokens = static_cast<double>(options.batch_size * options.length);
-  const auto ms = [&](auto value) { return 1000 * median_of(parts, value); };
   const double tflops = flops_per_token(spec, options) * tokens / seconds * 1e-12;
   const double peak = peak_tflops(device::device_name(device)), mfu = peak > 0 ? tflops / peak : 0;
-  const double enqueued = median_of(whole, [](const StepSeconds& s) { return s.enqueued; });
-  return {{"tokens_per_second", tokens / seconds},
+  return {{"cuda_graphs", bench.has_graphs()},
+          {"tokens_per_second", tokens / seconds},
           {"ms_per_step", 1000 * seconds},
-          {"forward_ms", ms([](const StepSeconds& s) { return s.forward; })},
-          {"backward_ms", ms([](const StepSeconds& s) { return s.backward; })},
-          {"optimizer_ms", ms([](const StepSeconds& s) { return s.optimizer; })},
+          {"forward_ms", 1000 * median_of(parts, &PartSeconds::forward)},
+          {"backward_ms", 1000 * median_of(parts, &PartSeconds::backward)},
+          {"optimizer_ms", 1000 * median_of(parts, &PartSeconds::optimizer)},
           {"enqueued_ms", 1000 * enqueued},
           {"tflops", tflops},
           {"mfu", peak > 0 ? Json(mfu) : Json()},
@@ -227,7 +248,7 @@ Json measure_decoding(const BenchOptions& options, const spec::ModelSpec& spec, 
     if (i >= options.warmup) rounds.push_back(seconds);
   }
   if (!options.profile.empty()) device::trace(options.profile, device, [&] { decoder.generate(requests); });
-  const double seconds = median_of(rounds, [](const StepSeconds& s) { return s.whole; });
+  const double seconds = median_of(rounds, &StepSeconds::whole);
   return {{"tokens_per_second", static_cast<double>(options.batch_size * options.new_tokens) / seconds},
           {"ms_per_token", 1000 * seconds / static_cast<double>(options.new_tokens)}};
 }

@@ -29,6 +29,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
       ->capture_default_str();
   command.add_flag("--full", options.is_full, "train: all weights instead of LoRA");
   command.add_flag("--recompute", options.recomputes, "train: gradient_checkpointing");
+  command.add_flag("--no-cuda-graphs", options.without_cuda_graphs, "train: enqueue each operation on its own");
   command.add_flag("--json", options.is_json, "One JSON object on stdout");
   command.add_option("--profile", options.profile, "Writes a Chrome trace of one more repetition to this file");
   command.footer("Example:\n  dsft bench train --config recipes/configs/qwen3_0.6b.json --batch-size 8 --length 2048");

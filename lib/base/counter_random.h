@@ -30,6 +30,11 @@ constexpr uint64_t hash_name(std::string_view name) {
   return hash;
 }
 
+/// One number for a sample of an epoch: the epoch in its upper 32 bits, the sample in the lower.
+constexpr int64_t sample_key(int64_t epoch, int64_t sample) {
+  return static_cast<int64_t>(static_cast<uint64_t>(epoch) << 32 | static_cast<uint32_t>(sample));
+}
+
 /// A stream of random values addressed by index: value(i) is the same whatever was drawn before.
 class CounterStream {
  public:

@@ -17,15 +17,23 @@ struct Batch {
                       ///< -100; a document's first is -100
   at::Tensor supervised;  ///< int64 [N]: the positions in `labels` that are not -100, made on the host, where no
                           ///< device has to be asked for their number
-  at::Tensor samples;     ///< int64 [S]: each document's index in the epoch's order, the key of its random numbers
+  at::Tensor weights;  ///< fp32 [N]: how much each supervised token counts, in the loss and in the metrics; undefined:
+                       ///< all count once
+  at::Tensor samples;  ///< int64 [S]: each document's index in the epoch's order; stays on the host
+  at::Tensor sample_keys;  ///< int64 [T]: sample_key of each token's epoch and sample, the key of its random numbers
   std::vector<int64_t> boundaries;  ///< [S + 1] starts of the documents, then T; stays on the host
+  at::Tensor starts;                ///< int32 [S + 1]: the boundaries where a device reads them
+  int64_t longest = 0;              ///< tokens of the longest document, or more
   int64_t epoch = 0;
   bool is_stand_in = false;  ///< of a rank that has no item: its token counts for nothing
 
   int64_t num_tokens() const { return boundaries.empty() ? 0 : boundaries.back(); }
   int64_t num_documents() const { return static_cast<int64_t>(boundaries.size()) - 1; }
 
-  /// The same batch with its tensors on `device`.
+  /// What a device computes from; some may be undefined.
+  std::vector<at::Tensor*> device_tensors();
+
+  /// The same batch with these on `device`.
   Batch to(at::Device device) const;
 };
 

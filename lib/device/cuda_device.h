@@ -11,6 +11,7 @@ int device_count();
 std::string device_name(int index);
 void set_device(int index);
 void synchronize();
+void forbid_waits(bool are_forbidden);
 void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);
 

@@ -1,5 +1,8 @@
 #include "device/device.h"
 
+#include <ATen/ops/empty.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <fstream>
 #include <string>
 
@@ -45,12 +48,44 @@ at::Tensor copy_from_host(const at::Tensor& host, at::Device device) {
   return device.is_cuda() && host.is_cpu() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
 }
 
+void copy_from_host(const at::Tensor& host, at::Tensor& target) {
+  target.copy_(target.is_cuda() ? host.pin_memory() : host, /*non_blocking=*/true);
+}
+
+HostCopy::HostCopy(const at::Tensor& tensor) : host_(tensor) {
+  if (tensor.is_cpu()) return;
+  host_ = at::empty(tensor.sizes(), tensor.options().device(at::kCPU).pinned_memory(true));
+  host_.copy_(tensor, /*non_blocking=*/true);
+  arrival_ = std::make_unique<c10::Event>(tensor.device().type());
+  arrival_->record(c10::impl::VirtualGuardImpl(tensor.device().type()).getStream(tensor.device()));
+}
+
+HostCopy::~HostCopy() = default;
+HostCopy::HostCopy(HostCopy&&) noexcept = default;
+HostCopy& HostCopy::operator=(HostCopy&&) noexcept = default;
+
+const at::Tensor& HostCopy::wait() const {
+  if (arrival_) arrival_->synchronize();
+  return host_;
+}
+
+bool is_asynchronous(at::Device device) {
+  return device.is_cuda();
+}
+
 std::string device_name(at::Device device) {
   return device.is_cuda() ? cuda::device_name(device.index()) : "";
 }
 
 void synchronize(at::Device device) {
   if (device.is_cuda()) cuda::synchronize();
+}
+
+WaitsForbidden::WaitsForbidden() {
+  cuda::forbid_waits(true);
+}
+WaitsForbidden::~WaitsForbidden() {
+  cuda::forbid_waits(false);
 }
 
 void* current_stream(at::Device device) {

@@ -2,7 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <c10/core/Event.h>
+
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "device/device_config.h"
@@ -19,8 +22,39 @@ at::Device choose_device(DeviceChoice choice, int local_rank);
 /// A host tensor on `device`, by a copy that the host does not wait for; what is queued there later sees it done.
 at::Tensor copy_from_host(const at::Tensor& host, at::Device device);
 
+/// The same into a contiguous tensor of equal shape and type.
+void copy_from_host(const at::Tensor& host, at::Tensor& target);
+
+/// A tensor of a device on its way to the host, which goes on meanwhile.
+class HostCopy {
+ public:
+  explicit HostCopy(const at::Tensor& tensor);
+  ~HostCopy();
+  HostCopy(HostCopy&&) noexcept;
+  HostCopy& operator=(HostCopy&&) noexcept;
+
+  /// Waits for it.
+  const at::Tensor& wait() const;
+
+ private:
+  at::Tensor host_;
+  std::unique_ptr<c10::Event> arrival_;  // null where nothing is to be waited for
+};
+
+/// Whether the host goes on while the device works.
+bool is_asynchronous(at::Device device);
+
 /// The GPU's name; "" for the CPU.
 std::string device_name(at::Device device);
+
+/// While it lives, whatever makes the host wait for a GPU throws, but for HostCopy::wait and synchronize: for tests.
+class WaitsForbidden {
+ public:
+  WaitsForbidden();
+  ~WaitsForbidden();
+  WaitsForbidden(const WaitsForbidden&) = delete;
+  WaitsForbidden& operator=(const WaitsForbidden&) = delete;
+};
 
 /// Waits until all work that was given to the device is done.
 void synchronize(at::Device device);

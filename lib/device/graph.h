@@ -7,6 +7,9 @@
 
 namespace dsft::device {
 
+/// Whether work on this device is recorded; on others Graph calls it each time.
+bool has_graphs(at::Device device);
+
 /// The stream and the memory that several graphs share. They must not run at the same time, and none may read what
 /// another's temporary tensors held; results that outlive a run go to tensors that exist before it is recorded.
 class GraphGroup {
@@ -16,9 +19,6 @@ class GraphGroup {
   ~GraphGroup();
   GraphGroup(const GraphGroup&) = delete;
   GraphGroup& operator=(const GraphGroup&) = delete;
-
-  /// Whether runs are recorded: then it pays to give them few shapes.
-  bool records() const { return state_ != nullptr; }
 
  private:
   friend class Graph;

@@ -10,6 +10,10 @@
 
 namespace dsft::device {
 
+bool has_graphs(at::Device device) {
+  return device.is_cuda();
+}
+
 struct GraphGroup::State {
   explicit State(at::Device device)
       : stream(at::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),
@@ -41,6 +45,8 @@ void order(const at::cuda::CUDAStream& first, const at::cuda::CUDAStream& second
 // A capture that an exception leaves open would make every later CUDA call of the process fail.
 void record(at::cuda::CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_t& pool,
             const std::function<void()>& work) {
+  // what is cached for other work could not be given back while a recording asks for memory
+  c10::cuda::CUDACachingAllocator::emptyCache();
   // autograd's threads enqueue into the capture too, and other threads may use the device meanwhile
   graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
   try {

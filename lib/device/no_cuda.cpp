@@ -19,6 +19,7 @@ void set_device(int) {
 void synchronize() {
   DSFT_CHECK(false, "built without CUDA");
 }
+void forbid_waits(bool) {}
 void* current_stream(int) {
   DSFT_CHECK(false, "built without CUDA");
 }
@@ -29,6 +30,10 @@ int64_t peak_allocated_bytes(int) {
 }  // namespace dsft::device::cuda
 
 namespace dsft::device {
+
+bool has_graphs(at::Device) {
+  return false;
+}
 
 struct GraphGroup::State {};
 struct Graph::Recording {};

@@ -22,6 +22,10 @@ void set_device(int index) {
 void synchronize() {
   c10::cuda::device_synchronize();
 }
+void forbid_waits(bool are_forbidden) {
+  using c10::cuda::SyncDebugMode;
+  c10::cuda::warning_state().set_sync_debug_mode(are_forbidden ? SyncDebugMode::L_ERROR : SyncDebugMode::L_DISABLED);
+}
 void* current_stream(int index) {
   return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(index)).stream();
 }

@@ -6,7 +6,7 @@
 
 #include "base/counter_random.h"
 #include "base/error.h"
-#include "device/host_copy.h"
+#include "device/device.h"
 
 namespace dsft::generate {
 namespace {
@@ -84,7 +84,7 @@ class Generation {
   }
 
   int64_t rows_for(int64_t count) const {
-    return engine_.group_.records() ? std::min(rounded_up(count), options_.max_sequences) : count;
+    return device::has_graphs(device_) ? std::min(rounded_up(count), options_.max_sequences) : count;
   }
 
   // Tokens whose keys and values a request needs room for: its last token is never read.
@@ -150,8 +150,7 @@ class Generation {
                         seen_words(engine_.model_, options_), device_);
     entering.write(states);
     sample(entering, hidden.index_select(0, rows));
-    device::HostCopy tokens(entering.ids);
-    take(tokens.wait(), first);
+    take(device::HostCopy(entering.ids).wait(), first);
   }
 
   // The rows of the coming steps: the sequences in order, and some that belong to none.

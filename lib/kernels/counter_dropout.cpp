@@ -21,7 +21,7 @@ cpu::DropoutStream make_stream(double p, uint64_t module, const DropoutKeys& key
   const uint64_t key = keys.seed ^ module;
   const auto threshold = static_cast<uint32_t>(std::lround(p * 65536.0));
   DSFT_CHECK(p >= 0 && threshold < 65536, "dropout ", p, " keeps nothing");
-  return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), static_cast<uint32_t>(keys.epoch), threshold,
+  return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), threshold,
           static_cast<float>(65536.0 / (65536.0 - threshold))};
 }
 
@@ -62,7 +62,8 @@ at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, cons
   const auto options = at::TensorOptions(at::kLong).device(device);
   at::Tensor word0 = keys.samples.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
   at::Tensor word1 = keys.positions.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
-  at::Tensor word2 = at::full({num_tokens, num_blocks}, static_cast<int64_t>(stream.epoch), options);
+  at::Tensor word2 =
+      keys.samples.to(device).bitwise_right_shift(32).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
   at::Tensor word3 = at::arange(num_blocks, options).unsqueeze(0).expand({num_tokens, num_blocks});
   uint32_t key0 = stream.key0, key1 = stream.key1;
   for (int round = 0; round < 10; ++round) {
@@ -100,15 +101,14 @@ class CounterDropout : public torch::autograd::Function<CounterDropout> {
     context->saved_data["p"] = p;
     context->saved_data["module"] = module;
     context->saved_data["seed"] = static_cast<int64_t>(keys.seed);
-    context->saved_data["epoch"] = keys.epoch;
     context->saved_data["samples"] = keys.samples;
     context->saved_data["positions"] = keys.positions;
     return apply_mask(x, p, static_cast<uint64_t>(module), keys);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto& saved = context->saved_data;
-    const DropoutKeys keys{static_cast<uint64_t>(saved["seed"].toInt()), saved["epoch"].toInt(),
-                           saved["samples"].toTensor(), saved["positions"].toTensor()};
+    const DropoutKeys keys{static_cast<uint64_t>(saved["seed"].toInt()), saved["samples"].toTensor(),
+                           saved["positions"].toTensor()};
     return {apply_mask(gradients[0].contiguous(), saved["p"].toDouble(), static_cast<uint64_t>(saved["module"].toInt()),
                        keys),
             {},

@@ -6,19 +6,18 @@
 
 namespace dsft::kernels {
 
-/// What names the random numbers of a batch: the run's seed, the epoch, and for each token its sample and its position
-/// inside the document.
+/// What names the random numbers of a batch: the run's seed, and for each token its sample of the epoch and its
+/// position inside the document.
 struct DropoutKeys {
   uint64_t seed = 0;
-  int64_t epoch = 0;
-  at::Tensor samples;    ///< int64 [T]
+  at::Tensor samples;    ///< int64 [T]: sample_key of epoch and sample
   at::Tensor positions;  ///< int64 [T]
 };
 
 /// Dropout that depends on what it drops and on nothing else: element (t, f) is kept where the 16-bit number drawn by
-/// Philox4x32-10 from key (seed ^ module) and counter (samples[t], positions[t], epoch, f / 8) reaches round(p *
-/// 65536); kept elements are divided by their exact probability. The mask is drawn again in the backward pass, never
-/// stored. x [T, K]; `module` is hash_name of the module's path.
+/// Philox4x32-10 from key (seed ^ module) and counter (sample, positions[t], epoch, f / 8) reaches round(p * 65536);
+/// kept elements are divided by their exact probability. The mask is drawn again in the backward pass, never stored. x
+/// [T, K]; `module` is hash_name of the module's path.
 at::Tensor counter_dropout(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys);
 
 /// The same by LibTorch's operations, on any device: the readable form, and the fallback of devices without a kernel.

@@ -12,12 +12,12 @@ constexpr int kDrawsPerBlock = 8;  // 128 bits in 16-bit draws
 constexpr int kChunk = kLanes * kDrawsPerBlock;
 
 // Philox4x32-10 for kLanes consecutive blocks; words[w][lane].
-[[gnu::always_inline]] inline void draw(DropoutStream stream, uint32_t sample, uint32_t position, uint32_t first_block,
+[[gnu::always_inline]] inline void draw(DropoutStream stream, int64_t sample, uint32_t position, uint32_t first_block,
                                         uint32_t (&words)[4][kLanes]) {
   for (int lane = 0; lane < kLanes; ++lane) {
-    words[0][lane] = sample;
+    words[0][lane] = static_cast<uint32_t>(sample);
     words[1][lane] = position;
-    words[2][lane] = stream.epoch;
+    words[2][lane] = static_cast<uint32_t>(sample >> 32);
     words[3][lane] = first_block + static_cast<uint32_t>(lane);
   }
   uint32_t key0 = stream.key0, key1 = stream.key1;
@@ -44,7 +44,7 @@ template <typename T>
     const T* in = x + token * size;
     T* out = y + token * size;
     for (int64_t first = 0; first < size; first += kChunk) {
-      draw(stream, static_cast<uint32_t>(samples[token]), static_cast<uint32_t>(positions[token]),
+      draw(stream, samples[token], static_cast<uint32_t>(positions[token]),
            static_cast<uint32_t>(first / kDrawsPerBlock), words);
       for (int lane = 0; lane < kLanes; ++lane)
         for (int word = 0; word < 4; ++word) {

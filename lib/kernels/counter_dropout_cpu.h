@@ -5,12 +5,12 @@
 namespace dsft::kernels::cpu {
 
 struct DropoutStream {
-  uint32_t key0, key1, epoch;
+  uint32_t key0, key1;
   uint32_t threshold;  ///< a 16-bit draw below it drops the element
   float scale;
 };
 
-/// Tokens [begin, end) of y = x * factor; x and y [T, size].
+/// Tokens [begin, end) of y = x * factor; x and y [T, size]; samples: sample_key of each token's epoch and sample.
 template <typename T>
 void dropout_tokens(const T* x, T* y, const int64_t* samples, const int64_t* positions, int64_t begin, int64_t end,
                     int64_t size, DropoutStream stream);

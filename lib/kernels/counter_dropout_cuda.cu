@@ -15,8 +15,9 @@ __global__ void __launch_bounds__(kThreads) drop(const T* x, T* y, const int64_t
   if (index >= count) return;
   const int64_t token = index / groups;
   const int group = static_cast<int>(index % groups);
-  uint32_t words[4] = {static_cast<uint32_t>(samples[token]), static_cast<uint32_t>(positions[token]), random.epoch,
-                       static_cast<uint32_t>(group)};
+  const int64_t sample = samples[token];  // and its epoch
+  uint32_t words[4] = {static_cast<uint32_t>(sample), static_cast<uint32_t>(positions[token]),
+                       static_cast<uint32_t>(sample >> 32), static_cast<uint32_t>(group)};
   philox(words, random.key0, random.key1);
   const T* in = x + token * size + group * kDraws;
   T* out = y + token * size + group * kDraws;

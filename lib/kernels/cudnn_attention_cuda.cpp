@@ -239,10 +239,11 @@ struct Offsets {
 };
 
 Offsets offsets_of(const Key& key, const Documents& documents) {
-  std::vector<int64_t> starts = documents.boundaries;
-  starts.resize(static_cast<size_t>(key.documents) + 1, documents.boundaries.back());
-  const at::Tensor host = torch::tensor(starts, at::kLong).pin_memory();
-  const at::Tensor tokens = host.to(documents.on_device.device(), /*non_blocking=*/true);
+  const at::Tensor& given = documents.on_device;
+  const int64_t num_empty = key.documents + 1 - given.numel();
+  const at::Tensor end = given.narrow(0, given.numel() - 1, 1).expand({num_empty});
+  const at::Tensor starts = num_empty > 0 ? torch::cat({given, end}) : given;
+  const at::Tensor tokens = starts.to(at::kLong);
   return {key.documents,
           key.heads,
           key.kv_heads,
@@ -250,7 +251,7 @@ Offsets offsets_of(const Key& key, const Documents& documents) {
           tokens * (key.heads * key.head_dim),
           tokens * (key.kv_heads * key.head_dim),
           tokens * key.heads,
-          tokens.diff().to(at::kInt)};
+          starts.diff()};
 }
 
 bool fits(const Offsets& offsets, const Key& key) {

@@ -32,9 +32,9 @@ at::Tensor window_mask(int64_t length, int64_t window, at::Device device) {
   return distance.ge(0).logical_and(distance.lt(window));
 }
 
-bool has_flash(const at::Tensor& q) {
-  const bool is_16_bit = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
-  return q.is_cuda() && is_16_bit && q.size(2) % 8 == 0 && q.size(2) <= 256;
+bool has_flash(at::Device device, at::ScalarType type, int64_t head_dim) {
+  const bool is_16_bit = type == at::kBFloat16 || type == at::kHalf;
+  return device.is_cuda() && is_16_bit && head_dim % 8 == 0 && head_dim <= 256;
 }
 
 class FlashAttention : public torch::autograd::Function<FlashAttention> {
@@ -116,11 +116,17 @@ Documents make_documents(std::vector<int64_t> boundaries, at::Device device) {
   return documents;
 }
 
+// cuDNN takes a part of what FlashAttention takes
+bool attends_by_device(const at::TensorOptions& options, int64_t head_dim) {
+  return has_flash(options.device(), c10::typeMetaToScalarType(options.dtype()), head_dim);
+}
+
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window) {
   if (window >= documents.longest) window = 0;
   if (auto attended = cudnn_attention(q, k, v, documents, scale, window)) return *attended;
-  if (has_flash(q)) return FlashAttention::apply(q, k, v, documents.on_device, documents.longest, scale, window);
+  if (has_flash(q.device(), q.scalar_type(), q.size(2)))
+    return FlashAttention::apply(q, k, v, documents.on_device, documents.longest, scale, window);
   return varlen_attention_by_documents(q, k, v, documents.boundaries, scale, window);
 }
 
@@ -130,6 +136,7 @@ at::Tensor varlen_attention_by_documents(const at::Tensor& q, const at::Tensor& 
   std::vector<at::Tensor> documents;
   for (size_t d = 0; d + 1 < boundaries.size(); ++d) {
     const int64_t begin = boundaries[d], length = boundaries[d + 1] - begin;
+    if (length == 0) continue;
     const at::Tensor dense_q = to_dense(q.narrow(0, begin, length), 1);
     const at::Tensor dense_k = to_dense(k.narrow(0, begin, length), repeats),
                      dense_v = to_dense(v.narrow(0, begin, length), repeats);

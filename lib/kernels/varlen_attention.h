@@ -8,11 +8,11 @@
 
 namespace dsft::kernels {
 
-/// Documents laid end to end.
+/// Documents laid end to end; some may be empty.
 struct Documents {
-  std::vector<int64_t> boundaries;  ///< [S + 1] starts, then T
-  int64_t longest = 0;              ///< tokens of the longest one
-  at::Tensor on_device;             ///< int32 [S + 1]: the boundaries where a GPU reads them; undefined on the CPU
+  std::vector<int64_t> boundaries;                     ///< [S + 1] starts, then T
+  int64_t longest = 0;                                 ///< tokens of the longest one, or more
+  at::Tensor on_device;                                ///< int32 [S + 1]: the boundaries where a GPU reads them
   mutable std::shared_ptr<const void> of_kernel = {};  ///< what a kernel works out from them once a batch
 };
 
@@ -25,6 +25,10 @@ Documents make_documents(std::vector<int64_t> boundaries, at::Device device);
 /// scaled_dot_product_attention document by document.
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window = 0);
+
+/// Whether varlen_attention of such tensors (type and device) reads the documents from the device alone: not where it
+/// goes document by document.
+bool attends_by_device(const at::TensorOptions& options, int64_t head_dim);
 
 /// The same document by document on any device: the readable form.
 at::Tensor varlen_attention_by_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -38,14 +38,19 @@ class Loss {
   /// hidden [T, H] before the final norm, of `batch` on the model's device. `training`: as in hidden_states.
   virtual LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
                              const nn::BlockRunner& runner, const model::TrainingMode* training) const = 0;
+
+  /// Whether compute() enqueues the same for all batches of one shape (device::Graph): it reads nothing of them but
+  /// device_tensors(), and leaves a supervised token of weight 0 out of every sum.
+  virtual bool can_be_recorded() const { return false; }
 };
 
-/// Cross-entropy of supervised tokens; denominator 0 counts them. Metric: mean_token_accuracy.
+/// Cross-entropy of supervised tokens by their weights; denominator 0 counts them so. Metric: mean_token_accuracy.
 class CausalLmLoss final : public Loss {
  public:
   std::vector<double> counts(const std::vector<Batch>& micro_batches) const override;
   LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
                      const nn::BlockRunner& runner, const model::TrainingMode* training) const override;
+  bool can_be_recorded() const override { return true; }
 };
 
 /// Rows whose next token is supervised, and those tokens: rows[i] + 1 is the position of targets[i].

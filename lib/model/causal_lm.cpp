@@ -4,18 +4,13 @@
 
 #include "base/error.h"
 #include "base/nearest_name.h"
-#include "device/device.h"
 #include "model/families.h"
 
 namespace dsft::model {
 
 kernels::DropoutKeys dropout_keys(const Batch& batch, const TrainingMode* training) {
   if (!training) return {};
-  std::vector<int64_t> lengths;
-  for (int64_t d = 0; d < batch.num_documents(); ++d) lengths.push_back(batch.boundaries[d + 1] - batch.boundaries[d]);
-  const at::Tensor counts = device::copy_from_host(torch::tensor(lengths, at::kLong), batch.samples.device());
-  return {training->seed, batch.epoch, batch.samples.repeat_interleave(counts, 0, batch.num_tokens()),
-          batch.positions[0].contiguous()};
+  return {training->seed, batch.sample_keys, batch.positions[0].contiguous()};
 }
 
 std::vector<std::pair<std::string, at::Tensor>> CausalLm::block_parameters(int64_t block) const {

@@ -43,6 +43,10 @@ class CausalLm : public torch::nn::Module {
   /// Whether the head has an adapter that drops its inputs in training.
   virtual bool has_head_dropout() const = 0;
 
+  /// Whether a training pass enqueues the same for all batches of one shape (device::Graph): it reads nothing of them
+  /// but tensors on the device.
+  virtual bool can_be_recorded() const = 0;
+
   /// The parameters that a block owns, for sharding; a tied embedding belongs to block 0.
   std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const;
 

@@ -45,11 +45,17 @@ bool DecoderLm::has_head_dropout() const {
   return adapter && adapter->is_enabled && adapter->dropout > 0;
 }
 
+// dynamic frequencies are worked out from the documents' lengths on the host
+bool DecoderLm::can_be_recorded() const {
+  return spec().rope.type != spec::RopeSpec::Type::kDynamic &&
+         kernels::attends_by_device(body_->embed_tokens->weight().options(), spec().head_dim);
+}
+
 nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training,
                                               nn::KvCache* cache) const {
   auto context = std::make_shared<nn::ForwardContext>();
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
-  if (!cache) context->documents = kernels::make_documents(batch.boundaries, batch.ids.device());
+  if (!cache) context->documents = {batch.boundaries, batch.longest, batch.starts};
   context->cache = cache;
   context->dropout = dropout_keys(batch, training);
   return context;

@@ -19,20 +19,37 @@ namespace {
 constexpr int64_t kMaxBadSteps = 5;
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
+// fp64 [max_steps] on the device
+at::Tensor learning_rates(const Job& job, at::Device device) {
+  at::Tensor rates = torch::empty({job.max_steps}, at::kDouble);
+  for (int64_t step = 0; step < job.max_steps; ++step)
+    rates.data_ptr<double>()[step] = optim::learning_rate(job.schedule, step);
+  return rates.to(device);
+}
+
+StepOptions step_options(const Job& job, const TrainingConfig& config) {
+  StepOptions options;
+  if (config.gradient_checkpointing == GradientCheckpointing::kTrue) options.keep = nn::BlockRunner::Keep::kInput;
+  // padding changes the rounding of some products, and one that promises the same bits should not depend on it
+  if (config.cuda_graphs == CudaGraphs::kAuto && !config.full_determinism)
+    options.graphs = possible_graphs(*job.model, *job.loss);
+  return options;
+}
+
 }  // namespace
 
 Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
     : job_(std::move(job)),
       config_(config),
       context_(context),
-      runner_(config.gradient_checkpointing == GradientCheckpointing::kTrue ? nn::BlockRunner::Keep::kInput
-                                                                            : nn::BlockRunner::Keep::kGraph,
-              job_.hooks.get()) {
-  const at::Tensor rates = torch::empty({job_.max_steps}, at::kDouble);
-  for (int64_t step = 0; step < job_.max_steps; ++step)
-    rates.data_ptr<double>()[step] = optim::learning_rate(job_.schedule, step);
-  learning_rates_ = rates.to(context_.device);
-}
+      step_({.model = *job_.model,
+             .loss = *job_.loss,
+             .optimizer = *job_.optimizer,
+             .communicator = context.communicator,
+             .hooks = job_.hooks.get(),
+             .learning_rates = learning_rates(job_, context.device),
+             .seed = context.seed},
+            step_options(job_, config)) {}
 
 RunEnd Trainer::run() {
   start();
@@ -45,16 +62,15 @@ RunEnd Trainer::run() {
       break;
     }
     if (!state_.is_evaluation_cut) {
-      const Stopwatch watch;  // the wait for data is part of a step
-      const auto micro_batches = job_.source->next_step();
+      if (!unread_) step_watch_.restart();  // the wait for data is part of a step
+      auto micro_batches = job_.source->next_step();
       if (!micro_batches) break;  // the same answer on every rank
-      const StepReport report = train_step(*micro_batches, watch);
-      notify(report);
-      check_finite(report, *micro_batches);
+      train_step(*std::move(micro_batches));
     }
     maybe_evaluate();
     maybe_save();
   }
+  report_unread();
   if (is_out_of_patience())
     message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
                    config_.metric_for_best_model.value_or("loss")));
@@ -80,64 +96,36 @@ void Trainer::start() {
   if (config_.eval_on_start && state_.step == 0) run_evaluations();
 }
 
-StepReport Trainer::train_step(const std::vector<Batch>& micro_batches, const Stopwatch& watch) {
-  // One vector for all counts: denominators, then tokens.
-  std::vector<double> counts = job_.loss->counts(micro_batches);
-  const size_t num_denominators = counts.size();
-  double num_tokens = 0;
-  for (const Batch& batch : micro_batches)
-    if (!batch.is_stand_in) num_tokens += static_cast<double>(batch.num_tokens());
-  counts.push_back(num_tokens);
-  at::Tensor totals = torch::tensor(counts, at::kDouble);
-  context_.communicator.all_reduce(totals);
-  const auto total = [&](size_t index) { return totals[index].item<double>(); };
-  for (size_t i = 0; i < num_denominators; ++i)
-    if (total(i) == 0)
-      fail(ErrorKind::kData, "step ", state_.step + 1,
-           " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
-
-  const model::TrainingMode mode{context_.seed};
-  at::Tensor loss_sum = torch::zeros({}, at::TensorOptions(at::kDouble).device(context_.device));
-  std::map<std::string, at::Tensor> metric_sums;
-  for (size_t i = 0; i < micro_batches.size(); ++i) {
-    const Batch batch = micro_batches[i].to(context_.device);
-    const at::Tensor hidden = job_.model->hidden_states(batch, runner_, &mode);
-    const loss::LossResult result = job_.loss->compute(*job_.model, hidden, batch, runner_, &mode);
-    at::Tensor objective;
-    for (const loss::Sum& term : result.terms) {
-      const at::Tensor part = term.value / total(term.denominator);
-      objective = objective.defined() ? objective + part : part;
-    }
-    for (const loss::Sum& metric : result.metrics) {
-      const at::Tensor part = (metric.value / total(metric.denominator)).to(at::kDouble);
-      at::Tensor& sum = metric_sums[metric.name];
-      sum = sum.defined() ? sum + part : part;
-    }
-    loss_sum = loss_sum + objective.detach().to(at::kDouble);
-    job_.optimizer->backward(objective, i + 1 == micro_batches.size());
-  }
-  const zero::StepResult result = job_.optimizer->clip_and_step(learning_rates_);
-
-  std::vector<at::Tensor> sums = {loss_sum};
-  for (const auto& [name, sum] : metric_sums) sums.push_back(sum);
-  at::Tensor reduced = torch::stack(sums).to(at::kCPU);
-  context_.communicator.all_reduce(reduced);
-
+// The device's numbers of an update are read while it works on the next one, so that it never waits for the host.
+void Trainer::train_step(std::vector<Batch> micro_batches) {
+  EnqueuedStep enqueued = step_.run(micro_batches, state_.step + 1);
   StepReport report;
   report.step = ++state_.step;
   report.epoch = job_.source->epoch_progress();
-  report.loss = reduced[0].item<double>();
-  size_t index = 1;
-  for (const auto& [name, sum] : metric_sums) report.metrics[name] = reduced[index++].item<double>();
-  report.grad_norm = result.grad_norm.item<double>();
-  report.learning_rate = result.learning_rate.item<double>();
-  report.is_applied = result.is_applied.item<bool>();
-  report.loss_scale = result.loss_scale;
-  report.step_tokens = static_cast<int64_t>(total(num_denominators));
+  report.loss_scale = enqueued.loss_scale;
+  report.step_tokens = enqueued.num_tokens;
   report.num_tokens = state_.num_tokens += report.step_tokens;
   report.peak_memory_gib = static_cast<double>(device::peak_memory_bytes(context_.device)) / kGib;
-  report.step_seconds = watch.seconds();
-  return report;
+  const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
+  report_unread();
+  unread_ = UnreadStep{std::move(enqueued), report, !scaler || scaler->is_at_minimum(), std::move(micro_batches)};
+  if (!device::is_asynchronous(context_.device)) report_unread();
+}
+
+// Waits for the last update's numbers and tells them. What looks back on all updates so far (evaluations, checkpoints,
+// the end) calls it first.
+void Trainer::report_unread() {
+  if (!unread_) return;
+  UnreadStep step = *std::exchange(unread_, std::nullopt);
+  const StepNumbers numbers = step.enqueued.read(context_.communicator);
+  step.report.loss = numbers.loss;
+  step.report.metrics = numbers.metrics;
+  step.report.grad_norm = numbers.grad_norm;
+  step.report.learning_rate = numbers.learning_rate;
+  step.report.is_applied = numbers.is_applied;
+  step.report.step_seconds = step_watch_.restart();
+  notify(step.report);
+  check_finite(step);
 }
 
 void Trainer::notify(const StepReport& report) {
@@ -146,20 +134,24 @@ void Trainer::notify(const StepReport& report) {
   tell([&](Observer& observer) { observer.on_step(report); });
 }
 
-void Trainer::check_finite(const StepReport& report, const std::vector<Batch>& micro_batches) {
-  const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
-  const bool is_bad = !std::isfinite(report.loss) || (!report.is_applied && (!scaler || scaler->is_at_minimum()));
+void Trainer::check_finite(const UnreadStep& step) {
+  const StepReport& report = step.report;
+  const bool is_bad = !std::isfinite(report.loss) || (!report.is_applied && step.is_scale_at_minimum);
   state_.bad_steps = is_bad ? state_.bad_steps + 1 : 0;
   if (is_bad)
     context_.logger.warn("step ", report.step, ": loss ", report.loss, ", gradient norm ", report.grad_norm,
                          "; the update was ", report.is_applied ? "applied" : "skipped");
-  if (state_.bad_steps < kMaxBadSteps) return;
+  if (state_.bad_steps >= kMaxBadSteps) fail_not_finite(step);
+}
+
+void Trainer::fail_not_finite(const UnreadStep& step) {
+  const StepReport& report = step.report;
   nlohmann::ordered_json diagnostics = {{"step", report.step},
                                         {"epoch", report.epoch},
                                         {"rank", context_.communicator.rank()},
                                         {"loss_scale", report.loss_scale}};
   diagnostics["samples"] = nlohmann::json::array();
-  for (const Batch& batch : micro_batches)
+  for (const Batch& batch : step.micro_batches)
     for (int64_t d = 0; d < batch.num_documents(); ++d)
       diagnostics["samples"].push_back(batch.samples[d].item<int64_t>());
   diagnostics["parameters_not_finite"] = nlohmann::json::array();
@@ -191,6 +183,7 @@ bool Trainer::stop_agreed() {
   const int signal = agreed_signal();
   if (signal == 0) return false;
   if (state_.step == 0) context_.stop_signal->end_process(signal);  // there is nothing to save
+  report_unread();
   message(concat("Signal ", signal, ": saving after step ", state_.step,
                  " and ending with 75. Press Ctrl-C once more to end at once."));
   return true;

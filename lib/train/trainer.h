@@ -10,6 +10,7 @@
 #include "checkpoint/run_state.h"
 #include "train/job.h"
 #include "train/run_context.h"
+#include "train/training_step.h"
 
 namespace dsft::train {
 
@@ -30,7 +31,7 @@ class Trainer final {
   struct State {
     int64_t run = 1;         ///< of those in output_dir (checkpoint::RunState)
     bool is_new_run = true;  ///< false: goes on as the run of that number
-    int64_t step = 0;
+    int64_t step = 0;        ///< updates enqueued
     int64_t num_tokens = 0;
     int64_t bad_steps = 0;  ///< non-finite updates in a row
     int64_t evaluations_without_progress = 0;
@@ -43,11 +44,19 @@ class Trainer final {
     bool is_evaluation_cut = false;         ///< a signal came while this step's evaluation ran
     std::optional<std::string> save_fault;  ///< why the last attempt to save failed
   };
+  /// An update that was enqueued and is not reported yet.
+  struct UnreadStep {
+    EnqueuedStep enqueued;
+    StepReport report;  ///< as far as the host knows it
+    bool is_scale_at_minimum = false;
+    std::vector<Batch> micro_batches;
+  };
   /// What a checkpoint holds: what the recipe wants, or all that a run continues from whatever the recipe wants.
   enum class Content { kAsConfigured, kResumable };
 
   void start();
-  StepReport train_step(const std::vector<Batch>& micro_batches, const Stopwatch& watch);
+  void train_step(std::vector<Batch> micro_batches);
+  void report_unread();
   void notify(const StepReport& report);
   void maybe_evaluate();
   void maybe_save();
@@ -57,7 +66,8 @@ class Trainer final {
   int agreed_signal();
   bool stop_agreed();
   bool is_out_of_patience() const;
-  void check_finite(const StepReport& report, const std::vector<Batch>& micro_batches);
+  void check_finite(const UnreadStep& step);
+  [[noreturn]] void fail_not_finite(const UnreadStep& step);
 
   std::optional<std::map<std::string, double>> run_evaluations();
   void evaluate();
@@ -81,9 +91,10 @@ class Trainer final {
   Job job_;
   const TrainingConfig& config_;
   RunContext& context_;
-  nn::BlockRunner runner_;
-  at::Tensor learning_rates_;  ///< fp64 [max_steps], by the number of updates applied before
+  TrainingStep step_;
   State state_;
+  std::optional<UnreadStep> unread_;  ///< the last one, where the device works beside the host
+  Stopwatch step_watch_;              ///< since the last report, or the begin of the step behind it
   bool has_observer_failed_ = false;
 };
 

@@ -56,6 +56,7 @@ checkpoint::TrainerState Trainer::trainer_state() const {
 }
 
 void Trainer::save_checkpoint(Content content) {
+  report_unread();
   const bool is_resumable = content == Content::kResumable || !config_.save_only_model;
   if ((is_resumable ? state_.last_resumable_step : state_.last_saved_step) == state_.step) return;
   checkpoint::RunState run_state;

@@ -19,7 +19,9 @@ void Trainer::maybe_evaluate() {
   const bool is_due = (config_.eval_strategy == EvalStrategy::kSteps &&
                        (state_.step % eval_steps_of(config_) == 0 || is_last_step())) ||
                       (config_.eval_strategy == EvalStrategy::kEpoch && is_epoch_end());
-  if (is_due) evaluate();
+  if (!is_due) return;
+  report_unread();
+  evaluate();
 }
 
 void Trainer::evaluate() {

@@ -58,13 +58,14 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
              between(1, kMostRows));
   fields.add("gradient_checkpointing", config.gradient_checkpointing,
              "Recompute each block in the backward pass to save memory");
+  fields.add("cuda_graphs", config.cuda_graphs,
+             "auto: on a GPU, record the training step for small micro-batches and launch it as one");
   fields.add("bf16", config.bf16, "Sets model.dtype to bf16; written as false: to fp32");
   fields.add("fp16", config.fp16, "Sets model.dtype to fp16; written as false: to fp32");
   fields.add("output_dir", config.output_dir, "May stand here instead of at the top");
   fields.add("seed", config.seed, "May stand here instead of at the top", at_least(0));
   fields.later("deepspeed", "ZeRO sharding");
   fields.later("auto_find_batch_size", "the CUDA kernels", {"false"});
-  fields.later("cuda_graphs", "the CUDA kernels", {"auto", "false"});
 }
 
 /// transformers 5 takes a share of the run as warmup_steps too; here it has its own key.

@@ -24,6 +24,13 @@ constexpr auto words_of(GradientCheckpointing) {
                                                              {"selective", {}, "the CUDA kernels"}});
 }
 
+/// Whether a training step on a GPU is recorded and launched as one.
+enum class CudaGraphs { kAuto, kFalse };
+
+constexpr auto words_of(CudaGraphs) {
+  return std::to_array<config::Word<CudaGraphs>>({{"auto", CudaGraphs::kAuto}, {"false", CudaGraphs::kFalse}});
+}
+
 /// Both are the same AdamW here.
 enum class Optim { kAdamWTorchFused, kAdamWTorch };
 
@@ -74,6 +81,7 @@ struct TrainingConfig {
   int64_t per_device_eval_batch_size = 1;   ///< the same in evaluation
   int64_t gradient_accumulation_steps = 1;
   GradientCheckpointing gradient_checkpointing = GradientCheckpointing::kFalse;
+  CudaGraphs cuda_graphs = CudaGraphs::kAuto;
   Optim optim = Optim::kAdamWTorchFused;
   std::optional<double> learning_rate;  ///< resolved: 2e-4 with LoRA, 1e-5 full
   double weight_decay = 0.0;            ///< never on biases and norm weights

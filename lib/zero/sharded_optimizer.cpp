@@ -30,10 +30,18 @@ ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, c
     : flat_(std::move(parameters)),
       options_(options),
       communicator_(communicator),
-      num_applied_updates_(at::zeros({}, at::TensorOptions().dtype(at::kLong).device(flat_.device()))),
       is_reduced_(static_cast<size_t>(flat_.num_parameters()), false) {
   DSFT_CHECK(options.stage == 0, "zero stage ", options.stage, " is not built yet");
   if (options.loss_scaler) loss_scaler_.emplace(*options.loss_scaler);
+  const auto scalar = [&](at::ScalarType type) {
+    return at::zeros({}, at::TensorOptions().dtype(type).device(flat_.device()));
+  };
+  loss_scale_ = scalar(at::kFloat);
+  num_applied_updates_ = scalar(at::kLong);
+  grad_norm_ = scalar(at::kDouble);
+  is_applied_ = scalar(at::kBool);
+  learning_rate_ = scalar(at::kDouble);
+  update_loss_scale();
 }
 
 ShardedOptimizer::~ShardedOptimizer() = default;
@@ -47,14 +55,21 @@ int64_t ShardedOptimizer::index_of(const at::Tensor& parameter) const {
 
 void ShardedOptimizer::backward(const at::Tensor& loss, bool is_last_micro_batch) {
   is_last_micro_batch_ = is_last_micro_batch;
+  accumulate(loss);
+  if (is_last_micro_batch) reduce();
+}
+
+void ShardedOptimizer::accumulate(const at::Tensor& loss) {
   const int64_t version_before = flat_.gradient._version();
-  (loss_scaler_ ? loss * loss_scaler_->scale() : loss).backward();
+  (loss_scaler_ ? loss * loss_scale_ : loss).backward();
   for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
-    if (!is_reduced_[index]) accumulate(index);
+    if (!is_reduced_[index]) add_gradient(index);
   }
   // a first hidden state that does not require gradients would leave all of them undefined, in silence
   DSFT_CHECK(flat_.gradient._version() != version_before, "the backward pass reached no trainable parameter");
-  if (!is_last_micro_batch) return;
+}
+
+void ShardedOptimizer::reduce() {
   for (int64_t first = 0; first < flat_.num_parameters();) {
     int64_t last = first;
     while (last < flat_.num_parameters() && is_reduced_[last] == is_reduced_[first]) ++last;
@@ -65,7 +80,7 @@ void ShardedOptimizer::backward(const at::Tensor& loss, bool is_last_micro_batch
 }
 
 void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
-  for (int64_t index : indices) accumulate(index);
+  for (int64_t index : indices) add_gradient(index);
   if (!is_last_micro_batch_) return;
   for (size_t i = 0; i < indices.size();) {
     const int64_t first = indices[i];
@@ -77,7 +92,7 @@ void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
 
 // Moves what a backward pass left in .grad into the fp32 sum. fp32 gradients are there already, unless autograd put
 // another tensor in the place of ours.
-void ShardedOptimizer::accumulate(int64_t index) {
+void ShardedOptimizer::add_gradient(int64_t index) {
   at::NoGradGuard no_grad;
   at::Tensor parameter = flat_[index].parameter;
   at::Tensor& grad = parameter.mutable_grad();
@@ -105,19 +120,39 @@ void ShardedOptimizer::finish_reductions() {
   pending_.clear();
 }
 
-StepResult ShardedOptimizer::clip_and_step(const at::Tensor& learning_rates) {
+StepResult ShardedOptimizer::clip_and_step(const at::Tensor& learning_rates, device::Graph* graph) {
   at::NoGradGuard no_grad;
   finish_reductions();
   DSFT_CHECK(std::all_of(is_reduced_.begin(), is_reduced_.end(), [](bool is_reduced) { return is_reduced; }),
              "clip_and_step before the last micro-batch's backward");
-  StepResult result;
-  result.loss_scale = loss_scaler_ ? loss_scaler_->scale() : 1.0;
-  result.grad_norm = optim::sum_of_squares(flat_.gradient).sqrt() / result.loss_scale;
-  result.is_applied = at::isfinite(result.grad_norm);
-  result.learning_rate =
+  const StepResult result{.grad_norm = grad_norm_,
+                          .is_applied = is_applied_,
+                          .learning_rate = learning_rate_,
+                          .loss_scale = loss_scaler_ ? loss_scaler_->scale() : 1.0};
+  const auto work = [&] { update(learning_rates); };
+  graph ? graph->run(work) : work();
+  if (loss_scaler_) {
+    // fp16 reads its one flag each step; the others leave it on the device
+    loss_scaler_->update(!is_applied_.item<bool>());
+    update_loss_scale();
+  }
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
+    flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
+  }
+  flat_.attach_gradients();
+  std::fill(is_reduced_.begin(), is_reduced_.end(), false);
+  return result;
+}
+
+// What of an update the device does; it is enqueued the same each time.
+void ShardedOptimizer::update(const at::Tensor& learning_rates) {
+  const at::Tensor scale = loss_scale_.to(at::kDouble);
+  grad_norm_.copy_(optim::sum_of_squares(flat_.gradient).sqrt() / scale);
+  is_applied_.copy_(at::isfinite(grad_norm_));
+  learning_rate_.copy_(
       learning_rates.index_select(0, num_applied_updates_.clamp_max(learning_rates.numel() - 1).unsqueeze(0))
-          .squeeze(0);
-  const at::Tensor factor = optim::clip_factor(result.grad_norm, options_.max_grad_norm) / result.loss_scale;
+          .squeeze(0));
+  const at::Tensor factor = optim::clip_factor(grad_norm_, options_.max_grad_norm) / scale;
   for (const FlatParameters::Run& run : flat_.runs()) {
     optim::AdamWOptions adamw = options_.adamw;
     if (!flat_[run.first].has_weight_decay) adamw.weight_decay = 0;
@@ -127,19 +162,18 @@ StepResult ShardedOptimizer::clip_and_step(const at::Tensor& learning_rates) {
                                 .exp_avg_sq = flat_.span(flat_.exp_avg_sq, run)};
     if (flat_.has_master(run.first)) tensors.copy = flat_.span(flat_.copy, run);
     optim::adamw_update(tensors, adamw,
-                        {.learning_rate = result.learning_rate,
+                        {.learning_rate = learning_rate_,
                          .gradient_factor = factor,
                          .num_applied_updates = num_applied_updates_,
-                         .is_applied = result.is_applied});
+                         .is_applied = is_applied_});
   }
-  num_applied_updates_ = num_applied_updates_ + result.is_applied.to(at::kLong);
-  // fp16 reads its one flag each step; the others leave it on the device
-  if (loss_scaler_) loss_scaler_->update(!result.is_applied.item<bool>());
-  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
-    flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
-  }
-  clear_gradients();
-  return result;
+  num_applied_updates_.add_(is_applied_);
+  flat_.gradient.zero_();
+}
+
+// Backward passes that are replayed read it from the device.
+void ShardedOptimizer::update_loss_scale() {
+  loss_scale_.fill_(loss_scaler_ ? loss_scaler_->scale() : 1.0);
 }
 
 void ShardedOptimizer::clear_gradients() {
@@ -215,6 +249,7 @@ void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
     const double* values = given["loss_scaler"].const_data_ptr<double>();
     loss_scaler_->restore(
         {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2]), static_cast<int64_t>(values[3])});
+    update_loss_scale();
   }
 }
 

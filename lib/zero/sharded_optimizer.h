@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "device/graph.h"
 #include "optim/adamw.h"
 #include "optim/loss_scaler.h"
 #include "zero/flat_parameters.h"
@@ -24,7 +25,8 @@ struct OptimizerOptions {
   std::optional<optim::LossScalerOptions> loss_scaler = {};
 };
 
-/// What an update did, as 0-d tensors: a device need not be waited for before they are read.
+/// What an update did, as 0-d tensors: a device need not be waited for before they are read. The next update overwrites
+/// them.
 struct StepResult {
   at::Tensor grad_norm;      ///< fp64: of the whole reduced gradient, unscaled, before clipping
   at::Tensor is_applied;     ///< bool: false where the norm was not finite
@@ -58,6 +60,12 @@ class ShardedOptimizer final {
   /// the gradients up. In the last micro-batch they are summed over the ranks. Collective.
   void backward(const at::Tensor& loss, bool is_last_micro_batch);
 
+  /// The two halves of it. accumulate() is no collective and can be recorded: what a replay of it (device::Graph) adds
+  /// is summed over the ranks like the rest.
+  void accumulate(const at::Tensor& loss);
+  /// Starts summing what has not been summed yet, after the last micro-batch. Collective.
+  void reduce();
+
   /// Tells, from inside a backward pass, that the gradients of these parameters (indices into the constructor's list)
   /// are final: in the last micro-batch their reduction starts at once, beside the rest of the pass. The same calls in
   /// the same order on every rank. Parameters that are never named, such as a tied embedding, are reduced at the end.
@@ -69,8 +77,9 @@ class ShardedOptimizer final {
   /// Clips and applies the update, and clears the gradients. `learning_rates`: fp64 [n] on the parameters' device; the
   /// update takes the entry of the number of updates applied so far (the last one beyond the end). Where the norm of
   /// the gradients is not finite the update is skipped, on all ranks alike, and that number does not grow. But for
-  /// fp16's loss scale the host waits for nothing.
-  StepResult clip_and_step(const at::Tensor& learning_rates);
+  /// fp16's loss scale the host waits for nothing. `graph`: where given, the device's work is recorded there and
+  /// replayed; always with the same `learning_rates`.
+  StepResult clip_and_step(const at::Tensor& learning_rates, device::Graph* graph = nullptr);
 
   /// Drops what backward passes have added up, e.g. after an error in the middle of an update.
   void clear_gradients();
@@ -89,15 +98,20 @@ class ShardedOptimizer final {
  private:
   struct PendingReduction;
 
-  void accumulate(int64_t index);
+  void add_gradient(int64_t index);
   void start_reduction(int64_t first, int64_t last);
   void finish_reductions();
+  void update(const at::Tensor& learning_rates);
+  void update_loss_scale();
 
   FlatParameters flat_;
   OptimizerOptions options_;
   comm::Communicator& communicator_;
   std::optional<optim::LossScaler> loss_scaler_;
-  at::Tensor num_applied_updates_;  ///< int64 0-d on the parameters' device
+  // 0-d on the parameters' device
+  at::Tensor loss_scale_;                              ///< fp32
+  at::Tensor num_applied_updates_;                     ///< int64
+  at::Tensor grad_norm_, is_applied_, learning_rate_;  ///< of the last update, as in StepResult
   bool is_last_micro_batch_ = false;
   std::vector<bool> is_reduced_;  ///< by parameter, in this update
   std::vector<PendingReduction> pending_;

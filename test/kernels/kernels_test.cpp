@@ -89,17 +89,17 @@ TEST_CASE("Token log-probabilities and their gradient agree with log_softmax in 
 
 TEST_CASE("Dropout is a function of seed, epoch, sample, position, module and feature alone", "[kernels]") {
   const int64_t tokens = 64, size = 200;
-  DropoutKeys keys{42, 3, torch::arange(tokens) / 16, torch::arange(tokens) % 16};
-  keys.samples = keys.samples.to(at::kLong);
+  const at::Tensor token = torch::arange(tokens, at::kLong);
+  DropoutKeys keys{42, token.floor_divide(16) + sample_key(3, 0), token % 16};
   const at::Tensor x = torch::randn({tokens, size});
   const at::Tensor y = counter_dropout(x, 0.25, hash_name("a"), keys);
   // The kernel equals the tensor-operation reference.
   CHECK(torch::equal(y, x * counter_dropout_factors(size, 0.25, hash_name("a"), keys, at::kCPU)));
   // A token alone, in another batch, is dropped the same way.
-  DropoutKeys one{42, 3, keys.samples.narrow(0, 37, 1).contiguous(), keys.positions.narrow(0, 37, 1).contiguous()};
+  DropoutKeys one{42, keys.samples.narrow(0, 37, 1).contiguous(), keys.positions.narrow(0, 37, 1).contiguous()};
   CHECK(torch::equal(counter_dropout(x.narrow(0, 37, 1), 0.25, hash_name("a"), one), y.narrow(0, 37, 1)));
   CHECK_FALSE(torch::equal(counter_dropout(x, 0.25, hash_name("b"), keys), y));
-  keys.epoch = 4;
+  keys.samples = keys.samples + sample_key(1, 0);
   CHECK_FALSE(torch::equal(counter_dropout(x, 0.25, hash_name("a"), keys), y));
   CHECK(std::abs(y.eq(0).to(at::kDouble).mean().item<double>() - 0.25) < 0.01);
   CHECK(std::abs((y.sum() / x.sum()).item<double>() - 1.0) < 2.0);
@@ -113,7 +113,7 @@ TEST_CASE("Dropout by operations rounds the product, not the factor", "[kernels]
   const auto dtype = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
   const double p = GENERATE(0.05, 0.3);
   const int64_t tokens = 32, size = 72;
-  const DropoutKeys keys{42, 0, torch::arange(tokens, at::kLong), torch::zeros({tokens}, at::kLong)};
+  const DropoutKeys keys{42, torch::arange(tokens, at::kLong), torch::zeros({tokens}, at::kLong)};
   const at::Tensor x = torch::randn({tokens, size}).to(dtype);
   at::Tensor by_kernel = x.clone().requires_grad_(true), by_operations = x.clone().requires_grad_(true);
   const at::Tensor expected = counter_dropout(by_kernel, p, 7, keys);

@@ -21,8 +21,6 @@ void require_same_curve(const Run& actual, const Run& expected, double bound) {
   }
 }
 
-constexpr double kBound = 1e-5;  // numerics.md, fp32, 20 steps
-
 }  // namespace
 
 TEST_CASE("A run learns: its loss falls", "[train]") {

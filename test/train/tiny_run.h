@@ -148,6 +148,7 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
 }
 
 constexpr int64_t kVocabSize = 97;  // of the fixture
+constexpr double kBound = 1e-5;     // numerics.md, fp32, 20 steps
 
 inline Run run_training(const Setting& setting, const std::filesystem::path& output_dir) {
   const auto communicator = comm::make_single_process_communicator();

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "catch_amalgamated.hpp"
+#include "device/device.h"
 #include "support/require_error.h"
 #include "train/watched_run.h"
 
@@ -297,4 +298,56 @@ TEST_CASE("An observer that fails does not end a run", "[train]") {
   };
   CHECK(run_training(setting, output.path()).end == RunEnd::kFinished);
   CHECK(seen.evaluated == Steps{0});  // the others go on being told
+}
+
+namespace {
+
+/// Writes down what a run tells.
+class Diary final : public train::Observer {
+ public:
+  explicit Diary(std::vector<std::string>& lines) : lines_(lines) {}
+  void on_step(const train::StepReport& report) override { lines_.push_back(concat("step ", report.step)); }
+  void on_evaluation(int64_t step, double, const std::map<std::string, double>&) override {
+    lines_.push_back(concat("evaluation ", step));
+  }
+  void on_message(const std::string& line) override { lines_.push_back(line.substr(0, line.find(' '))); }
+  void on_end() override { lines_.push_back("end"); }
+
+ private:
+  std::vector<std::string>& lines_;
+};
+
+std::vector<std::string> diary_of(at::Device device) {
+  Seen seen;
+  Setting setting = setting_of(8, {1.0}, seen);
+  setting.device = device;
+  setting.configure = [](train::TrainingConfig& config) {
+    config.eval_strategy = EvalStrategy::kSteps;
+    config.eval_steps = 3;
+    config.save_steps = 2;
+  };
+  std::vector<std::string> lines;
+  setting.amend = [&lines, amend = setting.amend](train::Job& job) {
+    amend(job);
+    job.observers.push_back(std::make_unique<Diary>(lines));
+  };
+  TempDir output;
+  const Run run = run_training(setting, output.path());
+  const auto history = state_of(output.path(), 8)["log_history"];
+  lines.push_back(concat(history.size(), " logged"));
+  for (const train::StepReport& report : run.reports) CHECK(report.step_seconds > 0);
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("Steps are told before the evaluation, the checkpoint and the end that follow them", "[train]") {
+  CHECK(diary_of(at::kCPU) == std::vector<std::string>{"step 1", "step 2", "Saved", "step 3", "evaluation 3", "step 4",
+                                                       "Saved", "step 5", "step 6", "evaluation 6", "Saved", "step 7",
+                                                       "step 8", "evaluation 8", "Saved", "end", "11 logged"});
+}
+
+TEST_CASE("On a GPU, whose numbers come late, a run tells the same in the same order", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  CHECK(diary_of(at::Device(at::kCUDA, 0)) == diary_of(at::kCPU));
 }

@@ -1,0 +1,138 @@
+#include "train/training_step.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace dsft::train {
+
+namespace {
+
+// Tokens times weights of a layer that take as long to compute as the layer's kernels to enqueue: about 2 ms on an H100
+// and its host.
+constexpr int64_t kLaunchBound = int64_t{1} << 37;
+
+int64_t weights_of_layer(const model::CausalLm& model) {
+  int64_t count = 0;
+  for (const auto& [name, parameter] : model.block_parameters(1)) count += parameter.numel();
+  return count;
+}
+
+}  // namespace
+
+std::optional<GraphLimits> possible_graphs(const model::CausalLm& model, const loss::Loss& loss) {
+  if (!device::has_graphs(model.device()) || !model.can_be_recorded() || !loss.can_be_recorded()) return std::nullopt;
+  GraphLimits limits;
+  limits.max_tokens = std::min(limits.max_tokens, kLaunchBound / weights_of_layer(model));
+  return limits;
+}
+
+StepNumbers EnqueuedStep::read(comm::Communicator& communicator) const {
+  const at::Tensor own = numbers.wait();
+  const auto num_sums = static_cast<int64_t>(metrics.size()) + 1;
+  at::Tensor sums = own.narrow(0, 0, num_sums).clone();
+  communicator.all_reduce(sums);
+  const double* of_all = sums.const_data_ptr<double>();
+  const double* of_optimizer = own.const_data_ptr<double>() + num_sums;
+  StepNumbers result{.loss = of_all[0],
+                     .metrics = {},
+                     .grad_norm = of_optimizer[0],
+                     .learning_rate = of_optimizer[1],
+                     .is_applied = of_optimizer[2] != 0};
+  for (size_t i = 0; i < metrics.size(); ++i) result.metrics[metrics[i]] = of_all[i + 1];
+  return result;
+}
+
+/// Of an update, over all ranks.
+struct TrainingStep::Totals {
+  std::vector<double> denominators;
+  int64_t num_tokens = 0;
+  bool reduces_in_pass = false;  // the last micro-batch's, on every rank
+};
+
+TrainingStep::TrainingStep(StepParts parts, StepOptions options)
+    : parts_(std::move(parts)), options_(std::move(options)), runner_(options_.keep, parts_.hooks), mode_{parts_.seed} {
+  DSFT_CHECK(!options_.graphs || !options_.after_part, "the parts of a graph cannot be told apart");
+  if (!options_.graphs) return;
+  graphs_.emplace(parts_.model.device(), *options_.graphs);
+  optimizer_graph_.emplace(graphs_->group());
+}
+
+EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t step) {
+  const Totals totals = count(micro_batches, step);
+  const std::vector<float> denominators(totals.denominators.begin(), totals.denominators.end());
+  const at::Tensor host = torch::tensor(denominators);
+  if (!denominators_.defined()) denominators_ = torch::empty_like(host, at::TensorOptions(parts_.model.device()));
+  device::copy_from_host(host, denominators_);
+  if (sums_.defined()) sums_.zero_();
+  for (const Batch& batch : micro_batches) {
+    if (graphs_ && graphs_->takes(batch))
+      graphs_->run(batch, [this](const Batch& padded) { pass_over(padded, /*reduces=*/false); });
+    else
+      pass_over(batch.to(parts_.model.device()), totals.reduces_in_pass && &batch == &micro_batches.back());
+  }
+  if (!totals.reduces_in_pass) parts_.optimizer.reduce();
+  const zero::StepResult result =
+      parts_.optimizer.clip_and_step(parts_.learning_rates, optimizer_graph_ ? &*optimizer_graph_ : nullptr);
+  passed(StepPart::kOptimizer);
+  const at::Tensor of_optimizer =
+      torch::stack({result.grad_norm, result.learning_rate, result.is_applied.to(at::kDouble)});
+  return {totals.num_tokens, result.loss_scale, metrics_, device::HostCopy(torch::cat({sums_, of_optimizer}))};
+}
+
+TrainingStep::Totals TrainingStep::count(const std::vector<Batch>& micro_batches, int64_t step) const {
+  // One vector for all counts: denominators, tokens, and whether the last micro-batch is recorded.
+  std::vector<double> counts = parts_.loss.counts(micro_batches);
+  const size_t num_denominators = counts.size();
+  double num_tokens = 0;
+  for (const Batch& batch : micro_batches)
+    if (!batch.is_stand_in) num_tokens += static_cast<double>(batch.num_tokens());
+  counts.push_back(num_tokens);
+  counts.push_back(graphs_ && graphs_->takes(micro_batches.back()) ? 1 : 0);
+  at::Tensor sums = torch::tensor(counts, at::kDouble);
+  parts_.communicator.all_reduce(sums);
+  const double* totals = sums.const_data_ptr<double>();
+  if (std::find(totals, totals + num_denominators, 0.0) != totals + num_denominators)
+    fail(ErrorKind::kData, "step ", step,
+         " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
+  return {.denominators = {totals, totals + num_denominators},
+          .num_tokens = static_cast<int64_t>(totals[num_denominators]),
+          .reduces_in_pass = totals[num_denominators + 1] == 0};
+}
+
+// Forward, loss and backward; `reduces`: the gradients are summed over the ranks on the way.
+void TrainingStep::pass_over(const Batch& batch, bool reduces) {
+  const at::Tensor hidden = parts_.model.hidden_states(batch, runner_, &mode_);
+  const loss::LossResult result = parts_.loss.compute(parts_.model, hidden, batch, runner_, &mode_);
+  at::Tensor objective;
+  for (const loss::Sum& term : result.terms) {
+    const at::Tensor part = term.value / denominators_[static_cast<int64_t>(term.denominator)];
+    objective = objective.defined() ? objective + part : part;
+  }
+  add_to_sums(objective.detach(), result);
+  passed(StepPart::kForward);
+  parts_.optimizer.backward(objective, reduces);
+  passed(StepPart::kBackward);
+}
+
+void TrainingStep::add_to_sums(const at::Tensor& objective, const loss::LossResult& result) {
+  std::vector<at::Tensor> values = {objective.to(at::kDouble)};
+  std::vector<std::string> names;
+  for (const loss::Sum& metric : result.metrics) {
+    values.push_back((metric.value.detach() / denominators_[static_cast<int64_t>(metric.denominator)]).to(at::kDouble));
+    names.push_back(metric.name);
+  }
+  const at::Tensor stacked = torch::stack(values);
+  if (!sums_.defined()) {
+    sums_ = torch::zeros_like(stacked);
+    metrics_ = names;
+  }
+  DSFT_CHECK(names == metrics_, "a micro-batch has other metrics than the one before");
+  sums_.add_(stacked);
+}
+
+void TrainingStep::passed(StepPart part) const {
+  if (options_.after_part) options_.after_part(part);
+}
+
+}  // namespace dsft::train

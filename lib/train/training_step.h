@@ -1,0 +1,91 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "device/device.h"
+#include "loss/loss.h"
+#include "model/causal_lm.h"
+#include "nn/block_runner.h"
+#include "train/graphed_passes.h"
+#include "zero/sharded_optimizer.h"
+
+namespace dsft::train {
+
+/// What an update computes with; all of it outlives the TrainingStep.
+struct StepParts {
+  model::CausalLm& model;
+  const loss::Loss& loss;
+  zero::ShardedOptimizer& optimizer;
+  comm::Communicator& communicator;
+  nn::BlockHooks* hooks = nullptr;
+  at::Tensor learning_rates;  ///< fp64 on the model's device, by the number of updates applied before
+  uint64_t seed = 42;
+};
+
+/// Parts of an update as they are enqueued.
+enum class StepPart { kForward, kBackward, kOptimizer };
+
+struct StepOptions {
+  nn::BlockRunner::Keep keep = nn::BlockRunner::Keep::kGraph;
+  std::optional<GraphLimits> graphs = {};              ///< none: nothing is recorded
+  std::function<void(StepPart)> after_part = nullptr;  ///< for measurements; without graphs
+};
+
+/// The limits of CUDA graphs where the device has them and the model and the loss can be recorded; else none. A larger
+/// micro-batch than these takes longer to compute than to enqueue: it gains nothing, and its graph would keep memory.
+std::optional<GraphLimits> possible_graphs(const model::CausalLm& model, const loss::Loss& loss);
+
+/// What an update was, on the host.
+struct StepNumbers {
+  double loss = 0;
+  std::map<std::string, double> metrics;
+  double grad_norm = 0;
+  double learning_rate = 0;
+  bool is_applied = true;
+};
+
+/// An update that has been enqueued.
+struct EnqueuedStep {
+  int64_t num_tokens = 0;  ///< of all ranks
+  double loss_scale = 1;
+  std::vector<std::string> metrics;  ///< their names
+  device::HostCopy numbers;  ///< fp64: the loss, the metrics, the gradient norm, the rate, whether it was applied
+
+  /// Waits for the update. Collective.
+  StepNumbers read(comm::Communicator& communicator) const;
+};
+
+/// Updates: forward pass, loss and backward pass of each micro-batch, then the optimizer's step. Small micro-batches
+/// and the step are recorded as CUDA graphs where that is on. But for fp16's loss scale the host waits for nothing.
+class TrainingStep final {
+ public:
+  TrainingStep(StepParts parts, StepOptions options);
+
+  /// Enqueues update number `step`. Throws kData where nothing in it is supervised. Collective.
+  EnqueuedStep run(const std::vector<Batch>& micro_batches, int64_t step);
+
+ private:
+  struct Totals;
+  Totals count(const std::vector<Batch>& micro_batches, int64_t step) const;
+  void pass_over(const Batch& batch, bool reduces);
+  void add_to_sums(const at::Tensor& objective, const loss::LossResult& result);
+  void passed(StepPart part) const;
+
+  StepParts parts_;
+  StepOptions options_;
+  nn::BlockRunner runner_;
+  model::TrainingMode mode_;
+  std::optional<GraphedPasses> graphs_;
+  std::optional<device::Graph> optimizer_graph_;
+  // at fixed addresses, for graphs
+  at::Tensor denominators_;           // fp32 [D] on the device
+  at::Tensor sums_;                   // fp64 on the device: the loss, then the metrics; made by the first pass
+  std::vector<std::string> metrics_;  // their names
+};
+
+}  // namespace dsft::train

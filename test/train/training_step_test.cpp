@@ -1,0 +1,214 @@
+// Updates whose micro-batches are padded to a few shapes, each shape recorded as a CUDA graph.
+#include "train/training_step.h"
+
+#include "catch_amalgamated.hpp"
+#include "device/device.h"
+#include "train/tiny_run.h"
+
+using namespace dsft;
+using namespace dsft::test;
+
+namespace {
+
+/// A model with all that trains it.
+struct Training {
+  std::shared_ptr<model::CausalLm> lm;
+  std::unique_ptr<comm::Communicator> communicator = comm::make_single_process_communicator();
+  loss::CausalLmLoss loss;
+  std::unique_ptr<zero::ShardedOptimizer> optimizer;
+  std::optional<train::TrainingStep> step;
+
+  Training(const Setting& setting, std::optional<train::GraphLimits> graphs, double learning_rate = 5e-3)
+      : lm(load_tiny_model(setting.model)) {
+    for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
+    lm->to(setting.device);
+    choose_trainable(*lm, setting);
+    std::vector<zero::TrainableParameter> parameters;
+    for (const auto& item : lora::trainable_tensors(*lm))
+      parameters.push_back({item.name, item.tensor, true, item.is_adapter});
+    zero::OptimizerOptions options;
+    if (setting.dtype == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
+    optimizer = std::make_unique<zero::ShardedOptimizer>(parameters, options, *communicator);
+    step.emplace(
+        train::StepParts{.model = *lm,
+                         .loss = loss,
+                         .optimizer = *optimizer,
+                         .communicator = *communicator,
+                         .learning_rates = torch::full({1}, learning_rate, at::kDouble).to(setting.device)},
+        train::StepOptions{.keep = setting.recompute ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph,
+                           .graphs = graphs});
+  }
+
+  train::StepNumbers run(const std::vector<Batch>& micro_batches) {
+    return step->run(micro_batches, 1).read(*communicator);
+  }
+};
+
+/// Two micro-batches for each update, of lengths that share a few shapes; the epoch changes after the sixth.
+std::vector<std::vector<Batch>> varying_updates(int64_t count) {
+  std::vector<std::vector<Batch>> updates;
+  for (int64_t u = 0; u < count; ++u) {
+    const int64_t more = u % 3;
+    const auto batch = [&](const std::vector<int64_t>& lengths) {
+      return make_batch(random_documents(lengths, kVocabSize, 7 + static_cast<uint64_t>(u)), u / 6);
+    };
+    updates.push_back({batch({9 + more, 14, 20}), batch({30, 25 + 3 * more, 40})});
+  }
+  return updates;
+}
+
+void require_same_numbers(const train::StepNumbers& actual, const train::StepNumbers& expected, double bound) {
+  CHECK(std::abs(actual.loss / expected.loss - 1) <= bound);
+  CHECK(std::abs(actual.grad_norm / expected.grad_norm - 1) <= bound);
+  CHECK(actual.metrics.size() == expected.metrics.size());
+  for (const auto& [name, value] : expected.metrics) CHECK(std::abs(actual.metrics.at(name) - value) <= bound);
+  CHECK(actual.learning_rate == expected.learning_rate);
+  CHECK(actual.is_applied == expected.is_applied);
+}
+
+}  // namespace
+
+TEST_CASE("Padding changes neither the loss, the metrics nor a gradient", "[train]") {
+  const auto trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
+  auto lm = load_tiny_model(GENERATE(as<std::string>(), "qwen3", "llama_rope_dynamic", "qwen2_sliding"));
+  choose_trainable(*lm, {.trained = trained, .dropout = 0.3});
+  const Batch batch = make_batch(random_documents({13, 7, 19, 4}, kVocabSize, 3), 1);
+  const Batch padded = pad_batch(batch, padded_shape(batch));
+  REQUIRE(padded.num_tokens() > batch.num_tokens());
+  REQUIRE(padded.supervised.numel() > batch.supervised.numel());
+  const nn::BlockRunner runner;
+  const model::TrainingMode mode{42};
+  const loss::CausalLmLoss loss;
+  CHECK(loss.counts({padded}) == loss.counts({batch}));
+  std::vector<loss::LossResult> results;
+  std::vector<std::vector<at::Tensor>> gradients;
+  for (const Batch& each : {batch, padded}) {
+    for (const auto& item : lora::trainable_tensors(*lm)) at::Tensor(item.tensor).mutable_grad() = at::Tensor();
+    results.push_back(loss.compute(*lm, lm->hidden_states(each, runner, &mode), each, runner, &mode));
+    results.back().terms[0].value.backward();
+    gradients.emplace_back();
+    for (const auto& item : lora::trainable_tensors(*lm)) gradients.back().push_back(item.tensor.grad());
+  }
+  const auto value = [&](size_t which) { return results[which].terms[0].value.item<double>(); };
+  CHECK(std::abs(value(1) / value(0) - 1) <= kBound);
+  CHECK(torch::equal(results[1].metrics[0].value, results[0].metrics[0].value));
+  for (size_t i = 0; i < gradients[0].size(); ++i) {
+    const double largest = gradients[0][i].abs().max().item<double>();
+    CHECK((gradients[1][i] - gradients[0][i]).abs().max().item<double>() <= kBound * largest);
+  }
+}
+
+TEST_CASE("Updates through the graphs' buffers equal plain ones", "[train]") {
+  Setting setting;
+  setting.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kAll);
+  setting.recompute = GENERATE(true, false);
+  setting.dropout = 0.3;
+  const size_t max_graphs = GENERATE(1, 32);  // with one there is no room for both shapes
+  Training plain(setting, std::nullopt), padded(setting, train::GraphLimits{.max_graphs = max_graphs});
+  for (const auto& update : varying_updates(9)) require_same_numbers(padded.run(update), plain.run(update), kBound);
+}
+
+TEST_CASE("Large micro-batches and those without a label are not padded", "[train]") {
+  const train::GraphedPasses passes(at::kCPU, {.max_tokens = 64});
+  CHECK(passes.takes(make_batch(random_documents({20, 44}, kVocabSize, 3), 0)));
+  CHECK(!passes.takes(make_batch(random_documents({20, 45}, kVocabSize, 3), 0)));
+  CHECK(!passes.takes(make_batch({Document{{0}, {-100}, 0}}, 0)));
+}
+
+TEST_CASE("Ranks of which some record their micro-batches stay equal", "[train]") {
+  Setting setting;
+  const auto updates = varying_updates(4);
+  Training whole(setting, std::nullopt);
+  std::vector<train::StepNumbers> expected;
+  for (const auto& update : updates) expected.push_back(whole.run(update));
+  std::vector<std::vector<train::StepNumbers>> numbers(2);
+  comm::run_thread_ranks(2, [&](comm::Communicator& communicator) {
+    Training ranked(setting, std::nullopt);
+    std::vector<zero::TrainableParameter> parameters;
+    for (const auto& item : lora::trainable_tensors(*ranked.lm))
+      parameters.push_back({item.name, item.tensor, true, item.is_adapter});
+    zero::ShardedOptimizer optimizer(parameters, {}, communicator);
+    // the first micro-batch of an update has 64 tokens at most, the second more
+    train::TrainingStep step({.model = *ranked.lm,
+                              .loss = ranked.loss,
+                              .optimizer = optimizer,
+                              .communicator = communicator,
+                              .learning_rates = torch::full({1}, 5e-3, at::kDouble)},
+                             {.graphs = train::GraphLimits{.max_tokens = 64}});
+    for (const auto& update : updates)
+      numbers[communicator.rank()].push_back(step.run({update[communicator.rank()]}, 1).read(communicator));
+  });
+  for (size_t u = 0; u < updates.size(); ++u) {
+    require_same_numbers(numbers[0][u], expected[u], kBound);
+    CHECK(numbers[1][u].grad_norm == numbers[0][u].grad_norm);
+  }
+}
+
+namespace {
+
+Setting gpu_setting(at::ScalarType dtype) {
+  Setting setting;
+  setting.device = at::Device(at::kCUDA, 0);
+  setting.dtype = dtype;
+  return setting;
+}
+
+}  // namespace
+
+TEST_CASE("On a GPU each replay gives the numbers of a plain step", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(GENERATE(at::kBFloat16, at::kHalf));
+  setting.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
+  setting.recompute = GENERATE(true, false);
+  setting.model = GENERATE(as<std::string>(), "qwen3", "qwen2_sliding");
+  INFO(c10::toString(setting.dtype) << ", trained: " << static_cast<int>(setting.trained) << ", " << setting.model
+                                    << (setting.recompute ? ", recomputed" : ""));
+  // the weights stay, so that no update inherits the rounding of those before
+  Training plain(setting, std::nullopt, /*learning_rate=*/0), graphed(setting, train::GraphLimits(), 0);
+  REQUIRE(train::possible_graphs(*graphed.lm, graphed.loss));
+  for (const auto& update : varying_updates(9)) {
+    const train::StepNumbers actual = graphed.run(update), expected = plain.run(update);
+    CHECK(std::abs(actual.loss / expected.loss - 1) <= 2e-3);
+    CHECK(std::abs(actual.grad_norm / expected.grad_norm - 1) <= 2e-2);
+    CHECK(std::abs(actual.metrics.at("mean_token_accuracy") - expected.metrics.at("mean_token_accuracy")) <= 0.02);
+    CHECK(actual.is_applied == expected.is_applied);
+  }
+}
+
+TEST_CASE("On a GPU graphed updates change a run no more than rounding does", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(at::kBFloat16);
+  setting.trained = GENERATE(Trained::kLora, Trained::kAll);
+  setting.recompute = GENERATE(true, false);
+  Training plain(setting, std::nullopt), graphed(setting, train::GraphLimits());
+  for (const auto& update : varying_updates(12)) require_same_numbers(graphed.run(update), plain.run(update), 0.05);
+  CHECK(graphed.optimizer->num_applied_updates() == 12);
+}
+
+TEST_CASE("On a GPU nothing in an update makes the host wait", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(at::kBFloat16);
+  setting.trained = GENERATE(Trained::kLora, Trained::kAll);
+  setting.recompute = GENERATE(true, false);
+  const auto graphs = GENERATE(std::optional<train::GraphLimits>(), std::optional(train::GraphLimits()));
+  Training training(setting, graphs);
+  const auto updates = varying_updates(9);
+  // libraries may wait when they are used the first time
+  for (const auto& update : updates) training.run(update);
+  std::vector<train::EnqueuedStep> enqueued;
+  {
+    const device::WaitsForbidden forbidden;
+    for (const auto& update : updates) enqueued.push_back(training.step->run(update, 1));
+  }
+  CHECK(enqueued.back().read(*training.communicator).is_applied);
+}
+
+TEST_CASE("Dynamic rotary frequencies and attention by documents are not recorded", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  Setting setting = gpu_setting(at::kBFloat16);
+  setting.model = "llama_rope_dynamic";
+  const Training dynamic(setting, std::nullopt);
+  CHECK(!train::possible_graphs(*dynamic.lm, dynamic.loss));
+  const Training wide(gpu_setting(at::kFloat), std::nullopt);
+  CHECK(!train::possible_graphs(*wide.lm, wide.loss));
+}
