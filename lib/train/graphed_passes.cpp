@@ -27,9 +27,10 @@ GraphedPasses::Entry& GraphedPasses::entry_of(const Batch& padded, const PaddedS
       std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.shape == shape; });
   if (found != entries_.end()) return *found;
   if (entries_.size() == limits_.max_graphs) {
-    device::synchronize(device_);  // it may still be running
-    entries_.erase(std::min_element(entries_.begin(), entries_.end(),
-                                    [](const Entry& a, const Entry& b) { return a.num_uses < b.num_uses; }));
+    const auto least = std::min_element(entries_.begin(), entries_.end(),
+                                        [](const Entry& a, const Entry& b) { return a.num_uses < b.num_uses; });
+    if (least->num_uses > 1) device::synchronize(device_);  // it is recorded, and may still be running
+    entries_.erase(least);
   }
   return entries_.emplace_back(Entry{shape, BatchBuffer(padded, device_), device::Graph(group_)});
 }

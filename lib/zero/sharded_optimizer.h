@@ -57,13 +57,11 @@ class ShardedOptimizer final {
   ShardedOptimizer& operator=(const ShardedOptimizer&) = delete;
 
   /// Runs the backward pass of a micro-batch's loss, divided by the denominator of the whole update before, and adds
-  /// the gradients up. In the last micro-batch they are summed over the ranks. Collective.
+  /// the gradients up. In the last micro-batch they are summed over the ranks (collective). The passes of others can be
+  /// recorded (device::Graph): what a replay adds is there as if the pass had run.
   void backward(const at::Tensor& loss, bool is_last_micro_batch);
 
-  /// The two halves of it. accumulate() is no collective and can be recorded: what a replay of it (device::Graph) adds
-  /// is summed over the ranks like the rest.
-  void accumulate(const at::Tensor& loss);
-  /// Starts summing what has not been summed yet, after the last micro-batch. Collective.
+  /// Sums over the ranks after the last micro-batch, where no backward() was told that it is the last. Collective.
   void reduce();
 
   /// Tells, from inside a backward pass, that the gradients of these parameters (indices into the constructor's list)
@@ -98,6 +96,7 @@ class ShardedOptimizer final {
  private:
   struct PendingReduction;
 
+  void accumulate(const at::Tensor& loss);
   void add_gradient(int64_t index);
   void start_reduction(int64_t first, int64_t last);
   void finish_reductions();
