@@ -13,8 +13,7 @@ double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
 
 void check_family(const std::string& name, bool recompute, at::Device device) {
   INFO(name << (recompute ? " with recompute" : ""));
-  auto lm = test::load_tiny_model(name);
-  lm->to(device);
+  auto lm = test::load_tiny_model(name, device);
   const auto golden = test::read_tensors(test::model_fixture(name) / "golden.safetensors");
   const at::Tensor bounds = golden.at("boundaries"), ids = golden.at("ids"), labels = golden.at("labels");
   std::vector<Document> documents;

@@ -106,10 +106,9 @@ inline void choose_trainable(model::CausalLm& lm, const Setting& setting) {
 // `rows` are made once for all ranks: drawing them uses torch's generator, which threads would share.
 inline Run train_rank(const Setting& setting, std::shared_ptr<const data::ExampleStore> rows,
                       comm::Communicator& communicator, const std::filesystem::path& output_dir) {
-  auto lm = test::load_tiny_model(setting.model);
+  auto lm = test::load_tiny_model(setting.model, setting.device);
   if (setting.dtype != at::kFloat)
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
-  lm->to(setting.device);
   choose_trainable(*lm, setting);
   train::TrainingConfig config;
   config.gradient_checkpointing =

@@ -19,9 +19,8 @@ struct Training {
   std::optional<train::TrainingStep> step;
 
   Training(const Setting& setting, std::optional<train::GraphLimits> graphs, double learning_rate = 5e-3)
-      : lm(load_tiny_model(setting.model)) {
+      : lm(load_tiny_model(setting.model, setting.device)) {
     for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(setting.dtype));
-    lm->to(setting.device);
     choose_trainable(*lm, setting);
     std::vector<zero::TrainableParameter> parameters;
     for (const auto& item : lora::trainable_tensors(*lm))
