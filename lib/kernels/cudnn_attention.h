@@ -20,18 +20,18 @@ struct Attended {
   at::Tensor statistics;  ///< log-sum-exps, fp32 [T, N], for the backward pass
 };
 
-/// Contiguous q [T, N, D], k and v [T, K, D]. Builds a plan for a new shape (50-80 ms, the first of a process about a
-/// second) and keeps it; plans depend on the number of documents, their longest and T only by buckets. nullopt where
-/// cuDNN has no plan for the shape.
+/// Dense q [T, N, D] and k [T, K, D], v [T, K, D] whose rows may lie apart. Builds a plan for a new shape (50-80 ms,
+/// the first of a process about a second) and keeps it; plans depend on the number of documents, their longest and T
+/// only by buckets. nullopt where cuDNN has no plan for the shape.
 std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const Documents& documents, double scale, int64_t window);
 
-struct AttentionGradients {
-  at::Tensor q, k, v;
+struct QueryKeyGradients {
+  at::Tensor q, k;
 };
-/// nullopt where cuDNN has no plan for the shape.
-std::optional<AttentionGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
-                                           const at::Tensor& v, const Attended& attended, const Documents& documents,
-                                           double scale, int64_t window);
+/// Writes v's gradient to `v_gradient`, which has v's strides. nullopt where cuDNN has no plan for the shape.
+std::optional<QueryKeyGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                          const at::Tensor& v, const Attended& attended, const Documents& documents,
+                                          double scale, int64_t window, at::Tensor& v_gradient);
 
 }  // namespace dsft::kernels::cudnn

@@ -34,7 +34,7 @@ constexpr int64_t kSmallestLength = 128;
 struct Key {
   int device;
   bool is_backward, is_bfloat16;
-  int64_t documents, longest, tokens, heads, kv_heads, head_dim, window;
+  int64_t documents, longest, tokens, heads, kv_heads, head_dim, value_stride, window;
   double scale;
   auto operator<=>(const Key&) const = default;
 };
@@ -50,7 +50,8 @@ enum Uid : int64_t {
   kDk,
   kDv,
   kQStarts,
-  kKvStarts,
+  kKStarts,
+  kVStarts,
   kStatStarts,
   kLengths
 };
@@ -68,7 +69,7 @@ int64_t power_of_two(int64_t value) {
   return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(value)));
 }
 
-Key key_of(const at::Tensor& q, const at::Tensor& k, const Documents& documents, double scale, int64_t window,
+Key key_of(const at::Tensor& q, const at::Tensor& v, const Documents& documents, double scale, int64_t window,
            bool is_backward) {
   const auto count = static_cast<int64_t>(documents.boundaries.size()) - 1;
   return {.device = q.device().index(),
@@ -78,8 +79,9 @@ Key key_of(const at::Tensor& q, const at::Tensor& k, const Documents& documents,
           .longest = std::max(kSmallestLength, power_of_two(documents.longest)),
           .tokens = is_backward ? round_up(q.size(0), kTokenBucket) : 0,
           .heads = q.size(1),
-          .kv_heads = k.size(1),
+          .kv_heads = v.size(1),
           .head_dim = q.size(2),
+          .value_stride = v.stride(0),
           .window = window,
           .scale = scale};
 }
@@ -92,7 +94,8 @@ class GraphBuilder {
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
         .set_compute_data_type(fe::DataType_t::FLOAT);
     q_starts_ = starts(kQStarts);
-    kv_starts_ = starts(kKvStarts);
+    k_starts_ = starts(kKStarts);
+    v_starts_ = starts(kVStarts);
     statistics_starts_ = starts(kStatStarts);
     lengths_ = graph_->tensor(Attributes()
                                   .set_uid(kLengths)
@@ -102,8 +105,7 @@ class GraphBuilder {
   }
 
   std::shared_ptr<Graph> forward() {
-    const TensorPtr q = input(kQ, key_.heads, q_starts_), k = input(kK, key_.kv_heads, kv_starts_),
-                    v = input(kV, key_.kv_heads, kv_starts_);
+    const TensorPtr q = input(kQ, key_.heads, q_starts_), k = input(kK, key_.kv_heads, k_starts_), v = value(kV);
     auto options = masked(fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(true));
     auto [out, statistics] = graph_->sdpa(q, k, v, options);
     output(out, kOut, key_.heads, q_starts_);
@@ -113,9 +115,8 @@ class GraphBuilder {
   }
 
   std::shared_ptr<Graph> backward() {
-    const TensorPtr q = input(kQ, key_.heads, q_starts_), k = input(kK, key_.kv_heads, kv_starts_),
-                    v = input(kV, key_.kv_heads, kv_starts_), out = input(kOut, key_.heads, q_starts_),
-                    gradient = input(kGradient, key_.heads, q_starts_);
+    const TensorPtr q = input(kQ, key_.heads, q_starts_), k = input(kK, key_.kv_heads, k_starts_), v = value(kV),
+                    out = input(kOut, key_.heads, q_starts_), gradient = input(kGradient, key_.heads, q_starts_);
     Attributes statistics_attributes;
     statistics_attributes.set_uid(kStatistics).set_data_type(fe::DataType_t::FLOAT);
     lay_out_statistics(statistics_attributes);
@@ -126,8 +127,9 @@ class GraphBuilder {
                               .set_max_total_seq_len_kv(key_.tokens));
     auto [dq, dk, dv] = graph_->sdpa_backward(q, k, v, out, gradient, statistics, options);
     output(dq, kDq, key_.heads, q_starts_);
-    output(dk, kDk, key_.kv_heads, kv_starts_);
-    output(dv, kDv, key_.kv_heads, kv_starts_);
+    output(dk, kDk, key_.kv_heads, k_starts_);
+    dv->set_output(true).set_uid(kDv);
+    lay_out(*dv, key_.kv_heads, key_.value_stride, v_starts_);
     return graph_;
   }
 
@@ -139,9 +141,9 @@ class GraphBuilder {
                               .set_stride({1, 1, 1, 1})
                               .set_data_type(fe::DataType_t::INT64));
   }
-  void lay_out(Attributes& attributes, int64_t heads, const TensorPtr& ragged) {
+  void lay_out(Attributes& attributes, int64_t heads, int64_t token_stride, const TensorPtr& ragged) {
     attributes.set_dim({key_.documents, heads, key_.longest, key_.head_dim})
-        .set_stride({key_.longest * heads * key_.head_dim, key_.head_dim, heads * key_.head_dim, 1})
+        .set_stride({key_.longest * token_stride, key_.head_dim, token_stride, 1})
         .set_ragged_offset(ragged);
   }
   void lay_out_statistics(Attributes& attributes) {
@@ -152,12 +154,18 @@ class GraphBuilder {
   TensorPtr input(Uid uid, int64_t heads, const TensorPtr& ragged) {
     Attributes attributes;
     attributes.set_uid(uid);
-    lay_out(attributes, heads, ragged);
+    lay_out(attributes, heads, heads * key_.head_dim, ragged);
+    return graph_->tensor(attributes);
+  }
+  TensorPtr value(Uid uid) {
+    Attributes attributes;
+    attributes.set_uid(uid);
+    lay_out(attributes, key_.kv_heads, key_.value_stride, v_starts_);
     return graph_->tensor(attributes);
   }
   void output(const TensorPtr& tensor, Uid uid, int64_t heads, const TensorPtr& ragged) {
     tensor->set_output(true).set_uid(uid);
-    lay_out(*tensor, heads, ragged);
+    lay_out(*tensor, heads, heads * key_.head_dim, ragged);
   }
   template <typename Options>
   Options masked(Options options) {
@@ -172,7 +180,7 @@ class GraphBuilder {
 
   const Key& key_;
   std::shared_ptr<Graph> graph_;
-  TensorPtr q_starts_, kv_starts_, statistics_starts_, lengths_;
+  TensorPtr q_starts_, k_starts_, v_starts_, statistics_starts_, lengths_;
 };
 
 /// cuDNN's handles and plans of this process. One thread at a time: enqueuing takes microseconds.
@@ -233,9 +241,9 @@ class Library {
 /// Where each document starts in the buffers, and how long it is, on the device; documents that fill the bucket are
 /// empty.
 struct Offsets {
-  int64_t documents, heads, kv_heads, head_dim;       // of the key that they were made for
-  at::Tensor q_starts, kv_starts, statistics_starts;  // int64, in elements
-  at::Tensor lengths;                                 // int32
+  int64_t documents, heads, kv_heads, head_dim, value_stride;  // of the key that they were made for
+  at::Tensor q_starts, k_starts, v_starts, statistics_starts;  // int64, in elements
+  at::Tensor lengths;                                          // int32
 };
 
 Offsets offsets_of(const Key& key, const Documents& documents) {
@@ -248,15 +256,17 @@ Offsets offsets_of(const Key& key, const Documents& documents) {
           key.heads,
           key.kv_heads,
           key.head_dim,
+          key.value_stride,
           tokens * (key.heads * key.head_dim),
           tokens * (key.kv_heads * key.head_dim),
+          tokens * key.value_stride,
           tokens * key.heads,
           starts.diff()};
 }
 
 bool fits(const Offsets& offsets, const Key& key) {
-  return std::tie(offsets.documents, offsets.heads, offsets.kv_heads, offsets.head_dim) ==
-         std::tie(key.documents, key.heads, key.kv_heads, key.head_dim);
+  return std::tie(offsets.documents, offsets.heads, offsets.kv_heads, offsets.head_dim, offsets.value_stride) ==
+         std::tie(key.documents, key.heads, key.kv_heads, key.head_dim, key.value_stride);
 }
 
 /// Made by the first layer of a batch, read by the others of the same shape.
@@ -276,7 +286,8 @@ std::unordered_map<int64_t, void*> common_pointers(const at::Tensor& q, const at
           {kOut, attended.out.data_ptr()},
           {kStatistics, attended.statistics.data_ptr()},
           {kQStarts, offsets.q_starts.data_ptr()},
-          {kKvStarts, offsets.kv_starts.data_ptr()},
+          {kKStarts, offsets.k_starts.data_ptr()},
+          {kVStarts, offsets.v_starts.data_ptr()},
           {kStatStarts, offsets.statistics_starts.data_ptr()},
           {kLengths, offsets.lengths.data_ptr()}};
 }
@@ -295,24 +306,24 @@ bool may_take(const at::Tensor& q) {
 std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const Documents& documents, double scale, int64_t window) {
   const c10::cuda::CUDAGuard guard(q.device());
-  const Key key = key_of(q, k, documents, scale, window, /*is_backward=*/false);
+  const Key key = key_of(q, v, documents, scale, window, /*is_backward=*/false);
   Attended attended{at::empty_like(q), at::empty({q.size(0), q.size(1)}, q.options().dtype(at::kFloat))};
   auto pointers = common_pointers(q, k, v, attended, *cached_offsets(key, documents));
   if (!Library::get().run(key, pointers, q.options())) return std::nullopt;
   return attended;
 }
 
-std::optional<AttentionGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
-                                           const at::Tensor& v, const Attended& attended, const Documents& documents,
-                                           double scale, int64_t window) {
+std::optional<QueryKeyGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                          const at::Tensor& v, const Attended& attended, const Documents& documents,
+                                          double scale, int64_t window, at::Tensor& v_gradient) {
   const c10::cuda::CUDAGuard guard(q.device());
-  const Key key = key_of(q, k, documents, scale, window, /*is_backward=*/true);
-  AttentionGradients gradients{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  const Key key = key_of(q, v, documents, scale, window, /*is_backward=*/true);
+  QueryKeyGradients gradients{at::empty_like(q), at::empty_like(k)};
   auto pointers = common_pointers(q, k, v, attended, *cached_offsets(key, documents));
   pointers[kGradient] = gradient.data_ptr();
   pointers[kDq] = gradients.q.data_ptr();
   pointers[kDk] = gradients.k.data_ptr();
-  pointers[kDv] = gradients.v.data_ptr();
+  pointers[kDv] = v_gradient.data_ptr();
   if (!Library::get().run(key, pointers, q.options())) return std::nullopt;
   return gradients;
 }

@@ -47,9 +47,16 @@ at::Tensor by_cuda_kernel(const at::Tensor& q, const at::Tensor& k, const at::Te
     parts = at::empty({num_splits, q.size(0), q.size(1), shape.head_dim + 2}, q.options().dtype(at::kFloat));
   cuda::decode_attention({q.const_data_ptr(), k.const_data_ptr(), v.const_data_ptr(), k_cache.data_ptr(),
                           v_cache.data_ptr(), pages.const_data_ptr<int32_t>(), lengths.const_data_ptr<int64_t>(),
-                          out.data_ptr(), parts.defined() ? parts.data_ptr<float>() : nullptr, num_splits},
+                          out.data_ptr(), parts.defined() ? parts.data_ptr<float>() : nullptr, num_splits, v.stride(0)},
                          shape, cuda::float_type(q), cuda::stream_for(q));
   return out;
+}
+
+// Rows may lie apart, at places that 16-byte accesses reach.
+at::Tensor with_dense_heads(const at::Tensor& v) {
+  const bool is_aligned =
+      v.stride(0) * v.element_size() % 16 == 0 && reinterpret_cast<uintptr_t>(v.const_data_ptr()) % 16 == 0;
+  return v.stride(2) == 1 && v.stride(1) == v.size(2) && is_aligned ? v : v.contiguous();
 }
 
 // [pages, K, kPageTokens, D] -> the sequences' [S, K, P * kPageTokens, D]
@@ -87,7 +94,7 @@ at::Tensor append_and_attend(const at::Tensor& q, const at::Tensor& k, const at:
                                 .window = window,
                                 .scale = static_cast<float>(scale)};
   if (cuda::takes(q) && cuda::has_decode_attention(shape))
-    return by_cuda_kernel(q.contiguous(), k.contiguous(), v.contiguous(), k_cache, v_cache, sequences, shape);
+    return by_cuda_kernel(q.contiguous(), k.contiguous(), with_dense_heads(v), k_cache, v_cache, sequences, shape);
   return append_and_attend_reference(q, k, v, k_cache, v_cache, sequences, scale, window);
 }
 

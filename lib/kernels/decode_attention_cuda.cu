@@ -58,7 +58,8 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, Decode
   if (end == length && begin < end) {  // the new token's part
     if (runner == 0) {
       store(k_cache + place_of(length - 1), load(static_cast<const T*>(tensors.k) + item * kHeadDim + column));
-      store(v_cache + place_of(length - 1), load(static_cast<const T*>(tensors.v) + item * kHeadDim + column));
+      store(v_cache + place_of(length - 1),
+            load(static_cast<const T*>(tensors.v) + sequence * tensors.v_stride + kv_head * kHeadDim + column));
     }
     __syncthreads();
   }

@@ -14,7 +14,8 @@ struct DecodeShape {
   float scale;
 };
 
-/// Device pointers, dense. pages [sequences, pages_per_sequence], lengths [sequences].
+/// Device pointers, dense but for v, whose rows lie v_stride elements apart. pages [sequences, pages_per_sequence],
+/// lengths [sequences].
 struct DecodeTensors {
   const void *q, *k, *v;
   void *k_cache, *v_cache;
@@ -22,7 +23,7 @@ struct DecodeTensors {
   const int64_t* lengths;
   void* out;
   float* parts;  ///< [num_splits, sequences, heads, head_dim + 2] where num_splits > 1
-  int64_t num_splits;
+  int64_t num_splits, v_stride;
 };
 
 /// Whether shapes like these have a kernel.

@@ -3,9 +3,9 @@
 #include "kernels/counter_dropout_cuda.h"
 #include "kernels/cudnn_attention.h"
 #include "kernels/decode_attention_cuda.h"
-#include "kernels/norm_rotate_cuda.h"
 #include "kernels/rms_norm_cuda.h"
 #include "kernels/rotary_cuda.h"
+#include "kernels/rotate_heads_cuda.h"
 #include "kernels/sample_tokens_cuda.h"
 #include "kernels/swiglu_cuda.h"
 #include "kernels/token_log_probs_rows_cuda.h"
@@ -32,17 +32,17 @@ void rms_norm_backward(const void*, const void*, const void*, const void*, const
                        int64_t, FloatType, Stream) {
   fail_without_cuda();
 }
-bool has_norm_rotate(int64_t) {
+bool has_rotate_heads(int64_t) {
   return false;
 }
-void norm_rotate(const void*, const void*, const float*, const float*, float, void*, HeadRows, FloatType, Stream) {
+void rotate_heads(const void*, const HeadFactors&, void*, void*, const PackedRows&, FloatType, Stream) {
   fail_without_cuda();
 }
-int64_t norm_rotate_num_parts() {
+int64_t rotate_heads_num_parts() {
   fail_without_cuda();
 }
-void norm_rotate_backward(const void*, const void*, const void*, const float*, const float*, float, void*, float*,
-                          HeadRows, FloatType, Stream) {
+void rotate_heads_backward(const void*, const void*, const void*, const HeadFactors&, void*, float*, const PackedRows&,
+                           FloatType, Stream) {
   fail_without_cuda();
 }
 bool has_decode_attention(const DecodeShape&) {
@@ -57,10 +57,10 @@ void decode_attention(const DecodeTensors&, const DecodeShape&, FloatType, Strea
 void sample_tokens(const SampledRows&, const cpu::SamplingRule&, FloatType, Stream) {
   fail_without_cuda();
 }
-void swiglu(const void*, const void*, void*, int64_t, FloatType, Stream) {
+void swiglu(const void*, void*, int64_t, int64_t, FloatType, Stream) {
   fail_without_cuda();
 }
-void swiglu_backward(const void*, const void*, const void*, void*, void*, int64_t, FloatType, Stream) {
+void swiglu_backward(const void*, const void*, void*, int64_t, int64_t, FloatType, Stream) {
   fail_without_cuda();
 }
 void rotate(const void*, int64_t, const float*, const float*, float, void*, int64_t, int64_t, int64_t, FloatType,
@@ -86,8 +86,8 @@ std::optional<Attended> forward(const at::Tensor&, const at::Tensor&, const at::
                                 int64_t) {
   return std::nullopt;
 }
-std::optional<AttentionGradients> backward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                           const Attended&, const Documents&, double, int64_t) {
+std::optional<QueryKeyGradients> backward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                          const Attended&, const Documents&, double, int64_t, at::Tensor&) {
   return std::nullopt;
 }
 

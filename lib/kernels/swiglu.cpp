@@ -4,6 +4,8 @@
 #include <torch/autograd.h>
 #include <torch/types.h>
 
+#include <algorithm>
+
 #include "kernels/cuda_tensors.h"
 #include "kernels/float_types.h"
 #include "kernels/swiglu_cpu.h"
@@ -15,62 +17,71 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kGrain = 16384;
+constexpr int64_t kGrain = 16384;  // elements that are worth a thread
 
-void forward_cpu(const at::Tensor& gate, const at::Tensor& up, at::Tensor& y) {
-  visit_float_type(gate.scalar_type(), [&](auto type) {
-    using T = decltype(type);
-    at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      cpu::swiglu_elements<T>(gate.const_data_ptr<T>(), up.const_data_ptr<T>(), y.data_ptr<T>(), begin, end);
+// body(T{}, row) for the rows of a matrix, many at a time.
+template <typename Body>
+void for_each_row(const at::Tensor& matrix, Body body) {
+  visit_float_type(matrix.scalar_type(), [&](auto type) {
+    at::parallel_for(0, matrix.size(0), std::max<int64_t>(1, kGrain / matrix.size(1)), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) body(type, row);
     });
   });
 }
 
-void backward_cpu(const at::Tensor& gradient, const at::Tensor& gate, const at::Tensor& up, at::Tensor& gate_gradient,
-                  at::Tensor& up_gradient) {
-  visit_float_type(gradient.scalar_type(), [&](auto type) {
+void forward_cpu(const at::Tensor& gate_up, at::Tensor& y) {
+  const int64_t size = y.size(1);
+  for_each_row(gate_up, [&](auto type, int64_t row) {
     using T = decltype(type);
-    at::parallel_for(0, gradient.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      cpu::swiglu_backward_elements<T>(gradient.const_data_ptr<T>(), gate.const_data_ptr<T>(), up.const_data_ptr<T>(),
-                                       gate_gradient.data_ptr<T>(), up_gradient.data_ptr<T>(), begin, end);
-    });
+    const T* gate = gate_up.const_data_ptr<T>() + row * 2 * size;
+    cpu::swiglu_elements<T>(gate, gate + size, y.data_ptr<T>() + row * size, 0, size);
+  });
+}
+
+void backward_cpu(const at::Tensor& gradient, const at::Tensor& gate_up, at::Tensor& gate_up_gradient) {
+  const int64_t size = gradient.size(1);
+  for_each_row(gate_up, [&](auto type, int64_t row) {
+    using T = decltype(type);
+    const T* gate = gate_up.const_data_ptr<T>() + row * 2 * size;
+    T* gate_gradient = gate_up_gradient.data_ptr<T>() + row * 2 * size;
+    cpu::swiglu_backward_elements<T>(gradient.const_data_ptr<T>() + row * size, gate, gate + size, gate_gradient,
+                                     gate_gradient + size, 0, size);
   });
 }
 
 class Swiglu : public torch::autograd::Function<Swiglu> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate, const at::Tensor& up) {
-    at::Tensor y = at::empty_like(gate);
-    if (gate.is_cpu())
-      forward_cpu(gate, up, y);
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_up) {
+    const int64_t rows = gate_up.size(0), size = gate_up.size(1) / 2;
+    at::Tensor y = at::empty({rows, size}, gate_up.options());
+    if (gate_up.is_cpu())
+      forward_cpu(gate_up, y);
     else
-      cuda::swiglu(gate.const_data_ptr(), up.const_data_ptr(), y.data_ptr(), gate.numel(), cuda::float_type(gate),
-                   cuda::stream_for(gate));
-    context->save_for_backward({gate, up});
+      cuda::swiglu(gate_up.const_data_ptr(), y.data_ptr(), rows, size, cuda::float_type(gate_up),
+                   cuda::stream_for(gate_up));
+    context->save_for_backward({gate_up});
     return y;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor &gate = saved[0], &up = saved[1], gradient = gradients[0].contiguous();
-    at::Tensor gate_gradient = at::empty_like(gate), up_gradient = at::empty_like(up);
-    if (gate.is_cpu())
-      backward_cpu(gradient, gate, up, gate_gradient, up_gradient);
+    const at::Tensor gate_up = context->get_saved_variables()[0], gradient = gradients[0].contiguous();
+    at::Tensor result = at::empty_like(gate_up);
+    if (gate_up.is_cpu())
+      backward_cpu(gradient, gate_up, result);
     else
-      cuda::swiglu_backward(gradient.const_data_ptr(), gate.const_data_ptr(), up.const_data_ptr(),
-                            gate_gradient.data_ptr(), up_gradient.data_ptr(), gate.numel(), cuda::float_type(gate),
-                            cuda::stream_for(gate));
-    return {gate_gradient, up_gradient};
+      cuda::swiglu_backward(gradient.const_data_ptr(), gate_up.const_data_ptr(), result.data_ptr(), gate_up.size(0),
+                            gate_up.size(1) / 2, cuda::float_type(gate_up), cuda::stream_for(gate_up));
+    return {result};
   }
 };
 
 }  // namespace
 
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
-  DSFT_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(), "swiglu of ", gate.sizes(), " and ",
-             up.sizes());
-  const bool has_kernel = gate.is_cpu() ? gate.scalar_type() != at::kDouble : cuda::takes(gate);
-  if (has_kernel) return Swiglu::apply(gate.contiguous(), up.contiguous());
-  return at::silu(gate) * up;
+at::Tensor swiglu(const at::Tensor& gate_up) {
+  DSFT_CHECK(gate_up.dim() == 2 && gate_up.size(1) > 0 && gate_up.size(1) % 2 == 0, "swiglu of ", gate_up.sizes());
+  const bool has_kernel = gate_up.is_cpu() ? gate_up.scalar_type() != at::kDouble : cuda::takes(gate_up);
+  if (has_kernel) return Swiglu::apply(gate_up.contiguous());
+  const auto halves = gate_up.chunk(2, 1);
+  return at::silu(halves[0]) * halves[1];
 }
 
 }  // namespace dsft::kernels

@@ -4,8 +4,9 @@
 
 namespace dsft::kernels {
 
-/// silu(gate) * up, elementwise: silu in fp32, rounded to the type before the product as the unfused layers do
-/// (Shazeer, "GLU variants improve transformer", 2020). Backward recomputes silu, so that only gate and up are kept.
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+/// silu(gate) * up for rows of gate and up beside one another: gate_up [T, 2 I] -> [T, I]. silu in fp32, rounded to the
+/// type before the product as the unfused layers do (Shazeer, "GLU variants improve transformer", 2020). Backward
+/// recomputes silu, so that only gate and up are kept.
+at::Tensor swiglu(const at::Tensor& gate_up);
 
 }  // namespace dsft::kernels

@@ -6,11 +6,11 @@
 
 namespace dsft::kernels::cuda {
 
-/// y = round(silu(gate)) * up, [numel] each.
-void swiglu(const void* gate, const void* up, void* y, int64_t numel, FloatType type, Stream stream);
+/// y [rows, size] = round(silu(gate)) * up for gate_up [rows, 2 size].
+void swiglu(const void* gate_up, void* y, int64_t rows, int64_t size, FloatType type, Stream stream);
 
-/// The gradients of gate and up.
-void swiglu_backward(const void* gradient, const void* gate, const void* up, void* gate_gradient, void* up_gradient,
-                     int64_t numel, FloatType type, Stream stream);
+/// The gradient of gate_up for that of y.
+void swiglu_backward(const void* gradient, const void* gate_up, void* gate_up_gradient, int64_t rows, int64_t size,
+                     FloatType type, Stream stream);
 
 }  // namespace dsft::kernels::cuda

@@ -1,7 +1,5 @@
 #include "kernels/varlen_attention.h"
 
-#include <ATen/ops/_flash_attention_backward.h>
-#include <ATen/ops/_flash_attention_forward.h>
 #include <torch/autograd.h>
 #include <torch/types.h>
 
@@ -9,7 +7,7 @@
 
 #include "base/error.h"
 #include "device/device.h"
-#include "kernels/cudnn_attention.h"
+#include "kernels/document_attention.h"
 
 namespace dsft::kernels {
 namespace {
@@ -32,50 +30,21 @@ at::Tensor window_mask(int64_t length, int64_t window, at::Device device) {
   return distance.ge(0).logical_and(distance.lt(window));
 }
 
-bool has_flash(at::Device device, at::ScalarType type, int64_t head_dim) {
-  const bool is_16_bit = type == at::kBFloat16 || type == at::kHalf;
-  return device.is_cuda() && is_16_bit && head_dim % 8 == 0 && head_dim <= 256;
-}
-
-class FlashAttention : public torch::autograd::Function<FlashAttention> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const at::Tensor& boundaries, int64_t longest, double scale, int64_t window) {
-    auto [out, log_sum_exp, rng_state, unused, debug_mask] =
-        at::_flash_attention_forward(q, k, v, boundaries, boundaries, longest, longest, /*dropout_p=*/0.0,
-                                     /*is_causal=*/true, /*return_debug_mask=*/false, scale,
-                                     window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt,
-                                     window > 0 ? std::optional<int64_t>(0) : std::nullopt);
-    context->save_for_backward({q, k, v, out, log_sum_exp, boundaries, rng_state, unused});
-    context->saved_data["longest"] = longest;
-    context->saved_data["scale"] = scale;
-    context->saved_data["window"] = window;
-    return out;
-  }
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const int64_t longest = context->saved_data["longest"].toInt(), window = context->saved_data["window"].toInt();
-    auto [dq, dk, dv] = at::_flash_attention_backward(
-        gradients[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[5], longest,
-        longest, /*dropout_p=*/0.0, /*is_causal=*/true, saved[6], saved[7], context->saved_data["scale"].toDouble(),
-        window > 0 ? std::optional<int64_t>(window - 1) : std::nullopt,
-        window > 0 ? std::optional<int64_t>(0) : std::nullopt);
-    return {dq, dk, dv, {}, {}, {}, {}};
-  }
-};
-
 // The documents travel as a capsule, since autograd keeps no structs.
 struct KeptDocuments : torch::CustomClassHolder {
   Documents documents;
 };
 
-class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
+class VarlenAttention : public torch::autograd::Function<VarlenAttention> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const cudnn::Attended& attended, const Documents& documents, double scale, int64_t window) {
+                            const AttendedDocuments& attended, const Documents& documents, double scale,
+                            int64_t window) {
     auto kept = c10::make_intrusive<KeptDocuments>();
     kept->documents = documents;
-    context->save_for_backward({q, k, v, attended.out, attended.statistics});
+    variable_list tensors = {q, k, v, attended.out, attended.statistics};
+    tensors.insert(tensors.end(), attended.flash_state.begin(), attended.flash_state.end());
+    context->save_for_backward(tensors);
     context->saved_data["documents"] = c10::IValue::make_capsule(kept);
     context->saved_data["scale"] = scale;
     context->saved_data["window"] = window;
@@ -84,26 +53,13 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const auto kept = c10::static_intrusive_pointer_cast<KeptDocuments>(context->saved_data["documents"].toCapsule());
-    const int64_t window = context->saved_data["window"].toInt();
-    const auto result = cudnn::backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], {saved[3], saved[4]},
-                                        kept->documents, context->saved_data["scale"].toDouble(), window);
-    DSFT_CHECK(result, "cuDNN has a plan for the forward pass of attention and none for the backward pass");
-    return {result->q, result->k, result->v, {}, {}, {}, {}};
+    at::Tensor v_gradient = at::empty_like(saved[2]);
+    const auto [dq, dk] = attend_documents_backward(
+        gradients[0].contiguous(), saved[0], saved[1], saved[2], {saved[3], saved[4], {saved.begin() + 5, saved.end()}},
+        kept->documents, context->saved_data["scale"].toDouble(), context->saved_data["window"].toInt(), v_gradient);
+    return {dq, dk, v_gradient, {}, {}, {}, {}};
   }
 };
-
-std::optional<at::Tensor> cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                          const Documents& documents, double scale, int64_t window) {
-  if (!cudnn::may_take(q)) return std::nullopt;
-  const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
-  std::optional<cudnn::Attended> attended;
-  {
-    const at::NoGradGuard no_grad;
-    attended = cudnn::forward(dense_q, dense_k, dense_v, documents, scale, window);
-  }
-  if (!attended) return std::nullopt;
-  return CudnnAttention::apply(dense_q, dense_k, dense_v, *attended, documents, scale, window);
-}
 
 }  // namespace
 
@@ -118,15 +74,15 @@ Documents make_documents(std::vector<int64_t> boundaries, at::Device device) {
 
 // cuDNN takes a part of what FlashAttention takes
 bool attends_by_device(const at::TensorOptions& options, int64_t head_dim) {
-  return has_flash(options.device(), c10::typeMetaToScalarType(options.dtype()), head_dim);
+  return has_flash_attention(options, head_dim);
 }
 
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window) {
   if (window >= documents.longest) window = 0;
-  if (auto attended = cudnn_attention(q, k, v, documents, scale, window)) return *attended;
-  if (has_flash(q.device(), q.scalar_type(), q.size(2)))
-    return FlashAttention::apply(q, k, v, documents.on_device, documents.longest, scale, window);
+  const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
+  if (const auto attended = attend_documents(dense_q, dense_k, dense_v, documents, scale, window))
+    return VarlenAttention::apply(dense_q, dense_k, dense_v, *attended, documents, scale, window);
   return varlen_attention_by_documents(q, k, v, documents.boundaries, scale, window);
 }
 

@@ -3,6 +3,7 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
+#include "kernels/rotary_attention.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "spec/model_spec.h"
@@ -19,7 +20,8 @@ class Attention final : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
 
  private:
-  int64_t layer_, num_heads_, num_kv_heads_, head_dim_, window_;
+  int64_t layer_, window_;
+  kernels::PackedHeads heads_;
   double scale_;
   std::shared_ptr<Linear> q_proj_, k_proj_, v_proj_, o_proj_;
   std::shared_ptr<RmsNorm> q_norm_, k_norm_;  // null where the family has none

@@ -1,7 +1,7 @@
 #include "nn/linear.h"
 
 #include "base/error.h"
-#include "nn/lora_linear.h"
+#include "nn/side_by_side.h"
 
 namespace dsft::nn {
 
@@ -37,15 +37,20 @@ void Linear::untie() {
 }
 
 std::shared_ptr<Linear> Linear::with_bias(int64_t in_features, int64_t out_features, at::TensorOptions options) {
-  auto linear = std::make_shared<Linear>(in_features, out_features, options);
-  linear->bias_ = linear->register_parameter("bias", torch::empty({out_features}, options), /*requires_grad=*/false);
+  return over(torch::empty({out_features, in_features}, options), torch::empty({out_features}, options));
+}
+
+std::shared_ptr<Linear> Linear::over(const at::Tensor& weight, const at::Tensor& bias) {
+  auto linear = std::shared_ptr<Linear>(new Linear(weight));
+  linear->storage_ =
+      std::make_unique<DenseWeight>(linear->register_parameter("weight", weight, /*requires_grad=*/false));
+  if (bias.defined()) linear->bias_ = linear->register_parameter("bias", bias, /*requires_grad=*/false);
   return linear;
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context) const {
   if (!adapter_ || !adapter_->is_enabled) return storage_->multiply(x, bias_);
-  const bool drops = context.is_training() && adapter_->dropout > 0;
-  return lora_linear(x, *storage_, bias_, *adapter_, drops ? &context.dropout : nullptr);
+  return multiply_side_by_side(x, {this}, context);
 }
 
 }  // namespace dsft::nn

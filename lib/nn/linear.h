@@ -31,6 +31,9 @@ class Linear final : public torch::nn::Module {
   /// With a bias.
   static std::shared_ptr<Linear> with_bias(int64_t in_features, int64_t out_features, at::TensorOptions options);
 
+  /// Over memory that is there: weight [out, in], bias [out] or undefined.
+  static std::shared_ptr<Linear> over(const at::Tensor& weight, const at::Tensor& bias);
+
   /// A Linear over another module's weight [out, in] (a tied head); the weight is not registered a second time.
   static std::shared_ptr<Linear> tied_to(const at::Tensor& weight);
   bool is_tied() const { return is_tied_; }
@@ -44,7 +47,7 @@ class Linear final : public torch::nn::Module {
   int64_t out_features() const { return out_features_; }
   const WeightStorage& storage() const { return *storage_; }
   at::Tensor weight() const { return storage_->dense(); }
-  at::Tensor& bias() { return bias_; }
+  const at::Tensor& bias() const { return bias_; }
 
   std::optional<LoraAdapter>& adapter() { return adapter_; }
   const std::optional<LoraAdapter>& adapter() const { return adapter_; }

@@ -4,7 +4,7 @@
 
 namespace dsft::nn {
 
-/// How a Linear keeps its weight. Dense today; quantised storages give the same two products from their packed form.
+/// How a Linear keeps its weight. Dense today; quantised storages give the same products from their packed form.
 class WeightStorage {
  public:
   virtual ~WeightStorage() = default;
@@ -21,6 +21,9 @@ class WeightStorage {
 
   /// The weight [out, in] as a dense tensor, for merging and checks.
   virtual at::Tensor dense() const = 0;
+
+  /// The weight where it lies in memory as it is; undefined where it is packed.
+  virtual at::Tensor resident() const = 0;
 };
 
 /// A weight kept as it is; shares the module's registered parameter.
@@ -31,6 +34,7 @@ class DenseWeight final : public WeightStorage {
   at::Tensor multiply_gradient(const at::Tensor& dy) const override;
   bool is_trained() const override { return weight_.requires_grad(); }
   at::Tensor dense() const override { return weight_; }
+  at::Tensor resident() const override { return weight_; }
 
  private:
   at::Tensor weight_;

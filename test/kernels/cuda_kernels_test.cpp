@@ -6,9 +6,9 @@
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
 #include "kernels/decode_attention.h"
-#include "kernels/norm_rotate.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
+#include "kernels/rotary_attention.h"
 #include "kernels/sample_tokens.h"
 #include "kernels/swiglu.h"
 #include "kernels/token_log_probs_rows.h"
@@ -101,27 +101,52 @@ TEST_CASE("CUDA kernels agree with LibTorch's own operations in float64, values 
     };
     check("rotate", turn, plain, {torch::randn({37, 3, 2 * half})}, 1e-5);
   }
-  for (const int64_t half : {32, 64, 128}) {
-    const at::Tensor angle = torch::randn({37, half});
-    const auto turned = [&](auto& in) {
-      const at::Device device = in[0].device();
-      return norm_rotate(in[0], in[1], 1e-6, angle.cos().to(device), angle.sin().to(device));
-    };
-    const auto plain = [&](auto& in) {
-      const auto type = in[0].scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-      const at::Tensor wide = in[0].to(type);
-      const at::Tensor normed =
-          (wide * torch::rsqrt(wide.square().mean(-1, true) + 1e-6)).to(in[0].scalar_type()) * in[1];
-      const auto halves = normed.to(type).chunk(2, -1);
-      const at::Tensor c = angle.cos().to(in[0].device(), type).unsqueeze(1),
-                       s = angle.sin().to(in[0].device(), type).unsqueeze(1);
-      return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(in[0].scalar_type());
-    };
-    check("norm_rotate", turned, plain, {torch::randn({37, 3, 2 * half}), torch::randn({2 * half})}, 2e-5);
-  }
   check(
-      "swiglu", [](auto& in) { return swiglu(in[0], in[1]); }, [](auto& in) { return at::silu(in[0]) * in[1]; },
-      {torch::randn({37, 53}) * 8, torch::randn({37, 53})}, 1e-5);
+      "swiglu", [](auto& in) { return swiglu(in[0]); },
+      [](auto& in) { return at::silu(in[0].narrow(1, 0, 53)) * in[0].narrow(1, 53, 53); },
+      {torch::randn({37, 106}) * 8}, 1e-5);
+  check(
+      "swiglu of whole vectors", [](auto& in) { return swiglu(in[0]); },
+      [](auto& in) { return at::silu(in[0].narrow(1, 0, 64)) * in[0].narrow(1, 64, 64); },
+      {torch::randn({37, 128}) * 8}, 1e-5);
+}
+
+TEST_CASE("CUDA: attention of packed projections agrees with float64, values and gradients", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(9);
+  const int64_t half = GENERATE(32, 64, 128), window = GENERATE(0, 9);
+  const bool has_norms = GENERATE(true, false);
+  const PackedHeads heads{4, 2, 2 * half};
+  const std::vector<int64_t> boundaries = {0, 17, 18, 50};
+  const at::Tensor angle = torch::randn({50, half});
+  INFO("heads of " << heads.head_dim << ", window " << window << (has_norms ? ", normalised" : ""));
+  const auto norms_of = [&](auto& in) { return has_norms ? HeadNorms{in[1], in[2], 1e-6} : HeadNorms{}; };
+  const auto fused = [&](auto& in) {
+    const at::Device device = in[0].device();
+    return rotary_attention(in[0], heads, norms_of(in), {angle.cos().to(device), angle.sin().to(device)},
+                            make_documents(boundaries, device), 0.2, window);
+  };
+  const auto plain = [&](auto& in) {
+    const at::ScalarType own = in[0].scalar_type(), type = own == at::kDouble ? at::kDouble : at::kFloat;
+    const at::Tensor c = angle.cos().to(in[0].device(), type).unsqueeze(1),
+                     s = angle.sin().to(in[0].device(), type).unsqueeze(1);
+    const at::Tensor split = in[0].unflatten(1, {8, heads.head_dim});
+    const auto turned = [&](int64_t first, int64_t count, int64_t weight) {
+      at::Tensor x = split.narrow(1, first, count).to(type);
+      if (has_norms) x = (x * torch::rsqrt(x.square().mean(-1, true) + 1e-6)).to(own) * in[weight];
+      const auto halves = x.to(type).chunk(2, -1);
+      return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(own);
+    };
+    return varlen_attention_by_documents(turned(0, 4, 1), turned(4, 2, 2), split.narrow(1, 6, 2), boundaries, 0.2,
+                                         window)
+               .reshape({50, -1}) +
+           (has_norms ? at::Tensor(at::zeros({}, in[0].options())) : (in[1] * 0).sum() + (in[2] * 0).sum());
+  };
+  const auto fused_too = [&](auto& in) {
+    return has_norms ? fused(in) : fused(in) + (in[1] * 0).sum() + (in[2] * 0).sum();
+  };
+  check("rotary_attention", fused_too, plain,
+        {torch::randn({50, heads.width()}), torch::randn({2 * half}), torch::randn({2 * half})}, 3e-5);
 }
 
 TEST_CASE("CUDA: the weight of a norm that is frozen gets no gradient, a slice of a row is rotated", "[kernels][gpu]") {

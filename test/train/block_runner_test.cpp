@@ -20,7 +20,8 @@ class FakeStage3 final : public nn::BlockHooks {
     for (int64_t block = 0; block < model.num_blocks(); ++block) {
       blocks_.emplace_back();
       for (const auto& [name, parameter] : model.block_parameters(block))
-        blocks_.back().push_back({name, parameter, parameter.detach().clone()});
+        blocks_.back().push_back({name, parameter, parameter.detach().clone(),
+                                  static_cast<size_t>(parameter.storage_offset()) * parameter.element_size()});
       if (block == model.num_blocks() - 1 && model.spec().tie_word_embeddings)
         blocks_.back().insert(blocks_.back().end(), blocks_[0].begin(), blocks_[0].end());
     }
@@ -65,20 +66,23 @@ class FakeStage3 final : public nn::BlockHooks {
     std::string name;
     at::Tensor parameter;
     at::Tensor shard;  // one rank: the whole of it
+    size_t offset;     // bytes: projections of one input lie in one storage
   };
 
   // By raw memory: an in-place copy would bump the version that autograd watches.
-  static void restore(Item& item) {
+  void restore(Item& item) {
     c10::StorageImpl* storage = item.parameter.storage().unsafeGetStorageImpl();
-    const size_t bytes = item.shard.nbytes();
     if (storage->nbytes() == 0) {
-      storage->set_data_ptr_noswap(storage->allocator()->allocate(bytes));
-      storage->set_nbytes(bytes);
+      storage->set_data_ptr_noswap(storage->allocator()->allocate(sizes_[storage]));
+      storage->set_nbytes(sizes_[storage]);
     }
-    std::memcpy(storage->mutable_data(), item.shard.const_data_ptr(), bytes);
+    std::memcpy(static_cast<char*>(storage->mutable_data()) + item.offset, item.shard.const_data_ptr(),
+                item.shard.nbytes());
   }
-  static void release(Item& item) {
+  void release(Item& item) {
     c10::StorageImpl* storage = item.parameter.storage().unsafeGetStorageImpl();
+    if (storage->nbytes() == 0) return;
+    sizes_[storage] = storage->nbytes();
     storage->set_data_ptr_noswap(storage->allocator()->allocate(0));
     storage->set_nbytes(0);
   }
@@ -93,6 +97,7 @@ class FakeStage3 final : public nn::BlockHooks {
   }
 
   std::vector<std::vector<Item>> blocks_;
+  std::map<c10::StorageImpl*, size_t> sizes_;
   std::set<int64_t> live_;
   bool is_tied_ = false;
 };

@@ -1,5 +1,5 @@
 #include "kernels/cuda_common.cuh"
-#include "kernels/norm_rotate_cuda.h"
+#include "kernels/rotate_heads_cuda.h"
 
 namespace dsft::kernels::cuda {
 namespace {
@@ -59,40 +59,63 @@ __device__ float inverse_rms_of(const Head<T, kPairs>& x, float eps) {
   return rsqrtf(x.dot(x) / (2 * Head<T, kPairs>::kHalf) + eps);
 }
 
+// Where head `row` of the packed rows stands, and where its dense copy.
+struct Place {
+  int64_t token, packed, dense;
+  bool is_key;
+};
+
+__device__ inline Place place_of(int64_t row, const PackedRows& rows) {
+  const int64_t token = row / rows.num_heads, head = rows.first_head + row % rows.num_heads;
+  const bool is_key = head >= rows.q_heads;
+  const int64_t size = 2 * rows.half;
+  return {token, token * rows.token_stride + head * size,
+          is_key ? (token * rows.kv_heads + head - rows.q_heads) * size : (token * rows.q_heads + head) * size, is_key};
+}
+
 template <typename T, int kPairs>
-__global__ void __launch_bounds__(kBlock) forward(const T* x, const T* weight, const float* cos, const float* sin,
-                                                  float eps, T* y, int64_t count, int heads) {
+__global__ void __launch_bounds__(kBlock)
+    forward(const T* packed, const T* q_weight, const T* k_weight, const float* cos, const float* sin, float eps, T* q,
+            T* k, PackedRows rows) {
   using H = Head<T, kPairs>;
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  if (row >= count) return;
-  const int64_t token = row / heads;
-  H head, factors;
-  head.read(x + row * 2 * H::kHalf);
-  factors.read(weight);
-  const float scale = inverse_rms_of(head, eps);
+  if (row >= rows.tokens * rows.num_heads) return;
+  const Place place = place_of(row, rows);
+  H head;
+  head.read(packed + place.packed);
+  if (q_weight != nullptr) {
+    H factors;
+    factors.read(place.is_key ? k_weight : q_weight);
+    const float scale = inverse_rms_of(head, eps);
 #pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    head.first[i] *= scale * factors.first[i];
-    head.second[i] *= scale * factors.second[i];
+    for (int i = 0; i < kPairs; ++i) {
+      head.first[i] *= scale * factors.first[i];
+      head.second[i] *= scale * factors.second[i];
+    }
   }
-  head.rotate(cos + token * H::kHalf, sin + token * H::kHalf, 1.0f);
-  head.write(y + row * 2 * H::kHalf);
+  head.rotate(cos + place.token * H::kHalf, sin + place.token * H::kHalf, 1.0f);
+  head.write((place.is_key ? k : q) + place.dense);
 }
 
 template <typename T, int kPairs, bool kNeedsWeight>
 __global__ void __launch_bounds__(kBlock)
-    backward(const T* gradient, const T* x, const T* weight, const float* cos, const float* sin, float eps,
-             T* x_gradient, float* weight_parts, int64_t count, int heads) {
+    backward(const T* q_gradient, const T* k_gradient, const T* packed, const T* q_weight, const T* k_weight,
+             const float* cos, const float* sin, float eps, T* packed_gradient, float* weight_parts, PackedRows rows) {
   using H = Head<T, kPairs>;
-  H factors, weight_sums = {};
-  factors.read(weight);
+  H weight_sums = {};
   const int64_t first_row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  for (int64_t row = first_row; row < count; row += int64_t{gridDim.x} * kWarps) {
-    const int64_t token = row / heads;
-    H in, dy;
-    in.read(x + row * 2 * H::kHalf);
-    dy.read(gradient + row * 2 * H::kHalf);
-    dy.rotate(cos + token * H::kHalf, sin + token * H::kHalf, -1.0f);
+  for (int64_t row = first_row; row < rows.tokens * rows.num_heads; row += int64_t{gridDim.x} * kWarps) {
+    const Place place = place_of(row, rows);
+    H dy;
+    dy.read((place.is_key ? k_gradient : q_gradient) + place.dense);
+    dy.rotate(cos + place.token * H::kHalf, sin + place.token * H::kHalf, -1.0f);
+    if (q_weight == nullptr) {
+      dy.write(packed_gradient + place.packed);
+      continue;
+    }
+    H in, factors;
+    in.read(packed + place.packed);
+    factors.read(place.is_key ? k_weight : q_weight);
     const float scale = inverse_rms_of(in, eps);
     const H weighted = dy.times(factors);
     const float correction = weighted.dot(in) * scale * scale / (2 * H::kHalf);
@@ -106,7 +129,7 @@ __global__ void __launch_bounds__(kBlock)
         weight_sums.second[i] += dy.second[i] * in.second[i] * scale;
       }
     }
-    out.write(x_gradient + row * 2 * H::kHalf);
+    out.write(packed_gradient + place.packed);
   }
   if constexpr (kNeedsWeight) {
     float* part = weight_parts + first_row * 2 * H::kHalf;
@@ -125,45 +148,47 @@ void visit_pairs(int64_t half, Body body) {
   body(std::integral_constant<int, 4>{});
 }
 
-int64_t blocks_for(HeadRows rows) {
-  return (rows.tokens * rows.heads + kWarps - 1) / kWarps;
+int64_t blocks_for(const PackedRows& rows) {
+  return (rows.tokens * rows.num_heads + kWarps - 1) / kWarps;
 }
 
 }  // namespace
 
-bool has_norm_rotate(int64_t head_dim) {
+bool has_rotate_heads(int64_t head_dim) {
   return head_dim == 64 || head_dim == 128 || head_dim == 256;
 }
 
-void norm_rotate(const void* x, const void* weight, const float* cos, const float* sin, float eps, void* y,
-                 HeadRows rows, FloatType type, Stream stream) {
-  if (rows.tokens * rows.heads == 0) return;
+void rotate_heads(const void* packed, const HeadFactors& factors, void* q, void* k, const PackedRows& rows,
+                  FloatType type, Stream stream) {
+  if (rows.tokens * rows.num_heads == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
     visit_pairs(rows.half, [&](auto pairs) {
       forward<T, pairs()><<<blocks_for(rows), kBlock, 0, stream_of(stream)>>>(
-          static_cast<const T*>(x), static_cast<const T*>(weight), cos, sin, eps, static_cast<T*>(y),
-          rows.tokens * rows.heads, static_cast<int>(rows.heads));
+          static_cast<const T*>(packed), static_cast<const T*>(factors.q_weight),
+          static_cast<const T*>(factors.k_weight), factors.cos, factors.sin, factors.eps, static_cast<T*>(q),
+          static_cast<T*>(k), rows);
     });
   });
-  check_launch("norm_rotate");
+  check_launch("rotate_heads");
 }
 
-int64_t norm_rotate_num_parts() {
+int64_t rotate_heads_num_parts() {
   return int64_t{kPartBlocks} * kWarps;
 }
 
-void norm_rotate_backward(const void* gradient, const void* x, const void* weight, const float* cos, const float* sin,
-                          float eps, void* x_gradient, float* weight_parts, HeadRows rows, FloatType type,
-                          Stream stream) {
-  if (rows.tokens * rows.heads == 0) return;
+void rotate_heads_backward(const void* q_gradient, const void* k_gradient, const void* packed,
+                           const HeadFactors& factors, void* packed_gradient, float* weight_parts,
+                           const PackedRows& rows, FloatType type, Stream stream) {
+  if (rows.tokens * rows.num_heads == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
     visit_pairs(rows.half, [&](auto pairs) {
       const auto launch = [&](auto needs_weight, int64_t blocks) {
         backward<T, pairs(), needs_weight()><<<blocks, kBlock, 0, stream_of(stream)>>>(
-            static_cast<const T*>(gradient), static_cast<const T*>(x), static_cast<const T*>(weight), cos, sin, eps,
-            static_cast<T*>(x_gradient), weight_parts, rows.tokens * rows.heads, static_cast<int>(rows.heads));
+            static_cast<const T*>(q_gradient), static_cast<const T*>(k_gradient), static_cast<const T*>(packed),
+            static_cast<const T*>(factors.q_weight), static_cast<const T*>(factors.k_weight), factors.cos, factors.sin,
+            factors.eps, static_cast<T*>(packed_gradient), weight_parts, rows);
       };
       if (weight_parts != nullptr)
         launch(std::true_type{}, kPartBlocks);
@@ -171,7 +196,7 @@ void norm_rotate_backward(const void* gradient, const void* x, const void* weigh
         launch(std::false_type{}, blocks_for(rows));
     });
   });
-  check_launch("norm_rotate_backward");
+  check_launch("rotate_heads_backward");
 }
 
 }  // namespace dsft::kernels::cuda

@@ -1,0 +1,68 @@
+#include "kernels/document_attention.h"
+
+#include <ATen/ops/_flash_attention_backward.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <torch/types.h>
+
+#include "base/error.h"
+
+namespace dsft::kernels {
+namespace {
+
+struct Window {
+  std::optional<int64_t> left, right;
+};
+
+Window flash_window(int64_t window) {
+  return window > 0 ? Window{window - 1, 0} : Window{};
+}
+
+AttendedDocuments by_flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
+                           double scale, int64_t window) {
+  const Window bounds = flash_window(window);
+  auto [out, log_sum_exp, rng_state, unused, debug_mask] = at::_flash_attention_forward(
+      q, k, v, documents.on_device, documents.on_device, documents.longest, documents.longest, /*dropout_p=*/0.0,
+      /*is_causal=*/true, /*return_debug_mask=*/false, scale, bounds.left, bounds.right);
+  return {out, log_sum_exp, {rng_state, unused}};
+}
+
+}  // namespace
+
+bool has_flash_attention(const at::TensorOptions& options, int64_t head_dim) {
+  const at::ScalarType type = c10::typeMetaToScalarType(options.dtype());
+  const bool is_16_bit = type == at::kBFloat16 || type == at::kHalf;
+  return options.device().is_cuda() && is_16_bit && head_dim % 8 == 0 && head_dim <= 256;
+}
+
+std::optional<AttendedDocuments> attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                  const Documents& documents, double scale, int64_t window) {
+  const at::NoGradGuard no_grad;
+  if (cudnn::may_take(q)) {
+    if (const auto attended = cudnn::forward(q, k, v, documents, scale, window))
+      return AttendedDocuments{attended->out, attended->statistics, {}};
+  }
+  if (has_flash_attention(q.options(), q.size(2))) return by_flash(q, k, v, documents, scale, window);
+  return std::nullopt;
+}
+
+QueryKeyGradients attend_documents_backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                            const at::Tensor& v, const AttendedDocuments& attended,
+                                            const Documents& documents, double scale, int64_t window,
+                                            at::Tensor& v_gradient) {
+  DSFT_CHECK(v_gradient.strides() == v.strides(), "a gradient of v with strides ", v_gradient.strides());
+  if (attended.flash_state.empty()) {
+    const auto result =
+        cudnn::backward(gradient, q, k, v, {attended.out, attended.statistics}, documents, scale, window, v_gradient);
+    DSFT_CHECK(result, "cuDNN has a plan for the forward pass of attention and none for the backward pass");
+    return {result->q, result->k};
+  }
+  const Window bounds = flash_window(window);
+  const auto [dq, dk, dv] = at::_flash_attention_backward(
+      gradient, q, k, v, attended.out, attended.statistics, documents.on_device, documents.on_device, documents.longest,
+      documents.longest, /*dropout_p=*/0.0, /*is_causal=*/true, attended.flash_state[0], attended.flash_state[1], scale,
+      bounds.left, bounds.right);
+  v_gradient.copy_(dv);
+  return {dq, dk};
+}
+
+}  // namespace dsft::kernels

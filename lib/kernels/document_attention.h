@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <vector>
+
+#include "kernels/cudnn_attention.h"
+
+/// Attention to all documents of a batch at once by a library's kernel, without autograd.
+namespace dsft::kernels {
+
+/// What the forward pass gives. FlashAttention's state is empty where cuDNN computed it.
+struct AttendedDocuments {
+  at::Tensor out;                       ///< [T, N, D]
+  at::Tensor statistics;                ///< log-sum-exps, in the library's layout
+  std::vector<at::Tensor> flash_state;  ///< what FlashAttention's backward pass wants back
+};
+
+/// As varlen_attention. q [T, N, D] and k [T, K, D] dense; v [T, K, D] with dense heads, whose rows may lie apart.
+/// cuDNN where it has a plan, else FlashAttention; nullopt where neither takes such tensors.
+std::optional<AttendedDocuments> attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                  const Documents& documents, double scale, int64_t window);
+
+/// The gradients of q and k; v's is written to `v_gradient`, which has v's strides.
+using cudnn::QueryKeyGradients;
+QueryKeyGradients attend_documents_backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                            const at::Tensor& v, const AttendedDocuments& attended,
+                                            const Documents& documents, double scale, int64_t window,
+                                            at::Tensor& v_gradient);
+
+/// Whether FlashAttention takes such tensors: 16 bits on a GPU, heads of a multiple of 8 up to 256.
+bool has_flash_attention(const at::TensorOptions& options, int64_t head_dim);
+
+}  // namespace dsft::kernels

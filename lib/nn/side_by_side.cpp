@@ -1,0 +1,278 @@
+#include "nn/side_by_side.h"
+
+#include <torch/autograd.h>
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace dsft::nn {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// One Linear of a group, as the node needs it.
+struct Part {
+  const WeightStorage* weight = nullptr;  // outlives the graph: its module is kept by whoever runs it
+  at::Tensor bias;                        // undefined: none
+  int64_t first = 0, width = 0;           // columns of the result
+  at::Tensor a, b;                        // of its adapter, fp32; undefined: none
+  int64_t first_rank = 0, rank = 0;       // columns of the group's A(x)
+  double scale = 1, dropout = 0;
+  uint64_t dropout_key = 0;
+  // places among the node's inputs; -1: not trained
+  int64_t weight_input = -1, bias_input = -1, a_input = -1, b_input = -1;
+
+  at::Tensor of(const at::Tensor& columns) const { return columns.narrow(1, first, width); }
+  at::Tensor of_low(const at::Tensor& columns) const { return columns.narrow(1, first_rank, rank); }
+};
+
+struct Group : torch::CustomClassHolder {
+  std::vector<Part> parts;
+  kernels::DropoutKeys keys;  // samples undefined: nothing is dropped
+  int64_t width = 0, rank = 0;
+
+  bool drops(const Part& part) const { return keys.samples.defined() && part.dropout > 0; }
+  bool drops() const {
+    return std::any_of(parts.begin(), parts.end(), [this](const Part& part) { return drops(part); });
+  }
+  at::Tensor drop(const Part& part, const at::Tensor& x) const {
+    return drops(part) ? kernels::counter_dropout(x, part.dropout, part.dropout_key, keys) : x;
+  }
+};
+
+// Tensors that lie one behind another as one flat tensor; undefined where they do not.
+at::Tensor flat_view(const std::vector<at::Tensor>& tensors) {
+  int64_t numel = 0;
+  for (const at::Tensor& tensor : tensors) {
+    if (!tensor.defined() || !tensor.is_contiguous() || !tensor.is_alias_of(tensors[0]) ||
+        tensor.scalar_type() != tensors[0].scalar_type() ||
+        tensor.storage_offset() != tensors[0].storage_offset() + numel)
+      return {};
+    numel += tensor.numel();
+  }
+  return tensors[0].detach().as_strided({numel}, {1});
+}
+
+// One weight [sum of out, in] of all parts; undefined where there is none in memory.
+at::Tensor joined_weight(const Group& group) {
+  std::vector<at::Tensor> weights;
+  for (const Part& part : group.parts) weights.push_back(part.weight->resident());
+  const at::Tensor flat = flat_view(weights);
+  return flat.defined() ? flat.view({group.width, weights[0].size(1)}) : flat;
+}
+
+at::Tensor joined_bias(const Group& group) {
+  std::vector<at::Tensor> biases;
+  for (const Part& part : group.parts) biases.push_back(part.bias);
+  if (!biases[0].defined()) return {};
+  const at::Tensor flat = flat_view(biases);
+  return flat.defined() ? flat : at::cat(biases);
+}
+
+// x W^T + bias of all parts.
+at::Tensor multiply(const Group& group, const at::Tensor& x) {
+  const at::Tensor joined = joined_weight(group);
+  if (joined.defined()) return torch::linear(x, joined, joined_bias(group));
+  std::vector<at::Tensor> products;
+  for (const Part& part : group.parts) products.push_back(part.weight->multiply(x, part.bias));
+  return products.size() == 1 ? products[0] : at::cat(products, 1);
+}
+
+// dy W of all parts, added up.
+at::Tensor multiply_gradient(const Group& group, const at::Tensor& dy) {
+  const at::Tensor joined = joined_weight(group);
+  if (joined.defined()) return at::mm(dy, joined);
+  at::Tensor dx;
+  for (const Part& part : group.parts) {
+    const at::Tensor product = part.weight->multiply_gradient(part.of(dy));
+    dx = dx.defined() ? dx.add_(product) : product;
+  }
+  return dx;
+}
+
+// The adapters' matrices in x's type: all A first, [sum of ranks, in], then each B [out, r].
+struct NarrowAdapters {
+  at::Tensor a;
+  std::vector<at::Tensor> b;  // by part; undefined where it has no adapter
+};
+
+// One cast of all of them: they lie one behind another once an optimizer has them.
+NarrowAdapters narrow_adapters(const Group& group, at::ScalarType type) {
+  std::vector<at::Tensor> wide;
+  for (const Part& part : group.parts)
+    if (part.a.defined()) wide.insert(wide.end(), {part.a, part.b});
+  at::Tensor flat = flat_view(wide);
+  if (!flat.defined()) {
+    for (at::Tensor& tensor : wide) tensor = tensor.flatten();
+    flat = at::cat(wide);
+  }
+  flat = flat.to(type);
+  NarrowAdapters narrow;
+  std::vector<at::Tensor> a;
+  int64_t offset = 0;
+  const auto next = [&](const at::Tensor& like) {
+    const at::Tensor view = flat.narrow(0, offset, like.numel()).view(like.sizes());
+    offset += like.numel();
+    return view;
+  };
+  for (const Part& part : group.parts) {
+    if (!part.a.defined()) {
+      narrow.b.emplace_back();
+      continue;
+    }
+    a.push_back(next(part.a));
+    narrow.b.push_back(next(part.b));
+  }
+  narrow.a = a.size() == 1 ? a[0] : at::cat(a);
+  return narrow;
+}
+
+// A(dropout(x)) of all adapters, [T, sum of ranks].
+at::Tensor multiply_low(const Group& group, const at::Tensor& x, const at::Tensor& a) {
+  if (!group.drops()) return at::mm(x, a.t());
+  std::vector<at::Tensor> products;
+  for (const Part& part : group.parts)
+    if (part.a.defined()) products.push_back(at::mm(group.drop(part, x), a.narrow(0, part.first_rank, part.rank).t()));
+  return products.size() == 1 ? products[0] : at::cat(products, 1);
+}
+
+class SideBySide : public torch::autograd::Function<SideBySide> {
+ public:
+  // inputs: x, then what is trained
+  static at::Tensor forward(AutogradContext* context, at::TensorList inputs, const c10::intrusive_ptr<Group>& group) {
+    const at::Tensor& x = inputs[0];
+    at::Tensor y = multiply(*group, x);
+    variable_list kept = {x};
+    if (group->rank > 0) {
+      const NarrowAdapters narrow = narrow_adapters(*group, x.scalar_type());
+      const at::Tensor low = multiply_low(*group, x, narrow.a);
+      for (size_t p = 0; p < group->parts.size(); ++p) {
+        const Part& part = group->parts[p];
+        if (part.a.defined()) part.of(y).addmm_(part.of_low(low), narrow.b[p].t(), 1.0, part.scale);
+      }
+      kept.insert(kept.end(), {low, narrow.a});
+      for (const at::Tensor& b : narrow.b)
+        if (b.defined()) kept.push_back(b);
+    }
+    context->save_for_backward(kept);
+    context->saved_data["group"] = c10::IValue::make_capsule(group);
+    context->saved_data["num_inputs"] = static_cast<int64_t>(inputs.size());
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto group = c10::static_intrusive_pointer_cast<Group>(context->saved_data["group"].toCapsule());
+    const variable_list kept = context->get_saved_variables();
+    const at::Tensor &x = kept[0], dy = gradients[0].contiguous();
+    variable_list result(static_cast<size_t>(context->saved_data["num_inputs"].toInt()) + 1);
+    for (const Part& part : group->parts) {
+      if (part.weight_input >= 0) result[part.weight_input] = at::mm(part.of(dy).t(), x);
+      if (part.bias_input >= 0) result[part.bias_input] = part.of(dy).sum(0);
+    }
+    if (context->needs_input_grad(0)) result[0] = multiply_gradient(*group, dy);
+    if (group->rank > 0) add_low(*group, kept, dy, result);
+    return result;
+  }
+
+ private:
+  // The adapters' share of x's gradient, and their own gradients.
+  static void add_low(const Group& group, const variable_list& kept, const at::Tensor& dy, variable_list& result) {
+    const at::Tensor &x = kept[0], &low = kept[1], &a = kept[2];
+    at::Tensor d_low = at::empty_like(low);  // [T, sum of ranks]
+    size_t next_b = 3;
+    for (const Part& part : group.parts) {
+      if (!part.a.defined()) continue;
+      part.of_low(d_low).addmm_(part.of(dy), kept[next_b++], /*beta=*/0, /*alpha=*/part.scale);
+      if (part.b_input >= 0)
+        result[part.b_input] = at::mm(part.of(dy).t(), part.of_low(low)).to(part.b.scalar_type()).mul_(part.scale);
+    }
+    if (!group.drops()) {
+      if (result[0].defined()) result[0].addmm_(d_low, a);
+      const at::Tensor da = at::mm(d_low.t(), x);
+      for (const Part& part : group.parts)
+        if (part.a_input >= 0) result[part.a_input] = da.narrow(0, part.first_rank, part.rank).to(part.a.scalar_type());
+      return;
+    }
+    for (const Part& part : group.parts) {
+      if (!part.a.defined()) continue;
+      const at::Tensor of_part = part.of_low(d_low);
+      if (part.a_input >= 0) result[part.a_input] = at::mm(of_part.t(), group.drop(part, x)).to(part.a.scalar_type());
+      if (result[0].defined())
+        result[0].add_(group.drop(part, at::mm(of_part, a.narrow(0, part.first_rank, part.rank))));
+    }
+  }
+};
+
+c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, const ForwardContext& context,
+                                     variable_list& inputs) {
+  auto group = c10::make_intrusive<Group>();
+  if (context.is_training()) group->keys = context.dropout;
+  const auto add_input = [&](const at::Tensor& tensor) {
+    if (!tensor.requires_grad()) return int64_t{-1};
+    inputs.push_back(tensor);
+    return static_cast<int64_t>(inputs.size()) - 1;
+  };
+  for (const Linear* linear : linears) {
+    Part part;
+    part.weight = &linear->storage();
+    part.bias = linear->bias();
+    part.first = group->width;
+    part.width = linear->out_features();
+    group->width += part.width;
+    if (part.weight->is_trained()) part.weight_input = add_input(part.weight->resident());
+    if (part.bias.defined()) part.bias_input = add_input(part.bias);
+    if (linear->adapter() && linear->adapter()->is_enabled) {
+      const LoraAdapter& adapter = *linear->adapter();
+      DSFT_CHECK(part.weight_input < 0, "a weight under an adapter is trained too");
+      part.a = adapter.a;
+      part.b = adapter.b;
+      part.scale = adapter.scale;
+      part.dropout = adapter.dropout;
+      part.dropout_key = adapter.dropout_key;
+      part.first_rank = group->rank;
+      part.rank = adapter.a.size(0);
+      part.a_input = add_input(adapter.a);
+      part.b_input = add_input(adapter.b);
+      group->rank += part.rank;
+    }
+    group->parts.push_back(part);
+  }
+  return group;
+}
+
+// `total` elements, cut into rows of these heights.
+std::vector<at::Tensor> cut(const at::Tensor& whole, const std::vector<int64_t>& heights) {
+  std::vector<at::Tensor> pieces;
+  int64_t first = 0;
+  for (const int64_t height : heights) {
+    pieces.push_back(whole.narrow(0, first, height));
+    first += height;
+  }
+  return pieces;
+}
+
+}  // namespace
+
+std::vector<std::shared_ptr<Linear>> make_side_by_side(int64_t in, const std::vector<int64_t>& widths, bool has_bias,
+                                                       at::TensorOptions options) {
+  const int64_t total = std::accumulate(widths.begin(), widths.end(), int64_t{0});
+  const std::vector<at::Tensor> weights = cut(torch::empty({total, in}, options), widths);
+  const std::vector<at::Tensor> biases =
+      has_bias ? cut(torch::empty({total}, options), widths) : std::vector<at::Tensor>(widths.size());
+  std::vector<std::shared_ptr<Linear>> linears;
+  for (size_t i = 0; i < widths.size(); ++i) linears.push_back(Linear::over(weights[i], biases[i]));
+  return linears;
+}
+
+at::Tensor multiply_side_by_side(const at::Tensor& x, const std::vector<const Linear*>& linears,
+                                 const ForwardContext& context) {
+  variable_list inputs = {x};
+  const auto group = make_group(linears, context, inputs);
+  return SideBySide::apply(at::TensorList(inputs), group);
+}
+
+}  // namespace dsft::nn
