@@ -52,8 +52,11 @@ void copy_from_host(const at::Tensor& host, at::Tensor& target) {
   target.copy_(target.is_cuda() ? host.pin_memory() : host, /*non_blocking=*/true);
 }
 
-HostCopy::HostCopy(const at::Tensor& tensor) : host_(tensor) {
-  if (tensor.is_cpu()) return;
+HostCopy::HostCopy(const at::Tensor& tensor) {
+  if (tensor.is_cpu()) {
+    host_ = tensor.clone();
+    return;
+  }
   host_ = at::empty(tensor.sizes(), tensor.options().device(at::kCPU).pinned_memory(true));
   host_.copy_(tensor, /*non_blocking=*/true);
   arrival_ = std::make_unique<c10::Event>(tensor.device().type());

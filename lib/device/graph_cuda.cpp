@@ -1,3 +1,4 @@
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
@@ -42,7 +43,23 @@ void order(const at::cuda::CUDAStream& first, const at::cuda::CUDAStream& second
   event.block(second);
 }
 
-// A capture that an exception leaves open would make every later CUDA call of the process fail.
+// Ends a capture that an exception left open: every later CUDA call of the process would fail.
+void abandon(at::cuda::CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_t& pool) {
+  const auto try_to = [](const auto& call) {
+    try {
+      call();
+      return true;
+    } catch (const std::exception&) {
+      return false;  // what broke the capture is the fault to tell
+    }
+  };
+  if (try_to([&] { graph.capture_end(); })) return;
+  // a capture that cannot end may leave its pool open, for the device's memory and for pinned memory
+  try_to([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool); });
+  try_to([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool); });
+  pool = at::cuda::graph_pool_handle();
+}
+
 void record(at::cuda::CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_t& pool,
             const std::function<void()>& work) {
   // what is cached for other work could not be given back while a recording asks for memory
@@ -53,39 +70,51 @@ void record(at::cuda::CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_
     work();
   } catch (...) {
     const std::exception_ptr fault = std::current_exception();
-    try {
-      graph.capture_end();
-    } catch (const std::exception&) {
-      // what broke the capture is the fault to tell; a capture that cannot end leaves its pool open
-      c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool);
-      pool = at::cuda::graph_pool_handle();
-    }
+    abandon(graph, device, pool);
     std::rethrow_exception(fault);
   }
   graph.capture_end();
 }
 
+// While it lives, work goes to `inner`, behind what `outer` has done; then `outer` goes on behind that, also where the
+// work threw.
+class StreamDetour {
+ public:
+  StreamDetour(const at::cuda::CUDAStream& outer, const at::cuda::CUDAStream& inner)
+      : outer_(outer), inner_(inner), guard_(inner) {
+    order(outer_, inner_);
+  }
+  ~StreamDetour() {
+    try {
+      order(inner_, outer_);
+    } catch (const std::exception&) {
+      // a device that takes no events any more says so at the next call
+    }
+  }
+  StreamDetour(const StreamDetour&) = delete;
+  StreamDetour& operator=(const StreamDetour&) = delete;
+
+ private:
+  at::cuda::CUDAStream outer_, inner_;
+  at::cuda::CUDAStreamGuard guard_;
+};
+
 }  // namespace
 
 void Graph::run(const std::function<void()>& work) {
   if (!group_) return work();
-  const at::cuda::CUDAStream outer = at::cuda::getCurrentCUDAStream(group_->stream.device_index());
-  order(outer, group_->stream);
-  {
-    const at::cuda::CUDAStreamGuard guard(group_->stream);
-    if (num_runs_ == 0) {
-      work();
-    } else {
-      if (!recording_) {
-        auto recording = std::make_unique<Recording>();
-        record(recording->graph, group_->stream.device_index(), group_->pool, work);
-        recording_ = std::move(recording);
-      }
-      recording_->graph.replay();
+  const StreamDetour detour(at::cuda::getCurrentCUDAStream(group_->stream.device_index()), group_->stream);
+  if (num_runs_ == 0) {
+    work();
+  } else {
+    if (!recording_) {
+      auto recording = std::make_unique<Recording>();
+      record(recording->graph, group_->stream.device_index(), group_->pool, work);
+      recording_ = std::move(recording);
     }
+    recording_->graph.replay();
   }
   ++num_runs_;
-  order(group_->stream, outer);
 }
 
 }  // namespace dsft::device

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <fstream>
+#include <set>
 
 #include "base/error.h"
 #include "device/device.h"

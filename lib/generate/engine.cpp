@@ -29,6 +29,8 @@ int64_t longest_of(const std::vector<Request>& requests) {
 
 // Page 0, and as many as the memory holds or all rows could need.
 int64_t count_pages(const model::CausalLm& model, const EngineOptions& options, int64_t longest) {
+  DSFT_CHECK(longest > 1 && options.max_sequences > 0, "an engine for ", options.max_sequences, " sequences of ",
+             longest, " tokens");
   const int64_t in_memory = options.cache_bytes / PagedCache::page_bytes(model.spec(), model.dtype());
   return 1 + std::max(pages_for(longest), std::min(in_memory, options.max_sequences * pages_for(longest)));
 }
@@ -258,10 +260,7 @@ Engine::Engine(model::CausalLm& model, const nn::BlockRunner& runner, const Engi
       longest_(longest),
       cache_(model.spec(), model.dtype(), model.device(), count_pages(model, options, longest)),
       rows_(options.max_sequences, pages_for(longest), seen_words(model, options), model.device()),
-      group_(model.device()) {
-  DSFT_CHECK(longest > 1 && options.max_sequences > 0, "an engine for ", options.max_sequences, " sequences of ",
-             longest, " tokens");
-}
+      group_(model.device()) {}
 
 std::vector<Completion> Engine::generate(const std::vector<Request>& requests, const OnCompletion& on_completion) {
   for (const Request& request : requests)

@@ -50,8 +50,9 @@ using OnCompletion = std::function<void(size_t request, const Completion& comple
 /// the head only sees the last token of each sequence.
 class Engine {
  public:
-  /// For requests whose prompt and answer together have at most `longest` tokens. Borrows the model and the runner;
-  /// the model's weights may change between calls of generate(), their addresses must not.
+  /// For requests whose prompt and answer together have at most `longest` tokens. Borrows the model and the runner.
+  /// Between calls of generate() the values of the model's weights may change. A recorded step keeps all else as it
+  /// was: the weights' addresses, which adapters are switched on, and no hooks of the runner are called in it.
   Engine(model::CausalLm& model, const nn::BlockRunner& runner, const EngineOptions& options, int64_t longest);
 
   /// The completions in the order of the requests.

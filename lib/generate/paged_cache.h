@@ -24,9 +24,11 @@ class PagedCache final : public nn::KvCache {
   /// Bytes of one page, in all layers.
   static int64_t page_bytes(const spec::ModelSpec& spec, at::ScalarType dtype);
 
+  /// Pages that no sequence holds.
   int64_t num_free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
   /// Any `count` free pages. Page 0 is never among them: rows that belong to no sequence write there.
   std::vector<int32_t> take_pages(int64_t count);
+  /// Pages of a sequence that is done are free again.
   void give_back(const std::vector<int32_t>& pages);
 
   /// The next forward pass holds whole prompts, document by document; `tables` lists the pages of each.

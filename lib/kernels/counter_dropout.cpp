@@ -31,7 +31,7 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
   visit_float_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, x.size(0), 32, [&](int64_t begin, int64_t end) {
-      cpu::dropout_tokens<T>(x.const_data_ptr<T>(), y.data_ptr<T>(), keys.samples.const_data_ptr<int64_t>(),
+      cpu::dropout_tokens<T>(x.const_data_ptr<T>(), y.data_ptr<T>(), keys.sample_keys.const_data_ptr<int64_t>(),
                              keys.positions.const_data_ptr<int64_t>(), begin, end, x.size(1), stream);
     });
   });
@@ -40,7 +40,7 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
 
 at::Tensor apply_cuda(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
   at::Tensor y = at::empty_like(x);
-  cuda::dropout(x.const_data_ptr(), y.data_ptr(), keys.samples.const_data_ptr<int64_t>(),
+  cuda::dropout(x.const_data_ptr(), y.data_ptr(), keys.sample_keys.const_data_ptr<int64_t>(),
                 keys.positions.const_data_ptr<int64_t>(), x.size(0), x.size(1), make_stream(p, module, keys),
                 cuda::float_type(x), cuda::stream_for(x));
   return y;
@@ -58,12 +58,12 @@ at::Tensor high_word(const at::Tensor& product) {
 at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, const DropoutKeys& keys,
                                    at::Device device) {
   const cpu::DropoutStream stream = make_stream(p, module, keys);
-  const int64_t num_tokens = keys.samples.size(0), num_blocks = (size + 7) / 8;
+  const int64_t num_tokens = keys.sample_keys.size(0), num_blocks = (size + 7) / 8;
   const auto options = at::TensorOptions(at::kLong).device(device);
-  at::Tensor word0 = keys.samples.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
+  at::Tensor word0 = keys.sample_keys.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
   at::Tensor word1 = keys.positions.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
-  at::Tensor word2 =
-      keys.samples.to(device).bitwise_right_shift(32).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});
+  at::Tensor word2 = keys.sample_keys.to(device).bitwise_right_shift(32).bitwise_and(kLow32).unsqueeze(1).expand(
+      {num_tokens, num_blocks});
   at::Tensor word3 = at::arange(num_blocks, options).unsqueeze(0).expand({num_tokens, num_blocks});
   uint32_t key0 = stream.key0, key1 = stream.key1;
   for (int round = 0; round < 10; ++round) {
@@ -101,7 +101,7 @@ class CounterDropout : public torch::autograd::Function<CounterDropout> {
     context->saved_data["p"] = p;
     context->saved_data["module"] = module;
     context->saved_data["seed"] = static_cast<int64_t>(keys.seed);
-    context->saved_data["samples"] = keys.samples;
+    context->saved_data["samples"] = keys.sample_keys;
     context->saved_data["positions"] = keys.positions;
     return apply_mask(x, p, static_cast<uint64_t>(module), keys);
   }
@@ -120,7 +120,7 @@ class CounterDropout : public torch::autograd::Function<CounterDropout> {
 }  // namespace
 
 at::Tensor counter_dropout(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
-  DSFT_CHECK(x.dim() == 2 && keys.samples.defined() && x.size(0) == keys.samples.size(0), "counter_dropout of ",
+  DSFT_CHECK(x.dim() == 2 && keys.sample_keys.defined() && x.size(0) == keys.sample_keys.size(0), "counter_dropout of ",
              x.sizes());
   if (p == 0.0) return x;
   return CounterDropout::apply(x.contiguous(), p, static_cast<int64_t>(module), keys);

@@ -10,8 +10,8 @@ namespace dsft::kernels {
 /// position inside the document.
 struct DropoutKeys {
   uint64_t seed = 0;
-  at::Tensor samples;    ///< int64 [T]: sample_key of epoch and sample
-  at::Tensor positions;  ///< int64 [T]
+  at::Tensor sample_keys;  ///< int64 [T]: sample_key of epoch and sample
+  at::Tensor positions;    ///< int64 [T]
 };
 
 /// Dropout that depends on what it drops and on nothing else: element (t, f) is kept where the 16-bit number drawn by

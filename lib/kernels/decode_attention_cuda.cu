@@ -6,8 +6,8 @@
 namespace dsft::kernels::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * kWarp;
+constexpr int kThreads = 128;
+constexpr int kBlocksPerMultiprocessor = 4;  // that are wanted at least
 constexpr int kMostGroup = 8;
 constexpr int kMostSplits = 32;
 constexpr float kLog2e = 1.44269504f;
@@ -38,23 +38,32 @@ struct Running {
   }
 };
 
+// Tokens that a group of lanes has under way at once, so that it does not wait for each one's memory.
+constexpr int tokens_under_way(int group) {
+  return group <= 4 ? 4 : 2;
+}
+
 // A block serves the query heads of one kv head of one part of a sequence. kLanes lanes hold one token by 16-byte
 // accesses; the groups of lanes take the tokens in turn.
 template <typename T, int kHeadDim, int kGroup>
 __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, DecodeShape shape) {
   constexpr int kSize = Vector<T>::kSize, kLanes = kHeadDim / kSize, kRunners = kThreads / kLanes;
-  const int64_t sequence = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z, length = tensors.lengths[sequence];
+  constexpr int kTokens = tokens_under_way(kGroup);
+  const int64_t sequence = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z;
+  const int length = static_cast<int>(tensors.lengths[sequence]);
   const int runner = threadIdx.x / kLanes, column = threadIdx.x % kLanes * kSize;
   const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
   const int64_t item = sequence * shape.kv_heads + kv_head;
-  const auto place_of = [&](int64_t token) {
-    const int64_t page = pages[token / shape.page_tokens], offset = token % shape.page_tokens;
-    return ((page * shape.kv_heads + kv_head) * shape.page_tokens + offset) * kHeadDim + column;
+  const int page_tokens = static_cast<int>(shape.page_tokens);
+  const auto place_of = [&](int token) {
+    const int64_t page = pages[token / page_tokens];
+    return ((page * shape.kv_heads + kv_head) * page_tokens + token % page_tokens) * kHeadDim + column;
   };
   T *k_cache = static_cast<T*>(tensors.k_cache), *v_cache = static_cast<T*>(tensors.v_cache);
-  const int64_t first = shape.window > 0 && shape.window < length ? length - shape.window : 0;
-  const int64_t per_split = (length - first + tensors.num_splits - 1) / tensors.num_splits;
-  const int64_t begin = first + split * per_split, end = min(length, begin + per_split);
+  const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
+  const int num_splits = static_cast<int>(tensors.num_splits);
+  const int per_split = (length - first + num_splits - 1) / num_splits;
+  const int begin = first + static_cast<int>(split) * per_split, end = min(length, begin + per_split);
   if (end == length && begin < end) {  // the new token's part
     if (runner == 0) {
       store(k_cache + place_of(length - 1), load(static_cast<const T*>(tensors.k) + item * kHeadDim + column));
@@ -70,22 +79,30 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, Decode
   const float scale = shape.scale * kLog2e;
   Running<kSize> running[kGroup];
   // all lanes of a warp make the same number of rounds, for the sums over lanes
-  for (int64_t start = begin; start < end; start += kRunners) {
-    const int64_t token = start + runner;
-    const bool is_read = token < end;
-    const int64_t place = place_of(is_read ? token : begin);
-    const Vector<T> key = load(k_cache + place), value = load(v_cache + place);
-    float values[kSize];
+  for (int start = begin; start < end; start += kRunners * kTokens) {
+    Vector<T> keys[kTokens], values[kTokens];
 #pragma unroll
-    for (int i = 0; i < kSize; ++i) values[i] = to_float(value.values[i]);
+    for (int t = 0; t < kTokens; ++t) {
+      const int token = start + t * kRunners + runner;
+      const int64_t place = place_of(token < end ? token : begin);
+      keys[t] = load(k_cache + place);
+      values[t] = load(v_cache + place);
+    }
 #pragma unroll
-    for (int g = 0; g < kGroup; ++g) {
-      float score = 0;
+    for (int t = 0; t < kTokens; ++t) {
+      const bool is_read = start + t * kRunners + runner < end;
+      float value[kSize];
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) score += to_float(query[g].values[i]) * to_float(key.values[i]);
+      for (int i = 0; i < kSize; ++i) value[i] = to_float(values[t].values[i]);
 #pragma unroll
-      for (int offset = kLanes / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(0xffffffff, score, offset);
-      if (is_read) running[g].add(score * scale, values);
+      for (int g = 0; g < kGroup; ++g) {
+        float score = 0;
+#pragma unroll
+        for (int i = 0; i < kSize; ++i) score += to_float(query[g].values[i]) * to_float(keys[t].values[i]);
+#pragma unroll
+        for (int offset = kLanes / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(0xffffffff, score, offset);
+        if (is_read) running[g].add(score * scale, value);
+      }
     }
   }
   __shared__ float maxima[kRunners], sums[kRunners], weighted[kRunners][kHeadDim];
@@ -96,7 +113,7 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, Decode
 #pragma unroll
     for (int i = 0; i < kSize; ++i) weighted[runner][column + i] = running[g].values[i];
     __syncthreads();
-    if (threadIdx.x >= kHeadDim) continue;
+    if (threadIdx.x >= kHeadDim) continue;  // never more features than threads
     const int feature = threadIdx.x;
     float largest = -INFINITY, sum = 0, value = 0;
     for (int r = 0; r < kRunners; ++r) largest = fmaxf(largest, maxima[r]);
@@ -177,7 +194,7 @@ int64_t decode_attention_splits(const DecodeShape& shape) {
       cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
     return 1;
   const int64_t blocks = std::max<int64_t>(1, shape.sequences * shape.kv_heads);
-  const int64_t wanted = (2 * multiprocessors + blocks - 1) / blocks;
+  const int64_t wanted = (kBlocksPerMultiprocessor * multiprocessors + blocks - 1) / blocks;
   return std::max<int64_t>(1, std::min({wanted, shape.pages_per_sequence, int64_t{kMostSplits}}));
 }
 

@@ -1,6 +1,9 @@
 #include "kernels/sample_tokens.h"
 
+#include <ATen/Parallel.h>
 #include <torch/types.h>
+
+#include <algorithm>
 
 #include "base/counter_random.h"
 #include "base/error.h"
@@ -25,10 +28,12 @@ template <typename Body>
 void for_each_row(const at::Tensor& logits, const at::Tensor& seen, const cpu::SamplingRule& rule, Body body) {
   const at::Tensor wide = logits.to(at::kCPU, at::kFloat).contiguous();
   const at::Tensor bits = seen.defined() ? seen.to(at::kCPU).contiguous() : seen;
-  for (int64_t row = 0; row < wide.size(0); ++row)
-    body(row, cpu::sampling_scores(wide.const_data_ptr<float>() + row * wide.size(1),
-                                   bits.defined() ? bits.const_data_ptr<int32_t>() + row * bits.size(1) : nullptr,
-                                   wide.size(1), rule));
+  at::parallel_for(0, wide.size(0), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      body(row, cpu::sampling_scores(wide.const_data_ptr<float>() + row * wide.size(1),
+                                     bits.defined() ? bits.const_data_ptr<int32_t>() + row * bits.size(1) : nullptr,
+                                     wide.size(1), rule));
+  });
 }
 
 at::Tensor sample_on_cpu(const at::Tensor& logits, const cpu::SamplingRule& rule, const DrawKeys& keys,
@@ -76,7 +81,8 @@ void mark_seen(at::Tensor& seen, const at::Tensor& tokens) {
 at::Tensor sample_tokens(const at::Tensor& logits, const SamplingOptions& options, const DrawKeys& keys,
                          at::Tensor& seen) {
   DSFT_CHECK(logits.dim() == 2 && logits.size(1) > 0 && keys.streams.numel() == logits.size(0) &&
-                 keys.draws.numel() == logits.size(0) && options.top_k >= 0 &&
+                 keys.draws.numel() == logits.size(0) && options.top_k >= 0 && logits.size(1) <= cpu::kMostTokens &&
+                 (logits.is_cpu() || cuda::takes(logits)) &&
                  (!seen.defined() || (seen.is_contiguous() && seen.size(0) == logits.size(0) &&
                                       seen.size(1) == (logits.size(1) + 31) / 32)),
              "tokens of logits ", logits.sizes(), " by ", keys.streams.sizes(), " and ", keys.draws.sizes());
@@ -84,7 +90,7 @@ at::Tensor sample_tokens(const at::Tensor& logits, const SamplingOptions& option
   if (cuda::takes(logits)) return sample_on_cuda(logits, rule, keys, seen);
   const at::Tensor tokens = sample_on_cpu(logits, rule, keys, seen);
   if (seen.defined()) mark_seen(seen, tokens);
-  return tokens.to(logits.device());
+  return tokens;
 }
 
 at::Tensor sampling_weights(const at::Tensor& logits, const SamplingOptions& options, const at::Tensor& seen) {

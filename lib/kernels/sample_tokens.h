@@ -23,12 +23,12 @@ struct DrawKeys {
   at::Tensor streams, draws;  ///< int64 [S]
 };
 
-/// The next token of each sequence, int64 [S], for logits [S, V] of any float type. Among equal logits greedy search
-/// takes the first. A draw is exact arithmetic: a token's weight is exp(score - highest score) in units of 2^-40, sums
-/// of weights are integers, and the token is the first whose running sum of kept weights, in the order of the
-/// vocabulary, goes beyond the random number's share of the total; so neither batch nor order of summation matter.
-/// `seen`: bits int32 [S, ceil(V / 32)] of the tokens that a repetition penalty holds for, and it gains the chosen
-/// token; undefined where there is none. Does not ask the device for a number.
+/// The next token of each sequence, int64 [S], for logits [S, V] of any float type (fp32 or 16 bits on a GPU), V at
+/// most 2^21. Among equal logits greedy search takes the first. A draw is exact arithmetic: a token's weight is
+/// exp(score - highest score) in units of 2^-40, sums of weights are integers, and the token is the first whose running
+/// sum of kept weights, in the order of the vocabulary, goes beyond the random number's share of the total; so neither
+/// batch nor order of summation matter. `seen`: bits int32 [S, ceil(V / 32)] of the tokens that a repetition penalty
+/// holds for, and it gains the chosen token; undefined where there is none. Does not ask the device for a number.
 at::Tensor sample_tokens(const at::Tensor& logits, const SamplingOptions& options, const DrawKeys& keys,
                          at::Tensor& seen);
 

@@ -1,30 +1,62 @@
 #include "kernels/sample_tokens_cpu.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
 namespace dsft::kernels::cpu {
 namespace {
 
-// The lowest score that stays, for scores in falling order with their weights.
-float lowest_kept(const std::vector<float>& scores, const std::vector<int64_t>& weights, const SamplingRule& rule) {
-  auto last = static_cast<int64_t>(scores.size());  // one behind the last that stays
-  if (rule.top_k > 0) last = rule.top_k;
-  // what ties with the last one stays too
-  while (last < static_cast<int64_t>(scores.size()) && scores[last] == scores[last - 1]) ++last;
-  if (rule.top_p < 1) {
-    const int64_t total = std::accumulate(weights.begin(), weights.begin() + last, int64_t{0});
-    const auto enough = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(rule.top_p * static_cast<double>(total))));
-    int64_t above = 0;
-    for (int64_t i = 0; i < last; ++i) {
-      above += weights[i];
-      if (above < enough) continue;
-      last = i + 1;
-      break;
-    }
+// Scores in a total order: what is no number comes last, and the two zeros are one.
+uint32_t key_of(float score) {
+  if (std::isnan(score)) return 0;
+  const auto bits = std::bit_cast<uint32_t>(score + 0.0f);
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+
+struct Entry {
+  uint32_t key;
+  int64_t weight;
+};
+
+bool is_higher(const Entry& a, const Entry& b) {
+  return a.key > b.key;
+}
+
+// The key of the k-th highest entry.
+uint32_t kth_key(std::vector<Entry>& entries, int64_t k) {
+  std::nth_element(entries.begin(), entries.begin() + (k - 1), entries.end(), is_higher);
+  return entries[static_cast<size_t>(k - 1)].key;
+}
+
+// The key at which the weights, from the highest entry down, reach a share of all.
+uint32_t share_key(std::vector<Entry>& entries, double share) {
+  int64_t total = 0, sum = 0;
+  for (const Entry& entry : entries) total += entry.weight;
+  const auto enough = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(share * static_cast<double>(total))));
+  std::sort(entries.begin(), entries.end(), is_higher);
+  for (const Entry& entry : entries) {
+    sum += entry.weight;
+    if (sum >= enough) return entry.key;
   }
-  return scores[last - 1];
+  return 0;
+}
+
+// The key of the lowest score that top-k and top-p leave; what ties with it stays too.
+uint32_t lowest_kept(const std::vector<float>& scores, const std::vector<int64_t>& weights, const SamplingRule& rule) {
+  std::vector<Entry> entries;
+  for (size_t v = 0; v < scores.size(); ++v) entries.push_back({key_of(scores[v]), weights[v]});
+  uint32_t lowest = 0;
+  if (rule.top_k > 0) {
+    lowest = kth_key(entries, rule.top_k);
+    std::erase_if(entries, [lowest](const Entry& entry) { return entry.key < lowest; });
+  }
+  if (rule.top_p < 1) {
+    std::erase_if(entries, [](const Entry& entry) { return entry.weight == 0; });
+    lowest = std::max(lowest, share_key(entries, rule.top_p));
+  }
+  return lowest;
 }
 
 }  // namespace
@@ -49,18 +81,9 @@ std::vector<int64_t> sampling_weights(const std::vector<float>& scores, const Sa
     weights.push_back(weight >= 1 ? static_cast<int64_t>(weight) : 0);  // 0 too where a score is no number
   }
   if (rule.top_k > 0 || rule.top_p < 1) {
-    std::vector<int64_t> order(scores.size());
-    std::iota(order.begin(), order.end(), int64_t{0});
-    std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
-    std::vector<float> falling;
-    std::vector<int64_t> falling_weights;
-    for (const int64_t v : order) {
-      falling.push_back(scores[v]);
-      falling_weights.push_back(weights[v]);
-    }
-    const float lowest = lowest_kept(falling, falling_weights, rule);
+    const uint32_t lowest = lowest_kept(scores, weights, rule);
     for (size_t v = 0; v < scores.size(); ++v)
-      if (scores[v] < lowest) weights[v] = 0;
+      if (key_of(scores[v]) < lowest) weights[v] = 0;
   }
   if (rule.min_p > 0) {
     const auto least = static_cast<int64_t>(std::ceil(rule.min_p * static_cast<double>(kWeightUnit)));

@@ -14,8 +14,9 @@ struct SamplingRule {
   float repetition_penalty;
 };
 
-/// Weight 1 of a token; the sum over a vocabulary of 2^22 tokens stays below 2^63.
+/// Weight 1 of a token; the sum over a vocabulary of kMostTokens stays below 2^63.
 constexpr float kWeightUnit = 0x1p40f;
+constexpr int64_t kMostTokens = int64_t{1} << 21;
 
 /// Scores of one row: logits after penalty and temperature.
 std::vector<float> sampling_scores(const float* logits, const int32_t* seen, int64_t vocab_size,

@@ -12,7 +12,8 @@ constexpr unsigned kAll = 0xffffffff;
 
 // Sums of weights by digits of the score, in limbs that 32-bit atomics cannot overflow.
 constexpr int kDigitBits = 11, kBins = 1 << kDigitBits, kBinsPerThread = kBins / kThreads;
-constexpr int kLimbBits = 14, kLimbs = 3;
+constexpr int kLimbBits = 11, kLimbs = 4;
+static_assert(cpu::kMostTokens << kLimbBits <= int64_t{1} << 32 && cpu::kWeightUnit < 0x1p44f);
 
 struct Shared {
   uint32_t bins[kLimbs][kBins];
@@ -67,9 +68,10 @@ struct Row {
   }
 };
 
-// Keys that order as the scores do.
+// Keys that order as the scores do: what is no number comes last, and the two zeros are one.
 __device__ inline uint32_t key_of(float score) {
-  const uint32_t bits = __float_as_uint(score);
+  if (isnan(score)) return 0;
+  const uint32_t bits = __float_as_uint(score + 0.0f);
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 

@@ -81,8 +81,8 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
 // The keys of some tokens.
 template <typename Choose>
 kernels::DropoutKeys choose(kernels::DropoutKeys keys, const Choose& choose_of) {
-  if (!keys.samples.defined()) return keys;
-  keys.samples = choose_of(keys.samples);
+  if (!keys.sample_keys.defined()) return keys;
+  keys.sample_keys = choose_of(keys.sample_keys);
   keys.positions = choose_of(keys.positions);
   return keys;
 }

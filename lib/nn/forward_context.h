@@ -27,10 +27,10 @@ class KvCache {
 struct ForwardContext {
   at::Tensor cos, sin;           ///< rotary tables of the tokens, fp32 [T, D/2]
   kernels::Documents documents;  ///< of the batch; empty where a cache knows them
-  kernels::DropoutKeys dropout;  ///< samples undefined: dropout is off (evaluation, generation)
+  kernels::DropoutKeys dropout;  ///< sample_keys undefined: dropout is off (evaluation, generation)
   KvCache* cache = nullptr;      ///< where generation keeps keys and values; null in training
 
-  bool is_training() const { return dropout.samples.defined(); }
+  bool is_training() const { return dropout.sample_keys.defined(); }
 };
 
 using ForwardContextPtr = std::shared_ptr<const ForwardContext>;

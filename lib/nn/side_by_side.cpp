@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "kernels/multiply_to_float.h"
 
 namespace dsft::nn {
 namespace {
@@ -32,10 +33,15 @@ struct Part {
 
 struct Group : torch::CustomClassHolder {
   std::vector<Part> parts;
-  kernels::DropoutKeys keys;  // samples undefined: nothing is dropped
+  kernels::DropoutKeys keys;  // sample_keys undefined: nothing is dropped
   int64_t width = 0, rank = 0;
 
-  bool drops(const Part& part) const { return keys.samples.defined() && part.dropout > 0; }
+  /// Whether the backward pass reads x.
+  bool needs_input() const {
+    return std::any_of(parts.begin(), parts.end(),
+                       [](const Part& part) { return part.weight_input >= 0 || part.a_input >= 0; });
+  }
+  bool drops(const Part& part) const { return keys.sample_keys.defined() && part.dropout > 0; }
   bool drops() const {
     return std::any_of(parts.begin(), parts.end(), [this](const Part& part) { return drops(part); });
   }
@@ -146,7 +152,7 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
   static at::Tensor forward(AutogradContext* context, at::TensorList inputs, const c10::intrusive_ptr<Group>& group) {
     const at::Tensor& x = inputs[0];
     at::Tensor y = multiply(*group, x);
-    variable_list kept = {x};
+    variable_list kept = {group->needs_input() ? x : at::Tensor()};
     if (group->rank > 0) {
       const NarrowAdapters narrow = narrow_adapters(*group, x.scalar_type());
       const at::Tensor low = multiply_low(*group, x, narrow.a);
@@ -192,9 +198,10 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
     }
     if (!group.drops()) {
       if (result[0].defined()) result[0].addmm_(d_low, a);
-      const at::Tensor da = at::mm(d_low.t(), x);
+      if (!group.needs_input()) return;
+      const at::Tensor da = kernels::multiply_to_float(d_low.t(), x);
       for (const Part& part : group.parts)
-        if (part.a_input >= 0) result[part.a_input] = da.narrow(0, part.first_rank, part.rank).to(part.a.scalar_type());
+        if (part.a_input >= 0) result[part.a_input] = da.narrow(0, part.first_rank, part.rank);
       return;
     }
     for (const Part& part : group.parts) {

@@ -176,15 +176,6 @@ void ShardedOptimizer::update_loss_scale() {
   loss_scale_.fill_(loss_scaler_ ? loss_scaler_->scale() : 1.0);
 }
 
-void ShardedOptimizer::clear_gradients() {
-  at::NoGradGuard no_grad;
-  finish_reductions();
-  is_last_micro_batch_ = false;
-  std::fill(is_reduced_.begin(), is_reduced_.end(), false);
-  flat_.gradient.zero_();
-  flat_.attach_gradients();
-}
-
 int64_t ShardedOptimizer::num_applied_updates() const {
   return num_applied_updates_.item<int64_t>();
 }

@@ -79,9 +79,6 @@ class ShardedOptimizer final {
   /// replayed; always with the same `learning_rates`.
   StepResult clip_and_step(const at::Tensor& learning_rates, device::Graph* graph = nullptr);
 
-  /// Drops what backward passes have added up, e.g. after an error in the middle of an update.
-  void clear_gradients();
-
   /// Updates applied so far. Waits for the device.
   int64_t num_applied_updates() const;
   const optim::LossScaler* loss_scaler() const { return loss_scaler_ ? &*loss_scaler_ : nullptr; }

@@ -184,3 +184,38 @@ TEST_CASE("Graphed steps on a GPU choose the tokens that the CPU chooses, as row
     }
   }
 }
+
+TEST_CASE("On a GPU heads of 64 go through the kernel of paged attention, in graphs as without", "[generate][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU is visible");
+  spec::ModelSpec spec = spec::read_model_spec(test::model_fixture("qwen3"));
+  spec.head_dim = 64;
+  spec.sliding_window = 20;
+  spec.uses_sliding_window = {true, false};
+  auto on_cpu = model::build_causal_lm(spec, at::kFloat, at::kCPU);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  auto on_gpu = model::build_causal_lm(spec, type, at::Device(at::kCUDA, 0));
+  {
+    const torch::NoGradGuard no_grad;
+    torch::manual_seed(4);
+    for (auto& [key, parameter] : model::named_parameters_of(*on_cpu)) {
+      parameter.normal_(0.0, 0.2);
+      if (parameter.dim() == 1) parameter.add_(1.0);
+      on_gpu->named_parameters()[key].copy_(parameter);
+    }
+  }
+  const auto requests = requests_of(random_prompts({3, 64, 1, 65, 8, 130}), 40);
+  const auto expected = generate::generate(*on_cpu, nn::BlockRunner(), requests, {});
+  const nn::BlockRunner runner;
+  generate::EngineOptions options;
+  options.max_sequences = 6;
+  generate::Engine engine(*on_gpu, runner, options, 170);
+  const auto first = engine.generate(requests);
+  for (int round = 0; round < 3; ++round) {
+    const auto completions = engine.generate(requests);
+    for (size_t r = 0; r < requests.size(); ++r) {
+      INFO("round " << round << ", request " << r);
+      CHECK(completions[r].token_ids == first[r].token_ids);
+      if (type == at::kFloat) CHECK(completions[r].token_ids == expected[r].token_ids);
+    }
+  }
+}

@@ -191,7 +191,7 @@ TEST_CASE("CUDA: dropout is the CPU's to the bit", "[kernels][gpu]") {
   const int64_t size = GENERATE(8, 200, 1027), tokens = 64;
   const DropoutKeys keys{42, torch::arange(tokens, at::kLong).floor_divide(16) + sample_key(3, 0),
                          torch::arange(tokens, at::kLong) % 16};
-  const DropoutKeys on_gpu{42, keys.samples.to(kGpu), keys.positions.to(kGpu)};
+  const DropoutKeys on_gpu{42, keys.sample_keys.to(kGpu), keys.positions.to(kGpu)};
   const at::Tensor x = torch::randn({tokens, size}).to(type);
   at::Tensor leaf = x.to(kGpu).requires_grad_(true);
   const at::Tensor y = counter_dropout(leaf, 0.25, hash_name("a"), on_gpu);

@@ -95,10 +95,10 @@ TEST_CASE("Dropout is a function of seed, epoch, sample, position, module and fe
   // The kernel equals the tensor-operation reference.
   CHECK(torch::equal(y, x * counter_dropout_factors(size, 0.25, hash_name("a"), keys, at::kCPU)));
   // A token alone, in another batch, is dropped the same way.
-  DropoutKeys one{42, keys.samples.narrow(0, 37, 1).contiguous(), keys.positions.narrow(0, 37, 1).contiguous()};
+  DropoutKeys one{42, keys.sample_keys.narrow(0, 37, 1).contiguous(), keys.positions.narrow(0, 37, 1).contiguous()};
   CHECK(torch::equal(counter_dropout(x.narrow(0, 37, 1), 0.25, hash_name("a"), one), y.narrow(0, 37, 1)));
   CHECK_FALSE(torch::equal(counter_dropout(x, 0.25, hash_name("b"), keys), y));
-  keys.samples = keys.samples + sample_key(1, 0);
+  keys.sample_keys = keys.sample_keys + sample_key(1, 0);
   CHECK_FALSE(torch::equal(counter_dropout(x, 0.25, hash_name("a"), keys), y));
   CHECK(std::abs(y.eq(0).to(at::kDouble).mean().item<double>() - 0.25) < 0.01);
   CHECK(std::abs((y.sum() / x.sum()).item<double>() - 1.0) < 2.0);
