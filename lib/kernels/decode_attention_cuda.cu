@@ -23,18 +23,25 @@ template <int kSize>
 struct Running {
   float maximum = -INFINITY, sum = 0, values[kSize] = {};
 
-  __device__ void add(float score, const float (&value)[kSize]) {
-    if (score > maximum) {
-      const float factor = exp2f(maximum - score);
-      maximum = score;
-      sum *= factor;
+  /// Takes kTokens scores at once, -inf for those that do not exist.
+  template <int kTokens>
+  __device__ void add(const float (&scores)[kTokens], const float (&value)[kTokens][kSize]) {
+    float largest = maximum;
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) values[i] *= factor;
+    for (int t = 0; t < kTokens; ++t) largest = fmaxf(largest, scores[t]);
+    if (largest == -INFINITY) return;
+    const float factor = exp2f(maximum - largest);
+    maximum = largest;
+    sum *= factor;
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) values[i] *= factor;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      const float weight = exp2f(scores[t] - largest);
+      sum += weight;
+#pragma unroll
+      for (int i = 0; i < kSize; ++i) values[i] += weight * value[t][i];
     }
-    const float weight = exp2f(score - maximum);
-    sum += weight;
-#pragma unroll
-    for (int i = 0; i < kSize; ++i) values[i] += weight * value[i];
   }
 };
 
@@ -72,38 +79,45 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, Decode
     }
     __syncthreads();
   }
-  Vector<T> query[kGroup];
-#pragma unroll
-  for (int g = 0; g < kGroup; ++g)
-    query[g] = load(static_cast<const T*>(tensors.q) + (item * kGroup + g) * kHeadDim + column);
   const float scale = shape.scale * kLog2e;
+  float query[kGroup][kSize];
+#pragma unroll
+  for (int g = 0; g < kGroup; ++g) {
+    const Vector<T> vector = load(static_cast<const T*>(tensors.q) + (item * kGroup + g) * kHeadDim + column);
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) query[g][i] = to_float(vector.values[i]) * scale;
+  }
   Running<kSize> running[kGroup];
   // all lanes of a warp make the same number of rounds, for the sums over lanes
   for (int start = begin; start < end; start += kRunners * kTokens) {
-    Vector<T> keys[kTokens], values[kTokens];
+    Vector<T> keys[kTokens], packed[kTokens];
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
       const int token = start + t * kRunners + runner;
       const int64_t place = place_of(token < end ? token : begin);
       keys[t] = load(k_cache + place);
-      values[t] = load(v_cache + place);
+      packed[t] = load(v_cache + place);
     }
+    float scores[kGroup][kTokens], values[kTokens][kSize];
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
       const bool is_read = start + t * kRunners + runner < end;
-      float value[kSize];
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) value[i] = to_float(values[t].values[i]);
+      for (int i = 0; i < kSize; ++i) values[t][i] = to_float(keys[t].values[i]);
 #pragma unroll
       for (int g = 0; g < kGroup; ++g) {
         float score = 0;
 #pragma unroll
-        for (int i = 0; i < kSize; ++i) score += to_float(query[g].values[i]) * to_float(keys[t].values[i]);
+        for (int i = 0; i < kSize; ++i) score += query[g][i] * values[t][i];
 #pragma unroll
         for (int offset = kLanes / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(0xffffffff, score, offset);
-        if (is_read) running[g].add(score * scale, value);
+        scores[g][t] = is_read ? score : -INFINITY;
       }
+#pragma unroll
+      for (int i = 0; i < kSize; ++i) values[t][i] = to_float(packed[t].values[i]);
     }
+#pragma unroll
+    for (int g = 0; g < kGroup; ++g) running[g].add(scores[g], values);
   }
   __shared__ float maxima[kRunners], sums[kRunners], weighted[kRunners][kHeadDim];
 #pragma unroll
@@ -194,7 +208,7 @@ int64_t decode_attention_splits(const DecodeShape& shape) {
       cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
     return 1;
   const int64_t blocks = std::max<int64_t>(1, shape.sequences * shape.kv_heads);
-  const int64_t wanted = (kBlocksPerMultiprocessor * multiprocessors + blocks - 1) / blocks;
+  const int64_t wanted = kBlocksPerMultiprocessor * multiprocessors / blocks;
   return std::max<int64_t>(1, std::min({wanted, shape.pages_per_sequence, int64_t{kMostSplits}}));
 }
 
