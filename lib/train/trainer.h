@@ -55,8 +55,11 @@ class Trainer final {
   enum class Content { kAsConfigured, kResumable };
 
   void start();
+  RunEnd train();
   void train_step(std::vector<Batch> micro_batches);
   void report_unread();
+  UnreadStep tell_unread();
+  void tell_before_failure() noexcept;
   void notify(const StepReport& report);
   void maybe_evaluate();
   void maybe_save();
@@ -93,7 +96,7 @@ class Trainer final {
   RunContext& context_;
   TrainingStep step_;
   State state_;
-  std::optional<UnreadStep> unread_;  ///< the last one, where the device works beside the host
+  std::optional<UnreadStep> unread_;  ///< the last one, where numbers are read late
   Stopwatch step_watch_;              ///< since the last report, or the begin of the step behind it
   bool has_observer_failed_ = false;
 };
