@@ -66,7 +66,7 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
   device::copy_from_host(host, denominators_);
   if (sums_.defined()) sums_.zero_();
   for (const Batch& batch : micro_batches) {
-    if (graphs_ && graphs_->takes(batch))
+    if (records(batch))
       graphs_->run(batch, [this](const Batch& padded) { pass_over(padded, /*reduces=*/false); });
     else
       pass_over(batch.to(parts_.model.device()), totals.reduces_in_pass && &batch == &micro_batches.back());
@@ -88,7 +88,7 @@ TrainingStep::Totals TrainingStep::count(const std::vector<Batch>& micro_batches
   for (const Batch& batch : micro_batches)
     if (!batch.is_stand_in) num_tokens += static_cast<double>(batch.num_tokens());
   counts.push_back(num_tokens);
-  counts.push_back(graphs_ && graphs_->takes(micro_batches.back()) ? 1 : 0);
+  counts.push_back(records(micro_batches.back()) ? 1 : 0);
   at::Tensor sums = torch::tensor(counts, at::kDouble);
   parts_.communicator.all_reduce(sums);
   const double* totals = sums.const_data_ptr<double>();

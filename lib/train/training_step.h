@@ -69,6 +69,9 @@ class TrainingStep final {
   /// Enqueues update number `step`. Throws kData where nothing in it is supervised. Collective.
   EnqueuedStep run(const std::vector<Batch>& micro_batches, int64_t step);
 
+  /// Whether passes over this micro-batch can be recorded. The optimizer's step is wherever graphs are on.
+  bool records(const Batch& batch) const { return graphs_ && graphs_->takes(batch); }
+
  private:
   struct Totals;
   Totals count(const std::vector<Batch>& micro_batches, int64_t step) const;

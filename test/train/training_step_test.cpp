@@ -189,6 +189,15 @@ TEST_CASE("Large micro-batches and those without a label are not padded", "[trai
   CHECK(!passes.takes(make_batch({Document{{0}, {-100}, 0}}, 0)));
 }
 
+TEST_CASE("A step tells which micro-batches it records", "[train]") {
+  const Batch small = make_batch(random_documents({20, 44}, kVocabSize, 3), 0);
+  const Batch large = make_batch(random_documents({20, 45}, kVocabSize, 3), 0);
+  const Training plain({}, std::nullopt), graphed({}, train::GraphLimits{.max_tokens = 64});
+  CHECK(graphed.step->records(small));
+  CHECK(!graphed.step->records(large));
+  CHECK(!plain.step->records(small));
+}
+
 TEST_CASE("Ranks of which some record their micro-batches stay equal", "[train]") {
   Setting setting;
   const auto updates = varying_updates(4);
