@@ -15,6 +15,7 @@
 #include "device/trace.h"
 #include "dsft-trainer/tasks.h"
 #include "generate/engine.h"
+#include "io/file.h"
 #include "lora/adapters.h"
 #include "recipe/build_model.h"
 #include "spec/parameter_counts.h"
@@ -260,6 +261,8 @@ int run_bench(const BenchOptions& options, const Logger&) {
   const spec::ModelSpec spec = read_spec(options);
   const at::Device device = device::choose_device(options.compute.device, /*local_rank=*/0);
   const at::ScalarType dtype = recipe::torch_dtype(options.compute.dtype, device);
+  // the trace comes after the whole measurement
+  if (!options.profile.empty()) io::open_for_appending(options.profile, ErrorKind::kData);
   const bool trains = options.kind == "train";
   Json result = {{"kind", options.kind},
                  {"model_type", spec.model_type},
