@@ -28,6 +28,8 @@ at::Tensor learning_rates(const Job& job, at::Device device) {
   return rates.to(device);
 }
 
+}  // namespace
+
 StepOptions step_options(const Job& job, const TrainingConfig& config) {
   StepOptions options;
   if (config.gradient_checkpointing == GradientCheckpointing::kTrue) options.keep = nn::BlockRunner::Keep::kInput;
@@ -36,8 +38,6 @@ StepOptions step_options(const Job& job, const TrainingConfig& config) {
     options.graphs = possible_graphs(*job.model, *job.loss);
   return options;
 }
-
-}  // namespace
 
 Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
     : job_(std::move(job)),

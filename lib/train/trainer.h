@@ -14,6 +14,9 @@
 
 namespace dsft::train {
 
+/// How the updates of a job are computed, by its `training` section, its model and its device.
+StepOptions step_options(const Job& job, const TrainingConfig& config);
+
 /// How a run ended, where it did not fail.
 enum class RunEnd { kFinished, kStoppedBySignal };
 

@@ -20,11 +20,15 @@ int64_t weights_of_layer(const model::CausalLm& model) {
 
 }  // namespace
 
+GraphLimits graph_limits(int64_t weights_of_layer) {
+  GraphLimits limits;
+  limits.max_tokens = std::min(limits.max_tokens, kLaunchBound / weights_of_layer);
+  return limits;
+}
+
 std::optional<GraphLimits> possible_graphs(const model::CausalLm& model, const loss::Loss& loss) {
   if (!device::has_graphs(model.device()) || !model.can_be_recorded() || !loss.can_be_recorded()) return std::nullopt;
-  GraphLimits limits;
-  limits.max_tokens = std::min(limits.max_tokens, kLaunchBound / weights_of_layer(model));
-  return limits;
+  return graph_limits(weights_of_layer(model));
 }
 
 StepNumbers EnqueuedStep::read(comm::Communicator& communicator) const {

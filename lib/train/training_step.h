@@ -36,8 +36,11 @@ struct StepOptions {
   std::function<void(StepPart)> after_part = nullptr;  ///< for measurements; without graphs
 };
 
-/// The limits of CUDA graphs where the device has them and the model and the loss can be recorded; else none. A larger
-/// micro-batch than these takes longer to compute than to enqueue: it gains nothing, and its graph would keep memory.
+/// Which micro-batches of a model with layers of so many weights are recorded: a larger one takes longer to compute
+/// than to enqueue; it gains nothing, and its graph would keep memory.
+GraphLimits graph_limits(int64_t weights_of_layer);
+
+/// These limits where the device has CUDA graphs and the model and the loss can be recorded; else none.
 std::optional<GraphLimits> possible_graphs(const model::CausalLm& model, const loss::Loss& loss);
 
 /// What an update was, on the host.

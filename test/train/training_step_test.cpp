@@ -198,6 +198,33 @@ TEST_CASE("A step tells which micro-batches it records", "[train]") {
   CHECK(!plain.step->records(small));
 }
 
+TEST_CASE("The larger a model's layers, the smaller the micro-batches that are recorded", "[train]") {
+  CHECK(train::graph_limits(1'000'000).max_tokens == 4096);
+  CHECK(train::graph_limits(int64_t{1} << 25).max_tokens == 4096);
+  CHECK(train::graph_limits(int64_t{1} << 26).max_tokens == 2048);
+  CHECK(train::graph_limits(int64_t{1} << 28).max_tokens == 512);
+}
+
+namespace {
+
+train::Job job_of(std::shared_ptr<model::CausalLm> lm) {
+  train::Job job;
+  job.model = std::move(lm);
+  job.loss = std::make_unique<loss::CausalLmLoss>();
+  return job;
+}
+
+}  // namespace
+
+TEST_CASE("A recipe's settings become those of its updates", "[train]") {
+  const train::Job job = job_of(load_tiny_model("qwen3"));
+  train::TrainingConfig config;
+  CHECK(train::step_options(job, config).keep == nn::BlockRunner::Keep::kGraph);
+  CHECK(!train::step_options(job, config).graphs);  // the CPU has none
+  config.gradient_checkpointing = train::GradientCheckpointing::kTrue;
+  CHECK(train::step_options(job, config).keep == nn::BlockRunner::Keep::kInput);
+}
+
 TEST_CASE("Ranks of which some record their micro-batches stay equal", "[train]") {
   Setting setting;
   const auto updates = varying_updates(4);
@@ -298,4 +325,30 @@ TEST_CASE("Dynamic rotary frequencies and attention by documents are not recorde
   CHECK(!train::possible_graphs(*dynamic.lm, dynamic.loss));
   const Training wide(gpu_setting(at::kFloat), std::nullopt);
   CHECK(!train::possible_graphs(*wide.lm, wide.loss));
+}
+
+TEST_CASE("On a GPU cuda_graphs and full_determinism decide whether a job's updates are recorded", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const Setting setting = gpu_setting(at::kBFloat16);
+  const train::Job job = job_of(Training(setting, std::nullopt).lm);
+  train::TrainingConfig config;
+  const auto graphs = train::step_options(job, config).graphs;
+  REQUIRE(graphs);
+  CHECK(graphs->max_tokens == train::GraphLimits().max_tokens);
+  config.full_determinism = true;
+  CHECK(!train::step_options(job, config).graphs);
+  config.full_determinism = false;
+  config.cuda_graphs = train::CudaGraphs::kFalse;
+  CHECK(!train::step_options(job, config).graphs);
+}
+
+TEST_CASE("On a GPU a job of large layers records small micro-batches alone", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  spec::ModelSpec spec = spec::read_model_spec(model_fixture("qwen3"));
+  spec.intermediate_size = (int64_t{1} << 25) / spec.hidden_size;  // three matrices of 2^25 weights in a layer
+  const train::Job job = job_of(model::build_causal_lm(spec, at::kBFloat16, at::Device(at::kCUDA, 0)));
+  const auto graphs = train::step_options(job, {}).graphs;
+  REQUIRE(graphs);
+  CHECK(graphs->max_tokens > 1300);
+  CHECK(graphs->max_tokens <= 4096 / 3);
 }
