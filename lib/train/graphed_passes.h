@@ -20,6 +20,7 @@ struct GraphLimits {
 /// then its micro-batches are enqueued as they are.
 class GraphedPasses {
  public:
+  /// At least one graph must be allowed. On a device without graphs the passes are called, padded, in their places.
   GraphedPasses(at::Device device, GraphLimits limits);
 
   /// Whether a micro-batch can be recorded: it is small and has a supervised token.
