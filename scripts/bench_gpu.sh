@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Training speed on one GPU, dsft and its peers by turns: LoRA r = 16 on q, k, v, o (and all weights), bf16, random weights and tokens.
-#   scripts/bench_gpu.sh [CASE ...]      cases: 0.6b 0.6b-short 0.6b-recompute 0.6b-full 1.5b 7b 7b-recompute; default: all
+# Speed on one GPU, dsft and its peers by turns: training with LoRA r = 16 on q, k, v, o (and all weights), short batches also without CUDA graphs,
+# and decoding; bf16, random weights and tokens.
+#   scripts/bench_gpu.sh [CASE ...]      cases: 0.6b 0.6b-short 0.6b-recompute 0.6b-full 1.5b 7b 7b-recompute decode-0.6b decode-1.5b; default: all
 #   DSFT_PEERS=DIR    a Python environment with torch, transformers, peft and, for the second peer, liger-kernel (default: .venv-peers)
 # Prints one JSON line per measurement; the median step counts.
 set -euo pipefail
@@ -11,7 +12,7 @@ python=${DSFT_PEERS:-.venv-peers}/bin/python
 dsft=${DSFT:-build/bin/dsft}
 [ -x "$dsft" ] || stop "$dsft is not built; run scripts/build.sh"
 cases=("$@")
-[ ${#cases[@]} -gt 0 ] || cases=(0.6b 0.6b-short 0.6b-recompute 0.6b-full 1.5b 7b 7b-recompute)
+[ ${#cases[@]} -gt 0 ] || cases=(0.6b 0.6b-short 0.6b-recompute 0.6b-full 1.5b 7b 7b-recompute decode-0.6b decode-1.5b)
 
 # measure CONFIG SHAPE BATCH LENGTH [recompute|full]
 measure() {
@@ -25,15 +26,30 @@ measure() {
   if "$python" -c "import liger_kernel" 2>/dev/null; then "$python" bench/gpu/hf_sft.py --liger $how "$shape:${batch}x$length"; fi
 }
 
+# measure_decoding CONFIG SHAPE SEQUENCES: prompts of 128 tokens, 128 new ones each
+measure_decoding() {
+  local config=$1 shape=$2 sequences=$3
+  step "$shape, $sequences sequences decoded"
+  "$dsft" bench decode --config "$config" --batch-size "$sequences" --length 128 --new-tokens 128 --json
+  "$python" bench/gpu/hf_generate.py "$shape:$sequences" || echo "the peer failed (above)" >&2
+}
+
 for case in "${cases[@]}"; do
   case $case in
     0.6b) measure recipes/configs/qwen3_0.6b.json qwen3-0.6b 8 2048 ;;
-    0.6b-short) measure recipes/configs/qwen3_0.6b.json qwen3-0.6b 1 512 ;;
+    0.6b-short)
+      measure recipes/configs/qwen3_0.6b.json qwen3-0.6b 1 512
+      "$dsft" bench train --config recipes/configs/qwen3_0.6b.json --batch-size 1 --length 512 --no-cuda-graphs --json
+      ;;
     0.6b-recompute) measure recipes/configs/qwen3_0.6b.json qwen3-0.6b 8 2048 recompute ;;
     0.6b-full) measure recipes/configs/qwen3_0.6b.json qwen3-0.6b 8 2048 full ;;
     1.5b) measure bench/gpu/qwen2.5_1.5b.json qwen2.5-1.5b 8 2048 ;;
     7b) measure bench/gpu/qwen2.5_7b.json qwen2.5-7b 4 2048 ;;
     7b-recompute) measure bench/gpu/qwen2.5_7b.json qwen2.5-7b 4 2048 recompute ;;
+    decode-0.6b)
+      for sequences in 1 64 256; do measure_decoding recipes/configs/qwen3_0.6b.json qwen3-0.6b $sequences; done
+      ;;
+    decode-1.5b) measure_decoding bench/gpu/qwen2.5_1.5b.json qwen2.5-1.5b 256 ;;
     *) stop "no such case: $case" ;;
   esac
 done

@@ -11,9 +11,11 @@
 #include "base/stopwatch.h"
 #include "comm/single_process_communicator.h"
 #include "device/device.h"
+#include "device/graph.h"
 #include "device/trace.h"
 #include "dsft-trainer/tasks.h"
 #include "generate/engine.h"
+#include "io/file.h"
 #include "lora/adapters.h"
 #include "recipe/build_model.h"
 #include "spec/parameter_counts.h"
@@ -101,7 +103,6 @@ class TrainBench {
     micro_batches_ = {make_batch(documents, 0)};
     train::StepOptions step{.keep = keep_};
     if (!options.without_cuda_graphs) step.graphs = train::possible_graphs(*model_, loss_);
-    has_graphs_ = step.graphs.has_value();
     step_.emplace(parts(), step);
   }
 
@@ -130,7 +131,8 @@ class TrainBench {
     return seconds;
   }
 
-  bool has_graphs() const { return has_graphs_; }
+  /// The micro-batch's; a large one has none, while the optimizer's step may have its own.
+  bool has_graph() const { return step_->records(micro_batches_.front()); }
 
   int64_t num_trainable() const {
     int64_t count = 0;
@@ -166,7 +168,6 @@ class TrainBench {
   loss::CausalLmLoss loss_;
   std::unique_ptr<zero::ShardedOptimizer> optimizer_;
   std::vector<Batch> micro_batches_;
-  bool has_graphs_ = false;
   std::optional<train::TrainingStep> step_;
 };
 
@@ -203,8 +204,9 @@ std::string bound_of(double enqueued_share, double mfu) {
 Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype,
                       at::Device device) {
   TrainBench bench(options, spec, dtype, device);
-  // the second step records the graphs
-  for (int64_t i = 0; i < std::max<int64_t>(options.warmup, bench.has_graphs() ? 2 : 0); ++i) bench.step();
+  // the second step records the graphs, where it is only that of the optimizer too
+  const int64_t least_warmup = device::has_graphs(device) && !options.without_cuda_graphs ? 2 : 0;
+  for (int64_t i = 0; i < std::max(options.warmup, least_warmup); ++i) bench.step();
   std::vector<StepSeconds> whole;
   std::vector<PartSeconds> parts;
   for (int64_t i = 0; i < options.steps; ++i) whole.push_back(bench.step());
@@ -214,7 +216,7 @@ Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, 
   const double tokens = static_cast<double>(options.batch_size * options.length);
   const double tflops = flops_per_token(spec, options) * tokens / seconds * 1e-12;
   const double peak = peak_tflops(device::device_name(device)), mfu = peak > 0 ? tflops / peak : 0;
-  return {{"cuda_graphs", bench.has_graphs()},
+  return {{"cuda_graphs", bench.has_graph()},
           {"tokens_per_second", tokens / seconds},
           {"ms_per_step", 1000 * seconds},
           {"forward_ms", 1000 * median_of(parts, &PartSeconds::forward)},
@@ -259,6 +261,8 @@ int run_bench(const BenchOptions& options, const Logger&) {
   const spec::ModelSpec spec = read_spec(options);
   const at::Device device = device::choose_device(options.compute.device, /*local_rank=*/0);
   const at::ScalarType dtype = recipe::torch_dtype(options.compute.dtype, device);
+  // the trace comes after the whole measurement
+  if (!options.profile.empty()) io::open_for_appending(options.profile, ErrorKind::kData);
   const bool trains = options.kind == "train";
   Json result = {{"kind", options.kind},
                  {"model_type", spec.model_type},

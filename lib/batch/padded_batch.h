@@ -1,5 +1,7 @@
 #pragma once
 
+#include <compare>
+
 #include "batch/batch.h"
 
 namespace dsft {
@@ -11,7 +13,7 @@ struct PaddedShape {
   int64_t documents = 0;
   int64_t supervised = 0;
   int64_t longest = 0;
-  bool operator==(const PaddedShape&) const = default;
+  auto operator<=>(const PaddedShape&) const = default;
 };
 
 /// The smallest shape that takes the batch: tokens are a multiple of an eighth of the power of two below, and of 64;

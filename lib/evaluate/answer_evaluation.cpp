@@ -72,26 +72,47 @@ double AnswerEvaluation::score(Metric metric, const Task& task, const generate::
   return makes_same_calls(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/false), task.reference);
 }
 
+void AnswerEvaluation::take_share(Share& share, model::CausalLm& model, const nn::BlockRunner& runner,
+                                  const comm::Communicator& communicator) const {
+  const auto rank = static_cast<size_t>(communicator.rank()), size = static_cast<size_t>(communicator.size());
+  int64_t longest = 0;
+  for (size_t i = rank; i < tasks_.size(); i += size) {
+    share.tasks.push_back(&tasks_[i]);
+    share.requests.push_back(tasks_[i].request);
+    longest =
+        std::max(longest, static_cast<int64_t>(tasks_[i].request.prompt_ids.size()) + tasks_[i].request.max_new_tokens);
+  }
+  if (share.tasks.empty()) return;
+  generate::EngineOptions options = engine_;
+  options.max_sequences = std::min(engine_.max_sequences, static_cast<int64_t>(share.tasks.size()));
+  share.engine.emplace(model, runner, options, longest);
+}
+
+// Answers `count` of the share's requests, as far as there are that many.
+void AnswerEvaluation::add_scores(Share& share, size_t first, size_t count, std::vector<double>& sums) const {
+  if (first >= share.tasks.size()) return;
+  count = std::min(count, share.tasks.size() - first);
+  const auto begin = share.requests.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto completions = share.engine->generate({begin, begin + static_cast<std::ptrdiff_t>(count)});
+  for (size_t r = 0; r < count; ++r) {
+    for (size_t m = 0; m < metrics_.size(); ++m) sums[m] += score(metrics_[m], *share.tasks[first + r], completions[r]);
+    sums.back() += static_cast<double>(completions[r].token_ids.size());
+  }
+}
+
 std::optional<std::map<std::string, double>> AnswerEvaluation::run(model::CausalLm& model,
                                                                    comm::Communicator& communicator,
                                                                    const train::StopCheck& must_stop) {
-  const auto rank = static_cast<size_t>(communicator.rank()), size = static_cast<size_t>(communicator.size());
+  const nn::BlockRunner runner;
+  Share share;  // with one engine for all rounds, which share its cache and its recorded steps
+  take_share(share, model, runner, communicator);
   // a round keeps every place of the engine busy for a while, and is short enough to be waited for
-  const size_t round = must_stop ? static_cast<size_t>(kRoundsOfPlaces * engine_.max_sequences) * size : tasks_.size();
+  const size_t round = must_stop ? static_cast<size_t>(kRoundsOfPlaces * engine_.max_sequences) : tasks_.size();
+  const auto size = static_cast<size_t>(communicator.size());
   std::vector<double> own(metrics_.size() + 1, 0.0);  // matches of each metric, then generated tokens
-  for (size_t first = 0; first < tasks_.size(); first += round) {
+  for (size_t first = 0; first * size < tasks_.size(); first += round) {  // as many rounds on every rank
     if (must_stop && must_stop()) return std::nullopt;
-    std::vector<generate::Request> requests;
-    std::vector<size_t> indices;
-    for (size_t i = first + rank; i < std::min(first + round, tasks_.size()); i += size) {
-      requests.push_back(tasks_[i].request);
-      indices.push_back(i);
-    }
-    const auto completions = generate::generate(model, nn::BlockRunner(), requests, engine_);
-    for (size_t r = 0; r < requests.size(); ++r) {
-      for (size_t m = 0; m < metrics_.size(); ++m) own[m] += score(metrics_[m], tasks_[indices[r]], completions[r]);
-      own.back() += static_cast<double>(completions[r].token_ids.size());
-    }
+    add_scores(share, first, round, own);
   }
   at::Tensor sums = torch::tensor(own, at::kDouble).to(model.device());
   communicator.all_reduce(sums);

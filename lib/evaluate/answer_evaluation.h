@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,15 @@ class AnswerEvaluation final : public train::Evaluation {
     nlohmann::ordered_json reference;  // the row's own message
     std::string reference_text;        // stripped
   };
+  /// Of one rank: the tasks that it generates, their requests, and the engine for all of them; none where it has none.
+  struct Share {
+    std::vector<const Task*> tasks;
+    std::vector<generate::Request> requests;
+    std::optional<generate::Engine> engine;
+  };
+  void take_share(Share& share, model::CausalLm& model, const nn::BlockRunner& runner,
+                  const comm::Communicator& communicator) const;
+  void add_scores(Share& share, size_t first, size_t count, std::vector<double>& sums) const;
   double score(Metric metric, const Task& task, const generate::Completion& completion) const;
 
   std::shared_ptr<const data::TextAssets> assets_;

@@ -7,9 +7,13 @@
 
 #include "base/logger.h"
 #include "comm/communicator.h"
+#include "device/device.h"
 #include "train/stop_signal.h"
 
 namespace dsft::train {
+
+/// When an update's loss and norm are read and told: as soon as it is enqueued, or once the next one is.
+enum class NumbersAreRead { kAtOnce, kAfterNext };
 
 /// Where and as whom a job runs; travels as an argument.
 struct RunContext {
@@ -19,6 +23,8 @@ struct RunContext {
   std::filesystem::path output_dir;
   const Logger& logger;
   const StopSignal* stop_signal = nullptr;  ///< of the process; null: only the plan ends the run
+  NumbersAreRead numbers_are_read =         ///< late where the device works beside the host, and would wait for it
+      device::is_asynchronous(device) ? NumbersAreRead::kAfterNext : NumbersAreRead::kAtOnce;
 };
 
 }  // namespace dsft::train

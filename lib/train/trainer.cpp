@@ -28,6 +28,8 @@ at::Tensor learning_rates(const Job& job, at::Device device) {
   return rates.to(device);
 }
 
+}  // namespace
+
 StepOptions step_options(const Job& job, const TrainingConfig& config) {
   StepOptions options;
   if (config.gradient_checkpointing == GradientCheckpointing::kTrue) options.keep = nn::BlockRunner::Keep::kInput;
@@ -36,8 +38,6 @@ StepOptions step_options(const Job& job, const TrainingConfig& config) {
     options.graphs = possible_graphs(*job.model, *job.loss);
   return options;
 }
-
-}  // namespace
 
 Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
     : job_(std::move(job)),
@@ -54,6 +54,22 @@ Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
 
 RunEnd Trainer::run() {
   start();
+  RunEnd end = RunEnd::kFinished;
+  try {
+    end = train();
+  } catch (...) {
+    tell_before_failure();
+    throw;
+  }
+  if (is_out_of_patience())
+    message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
+                   config_.metric_for_best_model.value_or("loss")));
+  finish(end);
+  require_saved(end);
+  return end;
+}
+
+RunEnd Trainer::train() {
   RunEnd end = RunEnd::kFinished;
   // a signal that comes in the last update has nothing left to stop, but for an evaluation that it cut short
   while (!is_done()) {
@@ -72,11 +88,6 @@ RunEnd Trainer::run() {
     maybe_save();
   }
   report_unread();
-  if (is_out_of_patience())
-    message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
-                   config_.metric_for_best_model.value_or("loss")));
-  finish(end);
-  require_saved(end);
   return end;
 }
 
@@ -110,13 +121,16 @@ void Trainer::train_step(std::vector<Batch> micro_batches) {
   const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
   report_unread();
   unread_ = UnreadStep{std::move(enqueued), report, !scaler || scaler->is_at_minimum(), std::move(micro_batches)};
-  if (!device::is_asynchronous(context_.device)) report_unread();
+  if (context_.numbers_are_read == NumbersAreRead::kAtOnce) report_unread();
 }
 
 // Waits for the last update's numbers and tells them. What looks back on all updates so far (evaluations, checkpoints,
 // the end) calls it first.
 void Trainer::report_unread() {
-  if (!unread_) return;
+  if (unread_) check_finite(tell_unread());
+}
+
+Trainer::UnreadStep Trainer::tell_unread() {
   UnreadStep step = *std::exchange(unread_, std::nullopt);
   const StepNumbers numbers = step.enqueued.read(context_.communicator);
   step.report.loss = numbers.loss;
@@ -126,7 +140,18 @@ void Trainer::report_unread() {
   step.report.is_applied = numbers.is_applied;
   step.report.step_seconds = step_watch_.restart();
   notify(step.report);
-  check_finite(step);
+  return step;
+}
+
+// The update before the one that failed is done, and the log should have it. Its loss is a sum over the ranks, of which
+// some may be gone: with several ranks it stays untold.
+void Trainer::tell_before_failure() noexcept {
+  if (!unread_ || context_.communicator.size() > 1) return;
+  try {
+    tell_unread();
+  } catch (...) {
+    // the failure under way is the one to tell, and the likely reason of this one
+  }
 }
 
 void Trainer::notify(const StepReport& report) {

@@ -14,6 +14,9 @@
 
 namespace dsft::train {
 
+/// How the updates of a job are computed, by its `training` section, its model and its device.
+StepOptions step_options(const Job& job, const TrainingConfig& config);
+
 /// How a run ended, where it did not fail.
 enum class RunEnd { kFinished, kStoppedBySignal };
 
@@ -55,8 +58,11 @@ class Trainer final {
   enum class Content { kAsConfigured, kResumable };
 
   void start();
+  RunEnd train();
   void train_step(std::vector<Batch> micro_batches);
   void report_unread();
+  UnreadStep tell_unread();
+  void tell_before_failure() noexcept;
   void notify(const StepReport& report);
   void maybe_evaluate();
   void maybe_save();
@@ -93,7 +99,7 @@ class Trainer final {
   RunContext& context_;
   TrainingStep step_;
   State state_;
-  std::optional<UnreadStep> unread_;  ///< the last one, where the device works beside the host
+  std::optional<UnreadStep> unread_;  ///< the last one, where numbers are read late
   Stopwatch step_watch_;              ///< since the last report, or the begin of the step behind it
   bool has_observer_failed_ = false;
 };

@@ -20,11 +20,15 @@ int64_t weights_of_layer(const model::CausalLm& model) {
 
 }  // namespace
 
+GraphLimits graph_limits(int64_t weights_of_layer) {
+  GraphLimits limits;
+  limits.max_tokens = std::min(limits.max_tokens, kLaunchBound / weights_of_layer);
+  return limits;
+}
+
 std::optional<GraphLimits> possible_graphs(const model::CausalLm& model, const loss::Loss& loss) {
   if (!device::has_graphs(model.device()) || !model.can_be_recorded() || !loss.can_be_recorded()) return std::nullopt;
-  GraphLimits limits;
-  limits.max_tokens = std::min(limits.max_tokens, kLaunchBound / weights_of_layer(model));
-  return limits;
+  return graph_limits(weights_of_layer(model));
 }
 
 StepNumbers EnqueuedStep::read(comm::Communicator& communicator) const {
@@ -66,7 +70,7 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
   device::copy_from_host(host, denominators_);
   if (sums_.defined()) sums_.zero_();
   for (const Batch& batch : micro_batches) {
-    if (graphs_ && graphs_->takes(batch))
+    if (records(batch))
       graphs_->run(batch, [this](const Batch& padded) { pass_over(padded, /*reduces=*/false); });
     else
       pass_over(batch.to(parts_.model.device()), totals.reduces_in_pass && &batch == &micro_batches.back());
@@ -88,7 +92,7 @@ TrainingStep::Totals TrainingStep::count(const std::vector<Batch>& micro_batches
   for (const Batch& batch : micro_batches)
     if (!batch.is_stand_in) num_tokens += static_cast<double>(batch.num_tokens());
   counts.push_back(num_tokens);
-  counts.push_back(graphs_ && graphs_->takes(micro_batches.back()) ? 1 : 0);
+  counts.push_back(records(micro_batches.back()) ? 1 : 0);
   at::Tensor sums = torch::tensor(counts, at::kDouble);
   parts_.communicator.all_reduce(sums);
   const double* totals = sums.const_data_ptr<double>();

@@ -30,29 +30,33 @@ struct StepParts {
 /// Parts of an update as they are enqueued.
 enum class StepPart { kForward, kBackward, kOptimizer };
 
+/// How an update is computed.
 struct StepOptions {
-  nn::BlockRunner::Keep keep = nn::BlockRunner::Keep::kGraph;
-  std::optional<GraphLimits> graphs = {};              ///< none: nothing is recorded
-  std::function<void(StepPart)> after_part = nullptr;  ///< for measurements; without graphs
+  nn::BlockRunner::Keep keep = nn::BlockRunner::Keep::kGraph;  ///< kInput: layers are computed again in backward
+  std::optional<GraphLimits> graphs = {};                      ///< none: nothing is recorded
+  std::function<void(StepPart)> after_part = nullptr;          ///< for measurements; without graphs
 };
 
-/// The limits of CUDA graphs where the device has them and the model and the loss can be recorded; else none. A larger
-/// micro-batch than these takes longer to compute than to enqueue: it gains nothing, and its graph would keep memory.
+/// Which micro-batches of a model with layers of so many weights are recorded: a larger one takes longer to compute
+/// than to enqueue; it gains nothing, and its graph would keep memory.
+GraphLimits graph_limits(int64_t weights_of_layer);
+
+/// These limits where the device has CUDA graphs and the model and the loss can be recorded; else none.
 std::optional<GraphLimits> possible_graphs(const model::CausalLm& model, const loss::Loss& loss);
 
 /// What an update was, on the host.
 struct StepNumbers {
-  double loss = 0;
-  std::map<std::string, double> metrics;
-  double grad_norm = 0;
-  double learning_rate = 0;
-  bool is_applied = true;
+  double loss = 0;                        ///< mean over all supervised tokens of the update, all ranks
+  std::map<std::string, double> metrics;  ///< by name, over all ranks
+  double grad_norm = 0;                   ///< before clipping
+  double learning_rate = 0;               ///< the one the update used
+  bool is_applied = true;                 ///< false: skipped, the gradients were not finite
 };
 
 /// An update that has been enqueued.
 struct EnqueuedStep {
-  int64_t num_tokens = 0;  ///< of all ranks
-  double loss_scale = 1;
+  int64_t num_tokens = 0;            ///< of all ranks
+  double loss_scale = 1;             ///< the one the update used; 1 but for fp16
   std::vector<std::string> metrics;  ///< their names
   device::HostCopy numbers;  ///< fp64: the loss, the metrics, the gradient norm, the rate, whether it was applied
 
@@ -61,13 +65,18 @@ struct EnqueuedStep {
 };
 
 /// Updates: forward pass, loss and backward pass of each micro-batch, then the optimizer's step. Small micro-batches
-/// and the step are recorded as CUDA graphs where that is on. But for fp16's loss scale the host waits for nothing.
+/// and the step are recorded as CUDA graphs where that is on. The host waits for nothing but fp16's loss scale and,
+/// where a graph is recorded or gives its place to another, the device.
 class TrainingStep final {
  public:
+  /// Borrows what `parts` refers to. `options` with graphs take no after_part.
   TrainingStep(StepParts parts, StepOptions options);
 
   /// Enqueues update number `step`. Throws kData where nothing in it is supervised. Collective.
   EnqueuedStep run(const std::vector<Batch>& micro_batches, int64_t step);
+
+  /// Whether passes over this micro-batch can be recorded. The optimizer's step is wherever graphs are on.
+  bool records(const Batch& batch) const { return graphs_ && graphs_->takes(batch); }
 
  private:
   struct Totals;

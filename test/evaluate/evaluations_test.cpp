@@ -177,6 +177,41 @@ TEST_CASE("exact_match and tool_call judge the last assistant turn of each row, 
   for (const Metrics& of_rank : run_on_ranks(2, evaluation, *lm)) CHECK(of_rank == metrics);
 }
 
+TEST_CASE("Answers in rounds, between which a stop is heard, are judged as all at once", "[evaluate]") {
+  const auto assets = text_assets();
+  auto lm = random_model(assets->tokenizer);
+  std::vector<evaluate::EvaluationRow> rows;
+  for (const char* text : {"Hello there", "What is the time?", "2 + 2", "Name a colour", "Bye"}) {
+    Json row = {{"messages", {question(text), answer("")}}};
+    if (rows.size() % 2 == 0) row["messages"][1]["content"] = greedy_text(*lm, *assets, row);
+    rows.push_back({row, "row"});
+  }
+  generate::EngineOptions engine;
+  engine.stop_ids = assets->stop_ids;
+  const auto evaluation_of = [&] {
+    return evaluate::AnswerEvaluation(rows, assets, Json::object(), {evaluate::Metric::kExactMatch}, kNewTokens,
+                                      engine);
+  };
+  auto at_once = evaluation_of();
+  const Metrics metrics = run_alone(at_once, *lm);
+  CHECK(metrics.at("eval_exact_match") >= 3.0 / 5);
+  engine.max_sequences = 1;  // two rows in a round of a rank
+  auto in_rounds = evaluation_of();
+  const int num_ranks = GENERATE(1, 2, 7);  // of seven ranks two have no row
+  std::vector<int> num_asked(static_cast<size_t>(num_ranks));
+  std::vector<std::optional<Metrics>> of_ranks(static_cast<size_t>(num_ranks));
+  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) {
+    const auto goes_on = [&] { return ++num_asked[communicator.rank()] == 1000; };
+    of_ranks[communicator.rank()] = in_rounds.run(*lm, communicator, goes_on);
+  });
+  for (const auto& of_rank : of_ranks) CHECK(of_rank == metrics);
+  const int num_rounds = num_ranks == 1 ? 3 : num_ranks == 2 ? 2 : 1;
+  CHECK(num_asked == std::vector<int>(static_cast<size_t>(num_ranks), num_rounds));
+  int num_calls = 0;
+  const auto stops_at_second = [&] { return ++num_calls == 2; };
+  CHECK_FALSE(in_rounds.run(*lm, *comm::make_single_process_communicator(), stops_at_second));
+}
+
 TEST_CASE("A row that expects a call fails where the model makes none", "[evaluate]") {
   const auto assets = text_assets();
   auto lm = random_model(assets->tokenizer);

@@ -134,6 +134,41 @@ TEST_CASE("Sequences go on over many pages", "[generate]") {
   CHECK(answers[1] == answer_without_cache(*lm, prompts[1], 90));
 }
 
+TEST_CASE("Answers that end with their first token leave the engine to those that wait", "[generate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const std::vector<Ids> prompts = random_prompts({3, 17, 1, 30, 8});
+  generate::EngineOptions options;
+  options.max_sequences = GENERATE(2, 32);
+  const auto longer = answers_of(*lm, prompts, options, 4);
+  // by their length
+  for (size_t p = 0; const Ids& answer : answers_of(*lm, prompts, options, 1)) CHECK(answer == Ids{longer[p++][0]});
+  // by a stop token
+  for (const Ids& answer : longer) options.stop_ids.push_back(answer[0]);
+  const auto stopped = generate::generate(*lm, nn::BlockRunner(), requests_of(prompts, 20), options);
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    CHECK(stopped[p].token_ids == Ids{longer[p][0]});
+    CHECK(stopped[p].finish_reason == generate::FinishReason::kStop);
+  }
+}
+
+TEST_CASE("A prompt may end with a page of the cache or begin the next one", "[generate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const std::vector<Ids> prompts = random_prompts({kernels::kPageTokens, kernels::kPageTokens + 1});
+  const int64_t num_tokens = GENERATE(1, 2, 3);
+  const auto answers = answers_of(*lm, prompts, {}, num_tokens);
+  for (size_t p = 0; p < prompts.size(); ++p) CHECK(answers[p] == answer_without_cache(*lm, prompts[p], num_tokens));
+}
+
+TEST_CASE("A prompt longer than a pass over prompts has one of its own", "[generate]") {
+  auto lm = test::load_tiny_model("qwen3");
+  const std::vector<Ids> prompts = random_prompts({5, 40, 12, 3});
+  const auto together = answers_of(*lm, prompts, {}, 6);
+  generate::EngineOptions options;
+  options.prefill_tokens = GENERATE(1, 10, 39);
+  CHECK(answers_of(*lm, prompts, options, 6) == together);
+  CHECK(together[1] == answer_without_cache(*lm, prompts[1], 6));
+}
+
 TEST_CASE("bf16 models generate, and memory for the cache bounds the sequences decoded together", "[generate]") {
   auto lm = test::load_tiny_model("llama_plain");
   lm->to(at::kBFloat16);
@@ -218,4 +253,21 @@ TEST_CASE("On a GPU heads of 64 go through the kernel of paged attention, in gra
       if (type == at::kFloat) CHECK(completions[r].token_ids == expected[r].token_ids);
     }
   }
+}
+
+TEST_CASE("On a GPU decoding steps make the host wait for nothing but their tokens", "[generate][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU is visible");
+  auto lm = test::load_tiny_model("qwen3", at::Device(at::kCUDA, 0));
+  std::vector<generate::Request> requests = requests_of(random_prompts({3, 70, 30, 12}), 40);
+  requests[0].max_new_tokens = 1;  // it is done when all prompts have been read
+  const nn::BlockRunner runner;
+  generate::Engine engine(*lm, runner, {}, 110);
+  const auto expected = engine.generate(requests);
+  std::optional<device::WaitsForbidden> forbidden;
+  const auto actual = engine.generate(requests, [&](size_t request, const auto&) {
+    if (request == 0) forbidden.emplace();
+  });
+  REQUIRE(forbidden);
+  forbidden.reset();
+  for (size_t r = 0; r < requests.size(); ++r) CHECK(actual[r].token_ids == expected[r].token_ids);
 }

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "batch/packed_text_source.h"
@@ -55,6 +56,7 @@ struct Setting {
   std::function<void(train::TrainingConfig&)> configure = {};  ///< changes what the trainer is told
   std::function<void(train::Job&)> amend = {};                 ///< adds evaluations, observers, faults
   const train::StopSignal* stop_signal = nullptr;
+  std::optional<train::NumbersAreRead> numbers_are_read = {};  ///< as the device would have it, if not given
 };
 
 struct Run {
@@ -120,6 +122,7 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
   Run run;
   const Logger logger(communicator.rank(), /*is_quiet=*/true);
   train::RunContext context{communicator, setting.device, 42, output_dir, logger, setting.stop_signal};
+  if (setting.numbers_are_read) context.numbers_are_read = *setting.numbers_are_read;
   train::Job job;
   job.model = lm;
   data::EpochPlanOptions plan;

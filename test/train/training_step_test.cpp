@@ -56,6 +56,15 @@ std::vector<std::vector<Batch>> varying_updates(int64_t count) {
   return updates;
 }
 
+/// Some of these, and then others for so long that they become the common ones.
+std::vector<std::vector<Batch>> updates_in_phases() {
+  std::vector<std::vector<Batch>> updates = varying_updates(4);
+  for (uint64_t u = 0; u < 12; ++u)
+    updates.push_back({make_batch(random_documents({60, 50, 60}, kVocabSize, 20 + u), 1),
+                       make_batch(random_documents({40, 50, 60, 50}, kVocabSize, 40 + u), 1)});
+  return updates;
+}
+
 void require_same_numbers(const train::StepNumbers& actual, const train::StepNumbers& expected, double bound) {
   CHECK(std::abs(actual.loss / expected.loss - 1) <= bound);
   CHECK(std::abs(actual.grad_norm / expected.grad_norm - 1) <= bound);
@@ -102,9 +111,75 @@ TEST_CASE("Updates through the graphs' buffers equal plain ones", "[train]") {
   setting.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kAll);
   setting.recompute = GENERATE(true, false);
   setting.dropout = 0.3;
-  const size_t max_graphs = GENERATE(1, 32);  // with one there is no room for both shapes
+  const size_t max_graphs = GENERATE(1, 2, 32);  // with one or two there is no room for all shapes
   Training plain(setting, std::nullopt), padded(setting, train::GraphLimits{.max_graphs = max_graphs});
-  for (const auto& update : varying_updates(9)) require_same_numbers(padded.run(update), plain.run(update), kBound);
+  for (const auto& update : updates_in_phases()) require_same_numbers(padded.run(update), plain.run(update), kBound);
+}
+
+namespace {
+
+/// Which micro-batches went through the graphs' buffers, and where those are.
+class Places {
+ public:
+  explicit Places(size_t max_graphs) : passes_(at::kCPU, {.max_graphs = max_graphs}) {}
+
+  /// The place of the buffer of a micro-batch of one document; null where it was not padded.
+  const void* run(int64_t num_tokens) {
+    const void* place = nullptr;
+    passes_.run(make_batch(random_documents({num_tokens}, kVocabSize, 3), 0), [&](const Batch& batch) {
+      if (batch.num_tokens() != num_tokens) place = batch.ids.const_data_ptr();
+    });
+    return place;
+  }
+  /// How many of some micro-batches were padded.
+  int64_t run_often(int64_t num_tokens, int64_t times) {
+    int64_t padded = 0;
+    for (int64_t i = 0; i < times; ++i) padded += run(num_tokens) != nullptr ? 1 : 0;
+    return padded;
+  }
+
+ private:
+  train::GraphedPasses passes_;
+};
+
+}  // namespace
+
+TEST_CASE("A shape takes a graph's place when it has come more than twice as often", "[train]") {
+  Places places(1);
+  CHECK(places.run_often(50, 3) == 3);
+  CHECK(places.run_often(100, 6) == 0);
+  CHECK(places.run_often(100, 4) == 4);
+  CHECK(places.run_often(50, 5) == 0);
+}
+
+TEST_CASE("Shapes that come once push out no graph, and one that comes again and again gets one", "[train]") {
+  Places places(2);
+  const void* first = places.run(50);
+  const void* second = places.run(100);
+  REQUIRE(first);
+  REQUIRE(second);
+  for (int64_t num_tokens = 150; num_tokens < 1500; num_tokens += 150) {
+    CHECK(places.run(num_tokens) == nullptr);
+    CHECK(places.run(50) == first);
+  }
+  CHECK(places.run(100) == second);
+  CHECK(places.run_often(2000, 10) == 6);  // the second had come twice
+  CHECK(places.run(50) == first);
+}
+
+TEST_CASE("Shapes that come equally often do not take turns", "[train]") {
+  Places places(2);
+  for (int round = 0; round < 200; ++round) {
+    CHECK(places.run_often(50, 1) == 1);
+    CHECK(places.run_often(100, 1) == 1);
+    CHECK(places.run_often(170, 1) == 0);
+  }
+}
+
+TEST_CASE("Graphs of what was common long ago give way", "[train]") {
+  Places places(1);
+  CHECK(places.run_often(50, 1000) == 1000);
+  CHECK(places.run_often(100, 200) > 50);
 }
 
 TEST_CASE("Large micro-batches and those without a label are not padded", "[train]") {
@@ -112,6 +187,42 @@ TEST_CASE("Large micro-batches and those without a label are not padded", "[trai
   CHECK(passes.takes(make_batch(random_documents({20, 44}, kVocabSize, 3), 0)));
   CHECK(!passes.takes(make_batch(random_documents({20, 45}, kVocabSize, 3), 0)));
   CHECK(!passes.takes(make_batch({Document{{0}, {-100}, 0}}, 0)));
+}
+
+TEST_CASE("A step tells which micro-batches it records", "[train]") {
+  const Batch small = make_batch(random_documents({20, 44}, kVocabSize, 3), 0);
+  const Batch large = make_batch(random_documents({20, 45}, kVocabSize, 3), 0);
+  const Training plain({}, std::nullopt), graphed({}, train::GraphLimits{.max_tokens = 64});
+  CHECK(graphed.step->records(small));
+  CHECK(!graphed.step->records(large));
+  CHECK(!plain.step->records(small));
+}
+
+TEST_CASE("The larger a model's layers, the smaller the micro-batches that are recorded", "[train]") {
+  CHECK(train::graph_limits(1'000'000).max_tokens == 4096);
+  CHECK(train::graph_limits(int64_t{1} << 25).max_tokens == 4096);
+  CHECK(train::graph_limits(int64_t{1} << 26).max_tokens == 2048);
+  CHECK(train::graph_limits(int64_t{1} << 28).max_tokens == 512);
+}
+
+namespace {
+
+train::Job job_of(std::shared_ptr<model::CausalLm> lm) {
+  train::Job job;
+  job.model = std::move(lm);
+  job.loss = std::make_unique<loss::CausalLmLoss>();
+  return job;
+}
+
+}  // namespace
+
+TEST_CASE("A recipe's settings become those of its updates", "[train]") {
+  const train::Job job = job_of(load_tiny_model("qwen3"));
+  train::TrainingConfig config;
+  CHECK(train::step_options(job, config).keep == nn::BlockRunner::Keep::kGraph);
+  CHECK(!train::step_options(job, config).graphs);  // the CPU has none
+  config.gradient_checkpointing = train::GradientCheckpointing::kTrue;
+  CHECK(train::step_options(job, config).keep == nn::BlockRunner::Keep::kInput);
 }
 
 TEST_CASE("Ranks of which some record their micro-batches stay equal", "[train]") {
@@ -162,10 +273,14 @@ TEST_CASE("On a GPU each replay gives the numbers of a plain step", "[train][gpu
   setting.model = GENERATE(as<std::string>(), "qwen3", "qwen2_sliding");
   INFO(c10::toString(setting.dtype) << ", trained: " << static_cast<int>(setting.trained) << ", " << setting.model
                                     << (setting.recompute ? ", recomputed" : ""));
+  const train::GraphLimits limits{.max_graphs = GENERATE(size_t{1}, size_t{2}, size_t{32})};
+  INFO("of " << limits.max_graphs << " graphs");
   // the weights stay, so that no update inherits the rounding of those before
-  Training plain(setting, std::nullopt, /*learning_rate=*/0), graphed(setting, train::GraphLimits(), 0);
+  Training plain(setting, std::nullopt, /*learning_rate=*/0), graphed(setting, limits, 0);
   REQUIRE(train::possible_graphs(*graphed.lm, graphed.loss));
-  for (const auto& update : varying_updates(9)) {
+  std::vector<std::vector<Batch>> updates = updates_in_phases();
+  for (auto& update : varying_updates(9)) updates.push_back(std::move(update));
+  for (const auto& update : updates) {
     const train::StepNumbers actual = graphed.run(update), expected = plain.run(update);
     CHECK(std::abs(actual.loss / expected.loss - 1) <= 2e-3);
     CHECK(std::abs(actual.grad_norm / expected.grad_norm - 1) <= 2e-2);
@@ -210,4 +325,30 @@ TEST_CASE("Dynamic rotary frequencies and attention by documents are not recorde
   CHECK(!train::possible_graphs(*dynamic.lm, dynamic.loss));
   const Training wide(gpu_setting(at::kFloat), std::nullopt);
   CHECK(!train::possible_graphs(*wide.lm, wide.loss));
+}
+
+TEST_CASE("On a GPU cuda_graphs and full_determinism decide whether a job's updates are recorded", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const Setting setting = gpu_setting(at::kBFloat16);
+  const train::Job job = job_of(Training(setting, std::nullopt).lm);
+  train::TrainingConfig config;
+  const auto graphs = train::step_options(job, config).graphs;
+  REQUIRE(graphs);
+  CHECK(graphs->max_tokens == train::GraphLimits().max_tokens);
+  config.full_determinism = true;
+  CHECK(!train::step_options(job, config).graphs);
+  config.full_determinism = false;
+  config.cuda_graphs = train::CudaGraphs::kFalse;
+  CHECK(!train::step_options(job, config).graphs);
+}
+
+TEST_CASE("On a GPU a job of large layers records small micro-batches alone", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  spec::ModelSpec spec = spec::read_model_spec(model_fixture("qwen3"));
+  spec.intermediate_size = (int64_t{1} << 25) / spec.hidden_size;  // three matrices of 2^25 weights in a layer
+  const train::Job job = job_of(model::build_causal_lm(spec, at::kBFloat16, at::Device(at::kCUDA, 0)));
+  const auto graphs = train::step_options(job, {}).graphs;
+  REQUIRE(graphs);
+  CHECK(graphs->max_tokens > 1300);
+  CHECK(graphs->max_tokens <= 4096 / 3);
 }
