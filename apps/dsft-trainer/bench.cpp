@@ -86,7 +86,9 @@ class TrainBench {
   TrainBench(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device)
       : model_(model::build_causal_lm(spec, dtype, device)),
         communicator_(comm::make_single_process_communicator()),
-        keep_(options.recomputes ? nn::BlockRunner::Keep::kInput : nn::BlockRunner::Keep::kGraph) {
+        keep_(options.recomputes               ? nn::BlockRunner::Keep::kInput
+              : options.recomputes_selectively ? nn::BlockRunner::Keep::kSelected
+                                               : nn::BlockRunner::Keep::kGraph) {
     fill_randomly(*model_);
     choose_trainable(options);
     std::vector<zero::TrainableParameter> parameters;
@@ -189,7 +191,9 @@ double flops_per_token(const spec::ModelSpec& spec, const BenchOptions& options)
   const double attention =
       2.0 * static_cast<double>(options.length * spec.num_attention_heads * spec.head_dim * spec.num_hidden_layers);
   const double forwards = options.recomputes ? 2 : 1, weights = options.is_full ? 2 : 0;
-  return layers * (2 * forwards + 2 + weights) + head * (options.is_full ? 8 : 4) + attention * (2.5 + forwards);
+  const double gate_up = 4.0 * static_cast<double>(spec.num_hidden_layers * spec.hidden_size * spec.intermediate_size);
+  return layers * (2 * forwards + 2 + weights) + head * (options.is_full ? 8 : 4) + attention * (2.5 + forwards) +
+         (options.recomputes_selectively ? gate_up : 0);
 }
 
 /// What holds a step up: enqueuing it, or else arithmetic where the matrices run at a good part of the peak, or else

@@ -25,7 +25,7 @@ Failure describe_current_exception() {
   } catch (const c10::OutOfMemoryError& error) {
     return {concat("out of GPU memory: ", error.what_without_backtrace(),
                    "\nTry a smaller training.per_device_train_batch_size or data.max_length, or "
-                   "training.gradient_checkpointing: true."),
+                   "training.gradient_checkpointing: selective or true."),
             ErrorKind::kDevice};
   } catch (const std::filesystem::filesystem_error& error) {
     return {io::path_error(error, ErrorKind::kCheckpoint).message(), ErrorKind::kCheckpoint};

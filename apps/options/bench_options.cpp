@@ -28,7 +28,10 @@ void add_options(CLI::App& command, BenchOptions& options) {
       ->check(at_least(1))
       ->capture_default_str();
   command.add_flag("--full", options.is_full, "train: all weights instead of LoRA");
-  command.add_flag("--recompute", options.recomputes, "train: gradient_checkpointing");
+  auto* recompute = command.add_flag("--recompute", options.recomputes, "train: gradient_checkpointing: true");
+  command
+      .add_flag("--recompute-selectively", options.recomputes_selectively, "train: gradient_checkpointing: selective")
+      ->excludes(recompute);
   command.add_flag("--no-cuda-graphs", options.without_cuda_graphs, "train: enqueue each operation on its own");
   command.add_flag("--json", options.is_json, "One JSON object on stdout");
   command.add_option("--profile", options.profile, "Writes a Chrome trace of one more repetition to this file");

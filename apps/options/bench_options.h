@@ -22,6 +22,7 @@ struct BenchOptions {
   int64_t rank = 16;     ///< of LoRA on q, k, v, o
   bool is_full = false;  ///< all weights instead
   bool recomputes = false;
+  bool recomputes_selectively = false;
   bool without_cuda_graphs = false;
   bool is_json = false;
   std::string profile;  ///< a file for a Chrome trace of one more repetition; empty: none

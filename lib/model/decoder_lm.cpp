@@ -51,19 +51,21 @@ bool DecoderLm::can_be_recorded() const {
          kernels::attends_by_device(body_->embed_tokens->weight().options(), spec().head_dim);
 }
 
-nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training,
-                                              nn::KvCache* cache) const {
+nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training, nn::KvCache* cache,
+                                              bool recomputes_mlp) const {
   auto context = std::make_shared<nn::ForwardContext>();
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
   if (!cache) context->documents = {batch.boundaries, batch.longest, batch.starts};
   context->cache = cache;
+  context->recomputes_mlp = recomputes_mlp;
   context->dropout = dropout_keys(batch, training);
   return context;
 }
 
 at::Tensor DecoderLm::hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
                                     nn::KvCache* cache) {
-  const nn::ForwardContextPtr context = make_context(batch, training, cache);
+  const nn::ForwardContextPtr context =
+      make_context(batch, training, cache, runner.keep() == nn::BlockRunner::Keep::kSelected);
   at::Tensor hidden;
   {
     // A frozen embedding needs no node of its own.

@@ -24,7 +24,8 @@ class DecoderLm final : public CausalLm {
  private:
   /// "model" of the Hugging Face classes: embed_tokens, layers, norm.
   struct Body;
-  nn::ForwardContextPtr make_context(const Batch& batch, const TrainingMode* training, nn::KvCache* cache) const;
+  nn::ForwardContextPtr make_context(const Batch& batch, const TrainingMode* training, nn::KvCache* cache,
+                                     bool recomputes_mlp) const;
 
   std::shared_ptr<Body> body_;
   std::shared_ptr<nn::Linear> lm_head_;

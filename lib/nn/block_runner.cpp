@@ -38,7 +38,7 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
     run->call(&BlockHooks::before_forward);
     variable_list outputs;
     {
-      at::AutoGradMode grad_mode(run->keep == BlockRunner::Keep::kGraph);
+      at::AutoGradMode grad_mode(run->keep != BlockRunner::Keep::kInput);
       outputs = run->block(run->inputs);
     }
     run->call(&BlockHooks::after_forward);
@@ -48,7 +48,7 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
       results.push_back(output.detach());
       if (!output.is_floating_point()) constants.push_back(results.back());
     }
-    if (run->keep == BlockRunner::Keep::kGraph) run->outputs = std::move(outputs);
+    if (run->keep != BlockRunner::Keep::kInput) run->outputs = std::move(outputs);
     context->mark_non_differentiable(constants);
     context->saved_data["run"] = c10::IValue::make_capsule(run);
     return results;

@@ -26,10 +26,11 @@ class BlockHooks {
 
 /// Runs every block of a model, so that recomputation and parameter sharding have one seam. Where gradients are off the
 /// block is called directly, between its forward hooks. Otherwise one autograd node stands for the block: it keeps
-/// either the block's input alone (recompute) or its inner graph.
+/// either the block's input alone (recompute) or its inner graph. kSelected keeps that graph too, but for what blocks
+/// themselves leave out of it, the widest part of a layer (ForwardContext::recomputes_mlp).
 class BlockRunner {
  public:
-  enum class Keep { kGraph, kInput };
+  enum class Keep { kGraph, kInput, kSelected };
 
   explicit BlockRunner(Keep keep = Keep::kGraph, BlockHooks* hooks = nullptr) : keep_(keep), hooks_(hooks) {}
 
@@ -37,6 +38,7 @@ class BlockRunner {
   /// gradient where gradients are on, so that a frozen embedding cannot cut the parameters behind it from the graph.
   std::vector<at::Tensor> run(int64_t index, const Block& block, const std::vector<at::Tensor>& inputs) const;
 
+  Keep keep() const { return keep_; }
   BlockHooks* hooks() const { return hooks_; }
 
  private:

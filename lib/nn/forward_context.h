@@ -29,6 +29,7 @@ struct ForwardContext {
   kernels::Documents documents;  ///< of the batch; empty where a cache knows them
   kernels::DropoutKeys dropout;  ///< sample_keys undefined: dropout is off (evaluation, generation)
   KvCache* cache = nullptr;      ///< where generation keeps keys and values; null in training
+  bool recomputes_mlp = false;   ///< gate and up are not kept for the backward pass but computed again
 
   bool is_training() const { return dropout.sample_keys.defined(); }
 };

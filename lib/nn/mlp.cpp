@@ -1,6 +1,7 @@
 #include "nn/mlp.h"
 
 #include "kernels/swiglu.h"
+#include "nn/block_runner.h"
 #include "nn/side_by_side.h"
 
 namespace dsft::nn {
@@ -14,9 +15,16 @@ Mlp::Mlp(const spec::ModelSpec& spec, at::TensorOptions options) {
                                                           : std::make_shared<Linear>(inner, hidden, options));
 }
 
+// silu(gate(x)) * up(x)
+at::Tensor Mlp::activate(const at::Tensor& x, const ForwardContext& context) const {
+  return kernels::swiglu(multiply_side_by_side(x, {gate_proj_.get(), up_proj_.get()}, context));
+}
+
 at::Tensor Mlp::forward(const at::Tensor& x, const ForwardContext& context) const {
-  const at::Tensor gate_up = multiply_side_by_side(x, {gate_proj_.get(), up_proj_.get()}, context);
-  return down_proj_->forward(kernels::swiglu(gate_up), context);
+  if (!context.recomputes_mlp) return down_proj_->forward(activate(x, context), context);
+  // the layer's own node keeps module and context until its backward pass is over
+  const auto block = [this, &context](const auto& in) { return std::vector<at::Tensor>{activate(in[0], context)}; };
+  return down_proj_->forward(BlockRunner(BlockRunner::Keep::kInput).run(0, block, {x})[0], context);
 }
 
 }  // namespace dsft::nn

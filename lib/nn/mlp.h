@@ -16,6 +16,8 @@ class Mlp final : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
 
  private:
+  at::Tensor activate(const at::Tensor& x, const ForwardContext& context) const;
+
   std::shared_ptr<Linear> gate_proj_, up_proj_, down_proj_;
 };
 

@@ -28,11 +28,23 @@ at::Tensor learning_rates(const Job& job, at::Device device) {
   return rates.to(device);
 }
 
+nn::BlockRunner::Keep keep_of(GradientCheckpointing checkpointing) {
+  switch (checkpointing) {
+    case GradientCheckpointing::kTrue:
+      return nn::BlockRunner::Keep::kInput;
+    case GradientCheckpointing::kSelective:
+      return nn::BlockRunner::Keep::kSelected;
+    case GradientCheckpointing::kFalse:
+      break;
+  }
+  return nn::BlockRunner::Keep::kGraph;
+}
+
 }  // namespace
 
 StepOptions step_options(const Job& job, const TrainingConfig& config) {
   StepOptions options;
-  if (config.gradient_checkpointing == GradientCheckpointing::kTrue) options.keep = nn::BlockRunner::Keep::kInput;
+  options.keep = keep_of(config.gradient_checkpointing);
   // padding changes the rounding of some products, and one that promises the same bits should not depend on it
   if (config.cuda_graphs == CudaGraphs::kAuto && !config.full_determinism)
     options.graphs = possible_graphs(*job.model, *job.loss);

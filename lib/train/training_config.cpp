@@ -56,8 +56,10 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
              "The same in evaluation; above 32 also the sequences generated together", between(1, kMostRows));
   fields.add("gradient_accumulation_steps", config.gradient_accumulation_steps, "Micro-batches per update and rank",
              between(1, kMostRows));
-  fields.add("gradient_checkpointing", config.gradient_checkpointing,
-             "Recompute each block in the backward pass to save memory");
+  fields.add(
+      "gradient_checkpointing", config.gradient_checkpointing,
+      "Recompute in the backward pass to save memory: true: each block; selective: gate and up of each MLP alone, "
+      "between the two in memory and time");
   fields.add("cuda_graphs", config.cuda_graphs,
              "auto: on a GPU, record the training step for small micro-batches and launch it as one");
   fields.add("bf16", config.bf16, "Sets model.dtype to bf16; written as false: to fp32");

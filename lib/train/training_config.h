@@ -16,12 +16,14 @@ class Section;
 
 namespace dsft::train {
 
-enum class GradientCheckpointing { kFalse, kTrue };
+/// What the backward pass computes again instead of keeping it: nothing, whole blocks, or gate and up of each MLP,
+/// which are half of what a layer keeps or more.
+enum class GradientCheckpointing { kFalse, kTrue, kSelective };
 
 constexpr auto words_of(GradientCheckpointing) {
   return std::to_array<config::Word<GradientCheckpointing>>({{"false", GradientCheckpointing::kFalse},
                                                              {"true", GradientCheckpointing::kTrue},
-                                                             {"selective", {}, "the CUDA kernels"}});
+                                                             {"selective", GradientCheckpointing::kSelective}});
 }
 
 /// Whether a training step on a GPU is recorded and launched as one.

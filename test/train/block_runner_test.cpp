@@ -4,6 +4,7 @@
 #include <set>
 
 #include "catch_amalgamated.hpp"
+#include "device/device.h"
 #include "lora/adapters.h"
 #include "loss/loss.h"
 #include "support/tiny_model.h"
@@ -152,7 +153,7 @@ TEST_CASE("Recomputation and graph-in-node give plain autograd's gradients exact
   INFO(name << (with_lora ? " LoRA" : " full") << " dropout " << dropout);
   auto kept = make_model(name, with_lora, dropout), recomputed = make_model(name, with_lora, dropout);
   run_backward(*kept, nn::BlockRunner(nn::BlockRunner::Keep::kGraph));
-  run_backward(*recomputed, nn::BlockRunner(nn::BlockRunner::Keep::kInput));
+  run_backward(*recomputed, nn::BlockRunner(GENERATE(nn::BlockRunner::Keep::kInput, nn::BlockRunner::Keep::kSelected)));
   const auto expected = gradients_of(*kept), actual = gradients_of(*recomputed);
   REQUIRE(!expected.empty());
   REQUIRE(expected.size() == actual.size());
@@ -161,6 +162,31 @@ TEST_CASE("Recomputation and graph-in-node give plain autograd's gradients exact
     CHECK(gradient.abs().max().item<double>() > 0);
     CHECK(torch::equal(gradient, actual.at(key)));
   }
+}
+
+TEST_CASE("On a GPU selective recomputation keeps neither gate nor up of a layer", "[train][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU is visible");
+  const at::Device gpu(at::kCUDA, 0);
+  spec::ModelSpec spec = spec::read_model_spec(test::model_fixture("qwen3"));
+  spec.intermediate_size = 4096;
+  auto lm = model::build_causal_lm(spec, at::kBFloat16, gpu);
+  const lora::LoraConfig config = all_linear(0.0);
+  lora::attach(*lm, spec::match_lora_targets(lm->spec(), config), {}, config, 7);
+  {
+    const torch::NoGradGuard no_grad;
+    for (at::Tensor& parameter : lm->parameters()) parameter.normal_(0.0, 0.02);
+  }
+  constexpr int64_t kTokens = 8192;
+  const Batch batch = make_batch(test::random_documents({kTokens}, spec.vocab_size, 3), 1).to(gpu);
+  const auto peak_of = [&](nn::BlockRunner::Keep keep) {
+    const model::TrainingMode mode{42};
+    lm->hidden_states(batch, nn::BlockRunner(keep), &mode).sum().backward();
+    return device::peak_memory_bytes(gpu);
+  };
+  const int64_t selective = peak_of(nn::BlockRunner::Keep::kSelected), all = peak_of(nn::BlockRunner::Keep::kGraph);
+  // gate and up of one layer at least: in its own backward pass a layer has them in both cases
+  const int64_t gate_up = kTokens * 2 * spec.intermediate_size * 2;
+  CHECK(all - selective > (spec.num_hidden_layers - 1) * gate_up * 9 / 10);
 }
 
 TEST_CASE("A fake stage 3 that gathers, releases and reduces through the hooks changes no gradient", "[train]") {
