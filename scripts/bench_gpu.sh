@@ -39,6 +39,8 @@ measure_decoding() {
 first_step() {
   local folder started
   folder=$(mktemp -d)
+  # shellcheck disable=SC2064  # the folder of now
+  trap "rm -rf '$folder'" EXIT
   step "The first step of Qwen3-0.6B"
   "$dsft" init-model --config recipes/configs/qwen3_0.6b.json --tokenizer models/SmolLM2-135M-Instruct --output "$folder/model" >&2
   "$python" -c 'import json, random

@@ -68,12 +68,12 @@ void record(at::cuda::CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_
   graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
   try {
     work();
+    graph.capture_end();
   } catch (...) {
     const std::exception_ptr fault = std::current_exception();
     abandon(graph, device, pool);
     std::rethrow_exception(fault);
   }
-  graph.capture_end();
 }
 
 // While it lives, work goes to `inner`, behind what `outer` has done; then `outer` goes on behind that, also where the

@@ -156,7 +156,6 @@ at::Tensor rotary_attention(const at::Tensor& qkv, const PackedHeads& heads, con
     call->heads = heads;
     call->eps = norms.eps;
     call->angles = {angles.cos.contiguous(), angles.sin.contiguous()};
-    call->documents = documents;
     call->scale = scale;
     call->window = window;
     const at::Tensor dense = qkv.contiguous();
@@ -166,6 +165,7 @@ at::Tensor rotary_attention(const at::Tensor& qkv, const PackedHeads& heads, con
       const Heads turned = by_kernel(dense, heads, norms, call->angles);
       attended = attend_documents(turned.q, turned.k, turned.v, documents, scale, window);
     }
+    call->documents = documents;  // with what the kernel has worked out from them
     if (attended) return RotaryAttention::apply(dense, given(norms.q), given(norms.k), *attended, call);
   }
   const Heads turned = by_operations(qkv, heads, norms, angles);

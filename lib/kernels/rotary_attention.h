@@ -25,6 +25,7 @@ struct RotaryAngles {
   at::Tensor cos, sin;
 };
 
+/// What attention reads.
 struct Heads {
   at::Tensor q;     ///< [T, N, D]
   at::Tensor k, v;  ///< [T, K, D]; v is a view of the packed rows

@@ -80,6 +80,8 @@ bool attends_by_device(const at::TensorOptions& options, int64_t head_dim) {
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window) {
   if (window >= documents.longest) window = 0;
+  if (!attends_by_device(q.options(), q.size(2)))
+    return varlen_attention_by_documents(q, k, v, documents.boundaries, scale, window);
   const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
   if (const auto attended = attend_documents(dense_q, dense_k, dense_v, documents, scale, window))
     return VarlenAttention::apply(dense_q, dense_k, dense_v, *attended, documents, scale, window);

@@ -3,7 +3,6 @@
 #include <torch/autograd.h>
 
 #include <algorithm>
-#include <functional>
 #include <numeric>
 
 #include "base/error.h"
