@@ -13,14 +13,7 @@ namespace dsft::kernels {
 namespace {
 
 at::Tensor by_cpu_kernel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                         at::Tensor& v_cache, const PagedSequences& sequences, double scale, int64_t window) {
-  const cpu::DecodeAttentionShape shape{.num_kv_heads = k_cache.size(1),
-                                        .group_size = q.size(1) / k_cache.size(1),
-                                        .head_dim = q.size(2),
-                                        .page_tokens = kPageTokens,
-                                        .pages_per_sequence = sequences.pages.size(1),
-                                        .window = window,
-                                        .scale = static_cast<float>(scale)};
+                         at::Tensor& v_cache, const PagedSequences& sequences, const cpu::DecodeAttentionShape& shape) {
   const int64_t num_scratch = cpu::decode_attention_scratch(shape);
   const at::Tensor pages = sequences.pages.contiguous(), lengths = sequences.lengths.contiguous();
   at::Tensor out = at::empty_like(q);
@@ -39,7 +32,8 @@ at::Tensor by_cpu_kernel(const at::Tensor& q, const at::Tensor& k, const at::Ten
 }
 
 at::Tensor by_cuda_kernel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                          at::Tensor& v_cache, const PagedSequences& sequences, const cuda::DecodeShape& shape) {
+                          at::Tensor& v_cache, const PagedSequences& sequences,
+                          const cpu::DecodeAttentionShape& shape) {
   const at::Tensor pages = sequences.pages.contiguous(), lengths = sequences.lengths.contiguous();
   const int64_t num_splits = cuda::decode_attention_splits(shape);
   at::Tensor out = at::empty_like(q), parts;
@@ -83,16 +77,16 @@ at::Tensor append_and_attend(const at::Tensor& q, const at::Tensor& k, const at:
                  sequences.lengths.numel() == q.size(0) && k_cache.is_contiguous() && v_cache.is_contiguous(),
              "decode attention of q ", q.sizes(), " and k ", k.sizes(), " to ", k_cache.sizes(), " by pages ",
              sequences.pages.sizes());
+  const cpu::DecodeAttentionShape shape{.num_sequences = q.size(0),
+                                        .num_kv_heads = k.size(1),
+                                        .group_size = q.size(1) / k.size(1),
+                                        .head_dim = q.size(2),
+                                        .page_tokens = kPageTokens,
+                                        .pages_per_sequence = sequences.pages.size(1),
+                                        .window = window,
+                                        .scale = static_cast<float>(scale)};
   if (q.is_cpu() && q.scalar_type() != at::kDouble)
-    return by_cpu_kernel(q.contiguous(), k.contiguous(), v.contiguous(), k_cache, v_cache, sequences, scale, window);
-  const cuda::DecodeShape shape{.sequences = q.size(0),
-                                .kv_heads = k.size(1),
-                                .group = q.size(1) / k.size(1),
-                                .head_dim = q.size(2),
-                                .page_tokens = kPageTokens,
-                                .pages_per_sequence = sequences.pages.size(1),
-                                .window = window,
-                                .scale = static_cast<float>(scale)};
+    return by_cpu_kernel(q.contiguous(), k.contiguous(), v.contiguous(), k_cache, v_cache, sequences, shape);
   if (cuda::takes(q) && cuda::has_decode_attention(shape))
     return by_cuda_kernel(q.contiguous(), k.contiguous(), with_dense_heads(v), k_cache, v_cache, sequences, shape);
   return append_and_attend_reference(q, k, v, k_cache, v_cache, sequences, scale, window);

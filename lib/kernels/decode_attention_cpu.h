@@ -6,8 +6,9 @@ namespace dsft::kernels::cpu {
 
 /// Sizes of one decoding step's attention.
 struct DecodeAttentionShape {
-  int64_t num_kv_heads;
-  int64_t group_size;  ///< query heads of a kv head
+  int64_t num_sequences;  ///< S
+  int64_t num_kv_heads;   ///< K
+  int64_t group_size;     ///< query heads of a kv head
   int64_t head_dim;
   int64_t page_tokens;
   int64_t pages_per_sequence;  ///< P

@@ -53,18 +53,18 @@ constexpr int tokens_under_way(int group) {
 // A block serves the query heads of one kv head of one part of a sequence. kLanes lanes hold one token by 16-byte
 // accesses; the groups of lanes take the tokens in turn.
 template <typename T, int kHeadDim, int kGroup>
-__global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, DecodeShape shape) {
+__global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, cpu::DecodeAttentionShape shape) {
   constexpr int kSize = Vector<T>::kSize, kLanes = kHeadDim / kSize, kRunners = kThreads / kLanes;
   constexpr int kTokens = tokens_under_way(kGroup);
   const int64_t sequence = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z;
   const int length = static_cast<int>(tensors.lengths[sequence]);
   const int runner = threadIdx.x / kLanes, column = threadIdx.x % kLanes * kSize;
   const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
-  const int64_t item = sequence * shape.kv_heads + kv_head;
+  const int64_t item = sequence * shape.num_kv_heads + kv_head;
   const int page_tokens = static_cast<int>(shape.page_tokens);
   const auto place_of = [&](int token) {
     const int64_t page = pages[token / page_tokens];
-    return ((page * shape.kv_heads + kv_head) * page_tokens + token % page_tokens) * kHeadDim + column;
+    return ((page * shape.num_kv_heads + kv_head) * page_tokens + token % page_tokens) * kHeadDim + column;
   };
   T *k_cache = static_cast<T*>(tensors.k_cache), *v_cache = static_cast<T*>(tensors.v_cache);
   const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, Decode
       static_cast<T*>(tensors.out)[head * kHeadDim + feature] = from_float<T>(value / sum);
       continue;
     }
-    float* part = tensors.parts + (split * shape.sequences * shape.kv_heads * kGroup + head) * (kHeadDim + 2);
+    float* part = tensors.parts + (split * shape.num_sequences * shape.num_kv_heads * kGroup + head) * (kHeadDim + 2);
     part[feature] = value;
     if (feature == 0) part[kHeadDim] = largest, part[kHeadDim + 1] = sum;
   }
@@ -165,17 +165,17 @@ __global__ void merge(const float* parts, T* out, int64_t heads, int head_dim, i
 }
 
 template <typename T, int kHeadDim>
-void launch(const DecodeTensors& tensors, const DecodeShape& shape, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(shape.sequences), static_cast<unsigned>(shape.kv_heads),
+void launch(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(shape.num_sequences), static_cast<unsigned>(shape.num_kv_heads),
                   static_cast<unsigned>(tensors.num_splits));
   const auto run = [&](auto group) {
     attend<T, kHeadDim, group()><<<grid, kThreads, 0, stream>>>(tensors, shape);
     if (tensors.num_splits == 1) return;
-    const int64_t heads = shape.sequences * shape.kv_heads * shape.group;
+    const int64_t heads = shape.num_sequences * shape.num_kv_heads * shape.group_size;
     merge<<<static_cast<unsigned>(heads), kHeadDim, 0, stream>>>(tensors.parts, static_cast<T*>(tensors.out), heads,
                                                                  kHeadDim, static_cast<int>(tensors.num_splits));
   };
-  switch (shape.group) {
+  switch (shape.group_size) {
     case 1:
       return run(std::integral_constant<int, 1>{});
     case 2:
@@ -197,23 +197,24 @@ void launch(const DecodeTensors& tensors, const DecodeShape& shape, cudaStream_t
 
 }  // namespace
 
-bool has_decode_attention(const DecodeShape& shape) {
-  return (shape.head_dim == 64 || shape.head_dim == 128) && shape.group >= 1 && shape.group <= kMostGroup &&
-         shape.kv_heads <= 65535;
+bool has_decode_attention(const cpu::DecodeAttentionShape& shape) {
+  return (shape.head_dim == 64 || shape.head_dim == 128) && shape.group_size >= 1 && shape.group_size <= kMostGroup &&
+         shape.num_kv_heads <= 65535;
 }
 
-int64_t decode_attention_splits(const DecodeShape& shape) {
+int64_t decode_attention_splits(const cpu::DecodeAttentionShape& shape) {
   int device = 0, multiprocessors = 0;
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
     return 1;
-  const int64_t blocks = std::max<int64_t>(1, shape.sequences * shape.kv_heads);
+  const int64_t blocks = std::max<int64_t>(1, shape.num_sequences * shape.num_kv_heads);
   const int64_t wanted = kBlocksPerMultiprocessor * multiprocessors / blocks;
   return std::max<int64_t>(1, std::min({wanted, shape.pages_per_sequence, int64_t{kMostSplits}}));
 }
 
-void decode_attention(const DecodeTensors& tensors, const DecodeShape& shape, FloatType type, Stream stream) {
-  if (shape.sequences == 0) return;
+void decode_attention(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, FloatType type,
+                      Stream stream) {
+  if (shape.num_sequences == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
     if (shape.head_dim == 64)

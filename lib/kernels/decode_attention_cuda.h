@@ -3,36 +3,29 @@
 #include <cstdint>
 
 #include "kernels/cuda_types.h"
+#include "kernels/decode_attention_cpu.h"
 
 namespace dsft::kernels::cuda {
 
-/// Shapes of a decoding step: q [sequences, kv_heads * group, head_dim], k and v [sequences, kv_heads, head_dim],
-/// caches [pages, kv_heads, page_tokens, head_dim].
-struct DecodeShape {
-  int64_t sequences, kv_heads, group, head_dim, page_tokens, pages_per_sequence;
-  int64_t window;  ///< 0: all tokens are seen
-  float scale;
-};
-
-/// Device pointers, dense but for v, whose rows lie v_stride elements apart. pages [sequences, pages_per_sequence],
-/// lengths [sequences].
+/// As cpu::DecodeAttentionTensors, on the device; the rows of v lie v_stride elements apart.
 struct DecodeTensors {
   const void *q, *k, *v;
   void *k_cache, *v_cache;
   const int32_t* pages;
   const int64_t* lengths;
   void* out;
-  float* parts;  ///< [num_splits, sequences, heads, head_dim + 2] where num_splits > 1
+  float* parts;  ///< [num_splits, S, K * group_size, head_dim + 2] where num_splits > 1
   int64_t num_splits, v_stride;
 };
 
 /// Whether shapes like these have a kernel.
-bool has_decode_attention(const DecodeShape& shape);
+bool has_decode_attention(const cpu::DecodeAttentionShape& shape);
 
 /// Into how many parts each sequence is best cut, so that few sequences fill the GPU too.
-int64_t decode_attention_splits(const DecodeShape& shape);
+int64_t decode_attention_splits(const cpu::DecodeAttentionShape& shape);
 
 /// Writes each sequence's new key and value to its last place and attends to its tokens, or the last `window` of them.
-void decode_attention(const DecodeTensors& tensors, const DecodeShape& shape, FloatType type, Stream stream);
+void decode_attention(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, FloatType type,
+                      Stream stream);
 
 }  // namespace dsft::kernels::cuda

@@ -28,21 +28,15 @@ AttendedDocuments by_flash(const at::Tensor& q, const at::Tensor& k, const at::T
 
 }  // namespace
 
-bool has_flash_attention(const at::TensorOptions& options, int64_t head_dim) {
-  const at::ScalarType type = c10::typeMetaToScalarType(options.dtype());
-  const bool is_16_bit = type == at::kBFloat16 || type == at::kHalf;
-  return options.device().is_cuda() && is_16_bit && head_dim % 8 == 0 && head_dim <= 256;
-}
-
-std::optional<AttendedDocuments> attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                  const Documents& documents, double scale, int64_t window) {
+AttendedDocuments attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                   const Documents& documents, double scale, int64_t window) {
+  DSFT_CHECK(attends_by_device(q.options(), q.size(2)), "attention to all documents at once of ", q.sizes());
   const at::NoGradGuard no_grad;
   if (cudnn::may_take(q)) {
     if (const auto attended = cudnn::forward(q, k, v, documents, scale, window))
-      return AttendedDocuments{attended->out, attended->statistics, {}};
+      return {attended->out, attended->statistics, {}};
   }
-  if (has_flash_attention(q.options(), q.size(2))) return by_flash(q, k, v, documents, scale, window);
-  return std::nullopt;
+  return by_flash(q, k, v, documents, scale, window);
 }
 
 QueryKeyGradients attend_documents_backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,

@@ -2,7 +2,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <optional>
 #include <vector>
 
 #include "kernels/cudnn_attention.h"
@@ -18,9 +17,9 @@ struct AttendedDocuments {
 };
 
 /// As varlen_attention. q [T, N, D] and k [T, K, D] dense; v [T, K, D] with dense heads, whose rows may lie apart.
-/// cuDNN where it has a plan, else FlashAttention; nullopt where neither takes such tensors.
-std::optional<AttendedDocuments> attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                  const Documents& documents, double scale, int64_t window);
+/// cuDNN where it has a plan, else FlashAttention; for tensors of which attends_by_device holds.
+AttendedDocuments attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                   const Documents& documents, double scale, int64_t window);
 
 /// The gradients of q and k; v's is written to `v_gradient`, which has v's strides.
 using cudnn::QueryKeyGradients;
@@ -28,8 +27,5 @@ QueryKeyGradients attend_documents_backward(const at::Tensor& gradient, const at
                                             const at::Tensor& v, const AttendedDocuments& attended,
                                             const Documents& documents, double scale, int64_t window,
                                             at::Tensor& v_gradient);
-
-/// Whether FlashAttention takes such tensors: 16 bits on a GPU, heads of a multiple of 8 up to 256.
-bool has_flash_attention(const at::TensorOptions& options, int64_t head_dim);
 
 }  // namespace dsft::kernels

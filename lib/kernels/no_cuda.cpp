@@ -45,13 +45,13 @@ void rotate_heads_backward(const void*, const void*, const void*, const HeadFact
                            FloatType, Stream) {
   fail_without_cuda();
 }
-bool has_decode_attention(const DecodeShape&) {
+bool has_decode_attention(const cpu::DecodeAttentionShape&) {
   return false;
 }
-int64_t decode_attention_splits(const DecodeShape&) {
+int64_t decode_attention_splits(const cpu::DecodeAttentionShape&) {
   fail_without_cuda();
 }
-void decode_attention(const DecodeTensors&, const DecodeShape&, FloatType, Stream) {
+void decode_attention(const DecodeTensors&, const cpu::DecodeAttentionShape&, FloatType, Stream) {
   fail_without_cuda();
 }
 void sample_tokens(const SampledRows&, const cpu::SamplingRule&, FloatType, Stream) {

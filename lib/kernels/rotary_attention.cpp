@@ -151,25 +151,25 @@ at::Tensor rotary_attention(const at::Tensor& qkv, const PackedHeads& heads, con
                             const RotaryAngles& angles, const Documents& documents, double scale, int64_t window) {
   check(qkv, heads, norms, angles);
   if (window >= documents.longest) window = 0;
-  if (has_kernel(qkv, heads) && has_flash_attention(qkv.options(), heads.head_dim)) {
-    auto call = c10::make_intrusive<Call>();
-    call->heads = heads;
-    call->eps = norms.eps;
-    call->angles = {angles.cos.contiguous(), angles.sin.contiguous()};
-    call->scale = scale;
-    call->window = window;
-    const at::Tensor dense = qkv.contiguous();
-    std::optional<AttendedDocuments> attended;
-    {
-      const at::NoGradGuard no_grad;
-      const Heads turned = by_kernel(dense, heads, norms, call->angles);
-      attended = attend_documents(turned.q, turned.k, turned.v, documents, scale, window);
-    }
-    call->documents = documents;  // with what the kernel has worked out from them
-    if (attended) return RotaryAttention::apply(dense, given(norms.q), given(norms.k), *attended, call);
+  if (!has_kernel(qkv, heads) || !attends_by_device(qkv.options(), heads.head_dim)) {
+    const Heads turned = by_operations(qkv, heads, norms, angles);
+    return varlen_attention(turned.q, turned.k, turned.v, documents, scale, window).reshape({qkv.size(0), -1});
   }
-  const Heads turned = by_operations(qkv, heads, norms, angles);
-  return varlen_attention(turned.q, turned.k, turned.v, documents, scale, window).reshape({qkv.size(0), -1});
+  auto call = c10::make_intrusive<Call>();
+  call->heads = heads;
+  call->eps = norms.eps;
+  call->angles = {angles.cos.contiguous(), angles.sin.contiguous()};
+  call->scale = scale;
+  call->window = window;
+  const at::Tensor dense = qkv.contiguous();
+  AttendedDocuments attended;
+  {
+    const at::NoGradGuard no_grad;
+    const Heads turned = by_kernel(dense, heads, norms, call->angles);
+    attended = attend_documents(turned.q, turned.k, turned.v, documents, scale, window);
+  }
+  call->documents = documents;  // with what the kernel has worked out from them
+  return RotaryAttention::apply(dense, given(norms.q), given(norms.k), attended, call);
 }
 
 }  // namespace dsft::kernels

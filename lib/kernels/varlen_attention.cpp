@@ -72,9 +72,11 @@ Documents make_documents(std::vector<int64_t> boundaries, at::Device device) {
   return documents;
 }
 
-// cuDNN takes a part of what FlashAttention takes
+// what FlashAttention takes, of which cuDNN takes a part
 bool attends_by_device(const at::TensorOptions& options, int64_t head_dim) {
-  return has_flash_attention(options, head_dim);
+  const at::ScalarType type = c10::typeMetaToScalarType(options.dtype());
+  const bool is_16_bit = type == at::kBFloat16 || type == at::kHalf;
+  return options.device().is_cuda() && is_16_bit && head_dim % 8 == 0 && head_dim <= 256;
 }
 
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
@@ -83,9 +85,9 @@ at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::
   if (!attends_by_device(q.options(), q.size(2)))
     return varlen_attention_by_documents(q, k, v, documents.boundaries, scale, window);
   const at::Tensor dense_q = q.contiguous(), dense_k = k.contiguous(), dense_v = v.contiguous();
-  if (const auto attended = attend_documents(dense_q, dense_k, dense_v, documents, scale, window))
-    return VarlenAttention::apply(dense_q, dense_k, dense_v, *attended, documents, scale, window);
-  return varlen_attention_by_documents(q, k, v, documents.boundaries, scale, window);
+  return VarlenAttention::apply(dense_q, dense_k, dense_v,
+                                attend_documents(dense_q, dense_k, dense_v, documents, scale, window), documents, scale,
+                                window);
 }
 
 at::Tensor varlen_attention_by_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
