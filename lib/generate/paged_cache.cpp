@@ -64,14 +64,17 @@ void PagedCache::begin_decode(const kernels::PagedSequences& sequences) {
   sequences_ = sequences;
 }
 
-at::Tensor PagedCache::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              double scale) {
+at::Tensor PagedCache::attend(int64_t layer, const at::Tensor& qkv, const kernels::PackedHeads& heads,
+                              const kernels::HeadNorms& norms, const kernels::RotaryAngles& angles, double scale) {
   at::Tensor &keys = keys_[layer], &values = values_[layer];
   if (documents_.boundaries.empty())
-    return kernels::append_and_attend(q, k, v, keys, values, sequences_, scale, windows_[layer]);
-  kernels::append_rows(k, keys, token_pages_, token_offsets_);
-  kernels::append_rows(v, values, token_pages_, token_offsets_);
-  return kernels::varlen_attention(q, k, v, documents_, scale, windows_[layer]);
+    return kernels::rotary_append_and_attend(qkv, heads, norms, angles, {keys, values, sequences_}, scale,
+                                             windows_[layer]);
+  const kernels::Heads turned = kernels::rotate_heads(qkv, heads, norms, angles);
+  kernels::append_rows(turned.k, keys, token_pages_, token_offsets_);
+  kernels::append_rows(turned.v, values, token_pages_, token_offsets_);
+  return kernels::varlen_attention(turned.q, turned.k, turned.v, documents_, scale, windows_[layer])
+      .reshape({qkv.size(0), -1});
 }
 
 }  // namespace dsft::generate

@@ -36,8 +36,8 @@ class PagedCache final : public nn::KvCache {
   /// The next forward pass holds one new token for each of these sequences. The tensors are read when the pass runs.
   void begin_decode(const kernels::PagedSequences& sequences);
 
-  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                    double scale) override;
+  at::Tensor attend(int64_t layer, const at::Tensor& qkv, const kernels::PackedHeads& heads,
+                    const kernels::HeadNorms& norms, const kernels::RotaryAngles& angles, double scale) override;
 
  private:
   std::vector<at::Tensor> keys_, values_;  // per layer

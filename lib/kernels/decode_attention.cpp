@@ -12,45 +12,74 @@
 namespace dsft::kernels {
 namespace {
 
-at::Tensor by_cpu_kernel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                         at::Tensor& v_cache, const PagedSequences& sequences, const cpu::DecodeAttentionShape& shape) {
+cpu::DecodeAttentionShape shape_of(const PackedHeads& heads, const PagedKeys& paged, double scale, int64_t window) {
+  return {.num_sequences = paged.sequences.lengths.numel(),
+          .num_kv_heads = heads.num_kv_heads,
+          .group_size = heads.num_heads / heads.num_kv_heads,
+          .head_dim = heads.head_dim,
+          .page_tokens = kPageTokens,
+          .pages_per_sequence = paged.sequences.pages.size(1),
+          .window = window,
+          .scale = static_cast<float>(scale)};
+}
+
+void check(const PackedHeads& heads, int64_t num_tokens, const PagedKeys& paged) {
+  DSFT_CHECK(paged.keys.dim() == 4 && paged.keys.sizes() == paged.values.sizes() && paged.keys.is_contiguous() &&
+                 paged.values.is_contiguous() && paged.keys.size(1) == heads.num_kv_heads &&
+                 paged.keys.size(2) == kPageTokens && paged.keys.size(3) == heads.head_dim &&
+                 heads.num_heads % heads.num_kv_heads == 0 && paged.sequences.pages.size(0) == num_tokens &&
+                 paged.sequences.lengths.numel() == num_tokens,
+             "decode attention of ", num_tokens, " tokens with ", heads.num_heads, " heads of ", heads.head_dim,
+             " and ", heads.num_kv_heads, " of keys to ", paged.keys.sizes(), " by pages ",
+             paged.sequences.pages.sizes());
+}
+
+at::Tensor by_cpu_kernel(const Heads& heads, const PagedKeys& paged, const cpu::DecodeAttentionShape& shape) {
   const int64_t num_scratch = cpu::decode_attention_scratch(shape);
-  const at::Tensor pages = sequences.pages.contiguous(), lengths = sequences.lengths.contiguous();
+  const at::Tensor q = heads.q.contiguous(), k = heads.k.contiguous(), v = heads.v.contiguous();
+  const at::Tensor pages = paged.sequences.pages.contiguous(), lengths = paged.sequences.lengths.contiguous();
   at::Tensor out = at::empty_like(q);
   visit_float_type(q.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, q.size(0) * shape.num_kv_heads, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(static_cast<size_t>(num_scratch));
-      cpu::decode_attention_items<T>(shape,
-                                     {q.const_data_ptr<T>(), k.const_data_ptr<T>(), v.const_data_ptr<T>(),
-                                      k_cache.data_ptr<T>(), v_cache.data_ptr<T>(), pages.const_data_ptr<int32_t>(),
-                                      lengths.const_data_ptr<int64_t>(), out.data_ptr<T>()},
-                                     scratch.data(), begin, end);
+      cpu::decode_attention_items<T>(
+          shape,
+          {q.const_data_ptr<T>(), k.const_data_ptr<T>(), v.const_data_ptr<T>(), paged.keys.data_ptr<T>(),
+           paged.values.data_ptr<T>(), pages.const_data_ptr<int32_t>(), lengths.const_data_ptr<int64_t>(),
+           out.data_ptr<T>()},
+          scratch.data(), begin, end);
     });
   });
   return out;
 }
 
-at::Tensor by_cuda_kernel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                          at::Tensor& v_cache, const PagedSequences& sequences,
+// `rows`: where q, k and v stand, and what is yet to be done to them.
+at::Tensor by_cuda_kernel(cuda::DecodeTensors rows, const at::Tensor& like, const PagedKeys& paged,
                           const cpu::DecodeAttentionShape& shape) {
-  const at::Tensor pages = sequences.pages.contiguous(), lengths = sequences.lengths.contiguous();
-  const int64_t num_splits = cuda::decode_attention_splits(shape);
-  at::Tensor out = at::empty_like(q), parts;
-  if (num_splits > 1)
-    parts = at::empty({num_splits, q.size(0), q.size(1), shape.head_dim + 2}, q.options().dtype(at::kFloat));
-  cuda::decode_attention({q.const_data_ptr(), k.const_data_ptr(), v.const_data_ptr(), k_cache.data_ptr(),
-                          v_cache.data_ptr(), pages.const_data_ptr<int32_t>(), lengths.const_data_ptr<int64_t>(),
-                          out.data_ptr(), parts.defined() ? parts.data_ptr<float>() : nullptr, num_splits, v.stride(0)},
-                         shape, cuda::float_type(q), cuda::stream_for(q));
+  const at::Tensor pages = paged.sequences.pages.contiguous(), lengths = paged.sequences.lengths.contiguous();
+  const int64_t num_heads = shape.num_kv_heads * shape.group_size;
+  at::Tensor out = at::empty({shape.num_sequences, num_heads, shape.head_dim}, like.options()), parts;
+  rows.k_cache = paged.keys.data_ptr();
+  rows.v_cache = paged.values.data_ptr();
+  rows.pages = pages.const_data_ptr<int32_t>();
+  rows.lengths = lengths.const_data_ptr<int64_t>();
+  rows.out = out.data_ptr();
+  rows.num_splits = cuda::decode_attention_splits(shape);
+  if (rows.num_splits > 1) {
+    parts = at::empty({rows.num_splits, shape.num_sequences, num_heads, shape.head_dim + 2},
+                      like.options().dtype(at::kFloat));
+    rows.parts = parts.data_ptr<float>();
+  }
+  cuda::decode_attention(rows, shape, cuda::float_type(like), cuda::stream_for(like));
   return out;
 }
 
 // Rows may lie apart, at places that 16-byte accesses reach.
-at::Tensor with_dense_heads(const at::Tensor& v) {
+at::Tensor with_dense_heads(const at::Tensor& x) {
   const bool is_aligned =
-      v.stride(0) * v.element_size() % 16 == 0 && reinterpret_cast<uintptr_t>(v.const_data_ptr()) % 16 == 0;
-  return v.stride(2) == 1 && v.stride(1) == v.size(2) && is_aligned ? v : v.contiguous();
+      x.stride(0) * x.element_size() % 16 == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+  return x.stride(2) == 1 && x.stride(1) == x.size(2) && is_aligned ? x : x.contiguous();
 }
 
 // [pages, K, kPageTokens, D] -> the sequences' [S, K, P * kPageTokens, D]
@@ -68,33 +97,59 @@ void append_rows(const at::Tensor& rows, at::Tensor& cache, const at::Tensor& pa
   cache.index_put_({pages, Slice(), offsets}, rows);
 }
 
-at::Tensor append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                             at::Tensor& v_cache, const PagedSequences& sequences, double scale, int64_t window) {
-  DSFT_CHECK(q.dim() == 3 && k.dim() == 3 && k.sizes() == v.sizes() && k_cache.dim() == 4 &&
-                 k_cache.sizes() == v_cache.sizes() && k_cache.size(1) == k.size(1) && k_cache.size(2) == kPageTokens &&
-                 k_cache.size(3) == k.size(2) && q.size(1) % k.size(1) == 0 && q.size(2) == k.size(2) &&
-                 q.size(0) == k.size(0) && sequences.pages.size(0) == q.size(0) &&
-                 sequences.lengths.numel() == q.size(0) && k_cache.is_contiguous() && v_cache.is_contiguous(),
-             "decode attention of q ", q.sizes(), " and k ", k.sizes(), " to ", k_cache.sizes(), " by pages ",
-             sequences.pages.sizes());
-  const cpu::DecodeAttentionShape shape{.num_sequences = q.size(0),
-                                        .num_kv_heads = k.size(1),
-                                        .group_size = q.size(1) / k.size(1),
-                                        .head_dim = q.size(2),
-                                        .page_tokens = kPageTokens,
-                                        .pages_per_sequence = sequences.pages.size(1),
-                                        .window = window,
-                                        .scale = static_cast<float>(scale)};
-  if (q.is_cpu() && q.scalar_type() != at::kDouble)
-    return by_cpu_kernel(q.contiguous(), k.contiguous(), v.contiguous(), k_cache, v_cache, sequences, shape);
-  if (cuda::takes(q) && cuda::has_decode_attention(shape))
-    return by_cuda_kernel(q.contiguous(), k.contiguous(), with_dense_heads(v), k_cache, v_cache, sequences, shape);
-  return append_and_attend_reference(q, k, v, k_cache, v_cache, sequences, scale, window);
+at::Tensor append_and_attend(const Heads& heads, const PagedKeys& paged, double scale, int64_t window) {
+  const at::Tensor &q = heads.q, &k = heads.k;
+  DSFT_CHECK(
+      q.dim() == 3 && k.dim() == 3 && k.sizes() == heads.v.sizes() && q.size(0) == k.size(0) && q.size(2) == k.size(2),
+      "decode attention of q ", q.sizes(), ", k ", k.sizes(), " and v ", heads.v.sizes());
+  const PackedHeads counts{q.size(1), k.size(1), q.size(2)};
+  check(counts, q.size(0), paged);
+  const cpu::DecodeAttentionShape shape = shape_of(counts, paged, scale, window);
+  if (q.is_cpu() && q.scalar_type() != at::kDouble) return by_cpu_kernel(heads, paged, shape);
+  if (!cuda::takes(q) || !cuda::has_decode_attention(shape))
+    return append_and_attend_reference(heads, paged, scale, window);
+  const at::Tensor queries = with_dense_heads(q), keys = with_dense_heads(k), values = with_dense_heads(heads.v);
+  cuda::DecodeTensors rows = {};
+  rows.q = queries.const_data_ptr();
+  rows.k = keys.const_data_ptr();
+  rows.v = values.const_data_ptr();
+  rows.q_stride = queries.stride(0);
+  rows.k_stride = keys.stride(0);
+  rows.v_stride = values.stride(0);
+  return by_cuda_kernel(rows, q, paged, shape);
 }
 
-at::Tensor append_and_attend_reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                       at::Tensor& k_cache, at::Tensor& v_cache, const PagedSequences& sequences,
-                                       double scale, int64_t window) {
+at::Tensor rotary_append_and_attend(const at::Tensor& qkv, const PackedHeads& heads, const HeadNorms& norms,
+                                    const RotaryAngles& angles, const PagedKeys& paged, double scale, int64_t window) {
+  check(heads, qkv.size(0), paged);
+  const cpu::DecodeAttentionShape shape = shape_of(heads, paged, scale, window);
+  const bool is_16_bit = c10::elementSize(qkv.scalar_type()) == 2;
+  if (!is_16_bit || !cuda::takes(qkv) || !cuda::has_decode_attention(shape))
+    return append_and_attend(rotate_heads(qkv, heads, norms, angles), paged, scale, window)
+        .reshape({qkv.size(0), heads.num_heads * heads.head_dim});
+  const at::Tensor dense = qkv.contiguous(), cos = angles.cos.contiguous(), sin = angles.sin.contiguous();
+  DSFT_CHECK(dense.size(1) == heads.width() && cos.size(0) == dense.size(0) && 2 * cos.size(1) == heads.head_dim,
+             "heads of ", qkv.sizes(), " with angles ", cos.sizes());
+  const auto columns_from = [&](int64_t head) {
+    return static_cast<const char*>(dense.const_data_ptr()) + head * heads.head_dim * dense.element_size();
+  };
+  cuda::DecodeTensors rows = {};
+  rows.q = columns_from(0);
+  rows.k = columns_from(heads.num_heads);
+  rows.v = columns_from(heads.num_heads + heads.num_kv_heads);
+  rows.q_stride = rows.k_stride = rows.v_stride = dense.stride(0);
+  rows.factors = {.q_weight = norms.q.defined() ? norms.q.const_data_ptr() : nullptr,
+                  .k_weight = norms.k.defined() ? norms.k.const_data_ptr() : nullptr,
+                  .cos = cos.const_data_ptr<float>(),
+                  .sin = sin.const_data_ptr<float>(),
+                  .eps = static_cast<float>(norms.eps)};
+  return by_cuda_kernel(rows, dense, paged, shape).view({dense.size(0), -1});
+}
+
+at::Tensor append_and_attend_reference(const Heads& heads, const PagedKeys& paged, double scale, int64_t window) {
+  const at::Tensor &q = heads.q, &k = heads.k, &v = heads.v;
+  const PagedSequences& sequences = paged.sequences;
+  at::Tensor k_cache = paged.keys, v_cache = paged.values;
   const int64_t num_sequences = q.size(0), num_kv_heads = k.size(1), group = q.size(1) / num_kv_heads;
   const at::Tensor last = sequences.lengths - 1, pages = sequences.pages.to(at::kLong),
                    last_pages = pages.gather(1, last.div(kPageTokens, "floor").unsqueeze(1)).squeeze(1);

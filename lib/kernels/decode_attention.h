@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/rotary_attention.h"
+
 namespace dsft::kernels {
 
 /// Tokens of a page of a paged cache [pages, K, kPageTokens, D] of keys or values.
@@ -16,17 +18,26 @@ struct PagedSequences {
   at::Tensor lengths;  ///< int64 [S]: its tokens, the new one included
 };
 
-/// One new token a sequence: writes its key and value k, v [S, K, D] to the place of its last token, then attends to
-/// all its tokens, or to the last `window` of them where window > 0. q [S, N, D] with N a multiple of K; gives [S, N,
-/// D]. Without gradient, and without asking the device for a number. Kernels on the CPU and, for heads of 64 and 128 in
-/// groups of up to 8, on a GPU; elsewhere LibTorch's operations.
-at::Tensor append_and_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& k_cache,
-                             at::Tensor& v_cache, const PagedSequences& sequences, double scale, int64_t window = 0);
+/// Where a layer's keys and values stand: [pages, K, kPageTokens, D] each, and the sequences in them.
+struct PagedKeys {
+  at::Tensor keys, values;
+  PagedSequences sequences;
+};
 
-/// The same by LibTorch's operations on any device.
-at::Tensor append_and_attend_reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                       at::Tensor& k_cache, at::Tensor& v_cache, const PagedSequences& sequences,
-                                       double scale, int64_t window = 0);
+/// One new token a sequence: writes its key and value to the place of its last token, then attends to all its tokens,
+/// or to the last `window` of them where window > 0. heads: q [S, N, D], k and v [S, K, D], N a multiple of K; gives
+/// [S, N, D]. Without gradient, and without asking the device for a number. Kernels on the CPU and, for heads of 64 and
+/// 128 in groups of up to 8, on a GPU; elsewhere LibTorch's operations.
+at::Tensor append_and_attend(const Heads& heads, const PagedKeys& paged, double scale, int64_t window = 0);
+
+/// rotate_heads of packed projections qkv [S, (N + 2 K) D], then append_and_attend; gives [S, N D]. One kernel for 16
+/// bits on a GPU.
+at::Tensor rotary_append_and_attend(const at::Tensor& qkv, const PackedHeads& heads, const HeadNorms& norms,
+                                    const RotaryAngles& angles, const PagedKeys& paged, double scale,
+                                    int64_t window = 0);
+
+/// append_and_attend by LibTorch's operations on any device.
+at::Tensor append_and_attend_reference(const Heads& heads, const PagedKeys& paged, double scale, int64_t window = 0);
 
 /// Writes keys or values [T, K, D] of whole prompts: token t goes to place offsets[t] of page pages[t], both int64 [T].
 void append_rows(const at::Tensor& rows, at::Tensor& cache, const at::Tensor& pages, const at::Tensor& offsets);

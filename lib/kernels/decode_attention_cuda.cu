@@ -1,21 +1,13 @@
 #include <algorithm>
 
-#include "kernels/cuda_common.cuh"
-#include "kernels/decode_attention_cuda.h"
+#include "kernels/decode_attention_cuda.cuh"
 
 namespace dsft::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 128;
 constexpr int kBlocksPerMultiprocessor = 4;  // that are wanted at least
 constexpr int kMostGroup = 8;
 constexpr int kMostSplits = 32;
-constexpr float kLog2e = 1.44269504f;
-
-// The weight of a part of a softmax in the whole; a part without keys has none.
-__device__ inline float share(float maximum, float largest) {
-  return maximum == -INFINITY ? 0.0f : exp2f(maximum - largest);
-}
 
 // One query head's softmax over the keys seen so far: running maximum (of scores in units of log 2), sum, and the
 // weighted values of this lane's features (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
@@ -53,8 +45,8 @@ constexpr int tokens_under_way(int group) {
 // A block serves the query heads of one kv head of one part of a sequence. kLanes lanes hold one token by 16-byte
 // accesses; the groups of lanes take the tokens in turn.
 template <typename T, int kHeadDim, int kGroup>
-__global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, cpu::DecodeAttentionShape shape) {
-  constexpr int kSize = Vector<T>::kSize, kLanes = kHeadDim / kSize, kRunners = kThreads / kLanes;
+__global__ void __launch_bounds__(kDecodeThreads) attend(DecodeTensors tensors, cpu::DecodeAttentionShape shape) {
+  constexpr int kSize = Vector<T>::kSize, kLanes = kHeadDim / kSize, kRunners = kDecodeThreads / kLanes;
   constexpr int kTokens = tokens_under_way(kGroup);
   const int64_t sequence = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z;
   const int length = static_cast<int>(tensors.lengths[sequence]);
@@ -73,7 +65,8 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, cpu::D
   const int begin = first + static_cast<int>(split) * per_split, end = min(length, begin + per_split);
   if (end == length && begin < end) {  // the new token's part
     if (runner == 0) {
-      store(k_cache + place_of(length - 1), load(static_cast<const T*>(tensors.k) + item * kHeadDim + column));
+      store(k_cache + place_of(length - 1),
+            load(static_cast<const T*>(tensors.k) + sequence * tensors.k_stride + kv_head * kHeadDim + column));
       store(v_cache + place_of(length - 1),
             load(static_cast<const T*>(tensors.v) + sequence * tensors.v_stride + kv_head * kHeadDim + column));
     }
@@ -83,7 +76,8 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, cpu::D
   float query[kGroup][kSize];
 #pragma unroll
   for (int g = 0; g < kGroup; ++g) {
-    const Vector<T> vector = load(static_cast<const T*>(tensors.q) + (item * kGroup + g) * kHeadDim + column);
+    const Vector<T> vector = load(static_cast<const T*>(tensors.q) + sequence * tensors.q_stride +
+                                  (kv_head * kGroup + g) * kHeadDim + column);
 #pragma unroll
     for (int i = 0; i < kSize; ++i) query[g][i] = to_float(vector.values[i]) * scale;
   }
@@ -128,22 +122,10 @@ __global__ void __launch_bounds__(kThreads) attend(DecodeTensors tensors, cpu::D
     for (int i = 0; i < kSize; ++i) weighted[runner][column + i] = running[g].values[i];
     __syncthreads();
     if (threadIdx.x >= kHeadDim) continue;  // never more features than threads
-    const int feature = threadIdx.x;
-    float largest = -INFINITY, sum = 0, value = 0;
-    for (int r = 0; r < kRunners; ++r) largest = fmaxf(largest, maxima[r]);
-    for (int r = 0; r < kRunners; ++r) {
-      const float factor = share(maxima[r], largest);
-      sum += factor * sums[r];
-      value += factor * weighted[r][feature];
-    }
-    const int64_t head = item * kGroup + g;
-    if (tensors.num_splits == 1) {
-      static_cast<T*>(tensors.out)[head * kHeadDim + feature] = from_float<T>(value / sum);
-      continue;
-    }
-    float* part = tensors.parts + (split * shape.num_sequences * shape.num_kv_heads * kGroup + head) * (kHeadDim + 2);
-    part[feature] = value;
-    if (feature == 0) part[kHeadDim] = largest, part[kHeadDim + 1] = sum;
+    SoftmaxPart part;
+    for (int r = 0; r < kRunners; ++r) part.maximum = fmaxf(part.maximum, maxima[r]);
+    for (int r = 0; r < kRunners; ++r) part.add(share(maxima[r], part.maximum), sums[r], weighted[r][threadIdx.x]);
+    write_part<T>(tensors, shape, item * kGroup + g, kHeadDim, threadIdx.x, part);
   }
 }
 
@@ -153,27 +135,19 @@ __global__ void merge(const float* parts, T* out, int64_t heads, int head_dim, i
   const int64_t head = blockIdx.x;
   const int feature = threadIdx.x;
   const auto part_of = [&](int split) { return parts + (split * heads + head) * (head_dim + 2); };
-  float largest = -INFINITY, sum = 0, value = 0;
-  for (int s = 0; s < num_splits; ++s) largest = fmaxf(largest, part_of(s)[head_dim]);
+  SoftmaxPart whole;
+  for (int s = 0; s < num_splits; ++s) whole.maximum = fmaxf(whole.maximum, part_of(s)[head_dim]);
   for (int s = 0; s < num_splits; ++s) {
     const float* part = part_of(s);
-    const float factor = share(part[head_dim], largest);
-    sum += factor * part[head_dim + 1];
-    value += factor * part[feature];
+    whole.add(share(part[head_dim], whole.maximum), part[head_dim + 1], part[feature]);
   }
-  out[head * head_dim + feature] = from_float<T>(value / sum);
+  out[head * head_dim + feature] = from_float<T>(whole.value / whole.sum);
 }
 
-template <typename T, int kHeadDim>
-void launch(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(shape.num_sequences), static_cast<unsigned>(shape.num_kv_heads),
-                  static_cast<unsigned>(tensors.num_splits));
+template <int kHeadDim>
+void attend_in_float(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, cudaStream_t stream) {
   const auto run = [&](auto group) {
-    attend<T, kHeadDim, group()><<<grid, kThreads, 0, stream>>>(tensors, shape);
-    if (tensors.num_splits == 1) return;
-    const int64_t heads = shape.num_sequences * shape.num_kv_heads * shape.group_size;
-    merge<<<static_cast<unsigned>(heads), kHeadDim, 0, stream>>>(tensors.parts, static_cast<T*>(tensors.out), heads,
-                                                                 kHeadDim, static_cast<int>(tensors.num_splits));
+    attend<float, kHeadDim, group()><<<decode_grid(tensors, shape), kDecodeThreads, 0, stream>>>(tensors, shape);
   };
   switch (shape.group_size) {
     case 1:
@@ -215,13 +189,24 @@ int64_t decode_attention_splits(const cpu::DecodeAttentionShape& shape) {
 void decode_attention(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, FloatType type,
                       Stream stream) {
   if (shape.num_sequences == 0) return;
-  visit(type, [&](auto element) {
-    using T = decltype(element);
+  if (type != FloatType::kFloat) {
+    decode_attention_by_mma(tensors, shape, type, stream_of(stream));
+  } else {
+    DSFT_CHECK(tensors.factors.cos == nullptr, "the fp32 kernel of decode attention turns no heads");
     if (shape.head_dim == 64)
-      launch<T, 64>(tensors, shape, stream_of(stream));
+      attend_in_float<64>(tensors, shape, stream_of(stream));
     else
-      launch<T, 128>(tensors, shape, stream_of(stream));
-  });
+      attend_in_float<128>(tensors, shape, stream_of(stream));
+  }
+  if (tensors.num_splits > 1) {
+    visit(type, [&](auto element) {
+      using T = decltype(element);
+      const int64_t heads = shape.num_sequences * shape.num_kv_heads * shape.group_size;
+      merge<<<static_cast<unsigned>(heads), static_cast<unsigned>(shape.head_dim), 0, stream_of(stream)>>>(
+          tensors.parts, static_cast<T*>(tensors.out), heads, static_cast<int>(shape.head_dim),
+          static_cast<int>(tensors.num_splits));
+    });
+  }
   check_launch("decode_attention");
 }
 

@@ -4,18 +4,21 @@
 
 #include "kernels/cuda_types.h"
 #include "kernels/decode_attention_cpu.h"
+#include "kernels/rotate_heads_cuda.h"
 
 namespace dsft::kernels::cuda {
 
-/// As cpu::DecodeAttentionTensors, on the device; the rows of v lie v_stride elements apart.
+/// As cpu::DecodeAttentionTensors, on the device; the rows of q, k and v lie apart by strides in elements.
 struct DecodeTensors {
   const void *q, *k, *v;
+  int64_t q_stride, k_stride, v_stride;
+  HeadFactors factors;  ///< by which q and k are yet to be normalised and turned (16 bits only); cos null: they are
   void *k_cache, *v_cache;
   const int32_t* pages;
   const int64_t* lengths;
   void* out;
   float* parts;  ///< [num_splits, S, K * group_size, head_dim + 2] where num_splits > 1
-  int64_t num_splits, v_stride;
+  int64_t num_splits;
 };
 
 /// Whether shapes like these have a kernel.

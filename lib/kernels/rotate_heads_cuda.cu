@@ -1,4 +1,4 @@
-#include "kernels/cuda_common.cuh"
+#include "kernels/rotate_head.cuh"
 #include "kernels/rotate_heads_cuda.h"
 
 namespace dsft::kernels::cuda {
@@ -7,57 +7,6 @@ namespace {
 constexpr int kBlock = 256;
 constexpr int kWarps = kBlock / kWarp;
 constexpr int kPartBlocks = 264;
-
-// A warp holds one head: each lane kPairs neighbouring elements of the first half, and those of the second.
-template <typename T, int kPairs>
-struct Head {
-  struct alignas(sizeof(T) * kPairs) Piece {
-    T values[kPairs];
-  };
-  static constexpr int kHalf = kPairs * kWarp;
-  float first[kPairs], second[kPairs];
-
-  __device__ static int column() { return (threadIdx.x % kWarp) * kPairs; }
-  __device__ void read(const T* head) {
-    const Piece a = *reinterpret_cast<const Piece*>(head + column());
-    const Piece b = *reinterpret_cast<const Piece*>(head + kHalf + column());
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) first[i] = to_float(a.values[i]), second[i] = to_float(b.values[i]);
-  }
-  __device__ void write(T* head) const {
-    Piece a, b;
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) a.values[i] = from_float<T>(first[i]), b.values[i] = from_float<T>(second[i]);
-    *reinterpret_cast<Piece*>(head + column()) = a;
-    *reinterpret_cast<Piece*>(head + kHalf + column()) = b;
-  }
-  __device__ float dot(const Head& other) const {
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) sum += first[i] * other.first[i] + second[i] * other.second[i];
-    return warp_sum(sum);
-  }
-  __device__ Head times(const Head& other) const {
-    Head out;
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i)
-      out.first[i] = first[i] * other.first[i], out.second[i] = second[i] * other.second[i];
-    return out;
-  }
-  __device__ void rotate(const float* cos, const float* sin, float sign) {
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      const float c = cos[column() + i], s = sin[column() + i] * sign, a = first[i], b = second[i];
-      first[i] = a * c - b * s;
-      second[i] = b * c + a * s;
-    }
-  }
-};
-
-template <typename T, int kPairs>
-__device__ float inverse_rms_of(const Head<T, kPairs>& x, float eps) {
-  return rsqrtf(x.dot(x) / (2 * Head<T, kPairs>::kHalf) + eps);
-}
 
 // Where head `row` of the packed rows stands, and where its dense copy.
 struct Place {
@@ -83,16 +32,7 @@ __global__ void __launch_bounds__(kBlock)
   const Place place = place_of(row, rows);
   H head;
   head.read(packed + place.packed);
-  if (q_weight != nullptr) {
-    H factors;
-    factors.read(place.is_key ? k_weight : q_weight);
-    const float scale = inverse_rms_of(head, eps);
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      head.first[i] *= scale * factors.first[i];
-      head.second[i] *= scale * factors.second[i];
-    }
-  }
+  head.normalise(place.is_key ? k_weight : q_weight, eps);
   head.rotate(cos + place.token * H::kHalf, sin + place.token * H::kHalf, 1.0f);
   head.write((place.is_key ? k : q) + place.dense);
 }
@@ -116,7 +56,7 @@ __global__ void __launch_bounds__(kBlock)
     H in, factors;
     in.read(packed + place.packed);
     factors.read(place.is_key ? k_weight : q_weight);
-    const float scale = inverse_rms_of(in, eps);
+    const float scale = in.inverse_rms(eps);
     const H weighted = dy.times(factors);
     const float correction = weighted.dot(in) * scale * scale / (2 * H::kHalf);
     H out;

@@ -33,12 +33,10 @@ at::Tensor Attention::forward(const at::Tensor& x, const ForwardContext& context
   kernels::HeadNorms norms;
   if (q_norm_) norms = {q_norm_->weight(), k_norm_->weight(), q_norm_->eps()};
   const kernels::RotaryAngles angles{context.cos, context.sin};
-  if (!context.cache)
-    return o_proj_->forward(kernels::rotary_attention(qkv, heads_, norms, angles, context.documents, scale_, window_),
-                            context);
-  const kernels::Heads heads = kernels::rotate_heads(qkv, heads_, norms, angles);
-  const at::Tensor attended = context.cache->attend(layer_, heads.q, heads.k, heads.v, scale_);
-  return o_proj_->forward(attended.reshape({x.size(0), heads_.num_heads * heads_.head_dim}), context);
+  const at::Tensor attended =
+      context.cache ? context.cache->attend(layer_, qkv, heads_, norms, angles, scale_)
+                    : kernels::rotary_attention(qkv, heads_, norms, angles, context.documents, scale_, window_);
+  return o_proj_->forward(attended, context);
 }
 
 }  // namespace dsft::nn

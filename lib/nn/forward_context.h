@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/counter_dropout.h"
-#include "kernels/varlen_attention.h"
+#include "kernels/rotary_attention.h"
 
 namespace dsft::nn {
 
@@ -16,10 +16,10 @@ class KvCache {
  public:
   virtual ~KvCache() = default;
 
-  /// Appends the new keys and values of a layer and attends. q [T, N, D], k and v [T, K, D] of the sequences that the
-  /// step was begun with; gives [T, N, D].
-  virtual at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            double scale) = 0;
+  /// Turns the heads of packed projections qkv [T, (N + 2 K) D] (kernels::rotate_heads), appends the keys and values of
+  /// a layer to those of the sequences that the step was begun with, and attends: [T, N D].
+  virtual at::Tensor attend(int64_t layer, const at::Tensor& qkv, const kernels::PackedHeads& heads,
+                            const kernels::HeadNorms& norms, const kernels::RotaryAngles& angles, double scale) = 0;
 };
 
 /// What every layer of one forward pass reads; shared by the blocks, so that a recomputation in the backward pass sees

@@ -1,0 +1,261 @@
+// Attention of a decoding step in 16 bits, by the tensor cores' products of 16 x 16 by 16 x 8.
+#include "kernels/decode_attention_cuda.cuh"
+#include "kernels/rotate_head.cuh"
+
+namespace dsft::kernels::cuda {
+namespace {
+
+constexpr int kWarps = kDecodeThreads / kWarp;
+constexpr int kTile = 16;  // tokens that a warp takes at once
+constexpr int kHeads = 8;  // columns of a product, some of them unused
+
+__device__ inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, __nv_bfloat16) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, __half) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Two numbers of 16 bits in a word, the first one low.
+__device__ inline uint32_t pack(float first, float second, __nv_bfloat16) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ inline uint32_t pack(float first, float second, __half) {
+  const __half2 pair = __floats2half2_rn(first, second);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+// 16 bytes: eight numbers in four words.
+struct Words {
+  uint32_t words[4];
+};
+template <typename T>
+__device__ Words load_words(const T* from) {
+  const uint4 all = *reinterpret_cast<const uint4*>(from);
+  return {{all.x, all.y, all.z, all.w}};
+}
+
+// What one lane holds of a tile. The order in which a product sums over features is free, so each lane takes
+// neighbouring ones, by 16-byte accesses: of keys 8 in each 32 for two tokens, of values 8 in each 64 for four tokens.
+template <typename T, int kHeadDim>
+struct TileRows {
+  static constexpr int kSteps = kHeadDim / 16;  // products for a tile's scores, and for its weighted values
+  Words keys[2][kHeadDim / 32];
+  Words values[4][kHeadDim / 64];
+
+  // lane 4 g + t is called (g, t)
+  __device__ static int g() { return threadIdx.x % kWarp / 4; }
+  __device__ static int t() { return threadIdx.x % 4; }
+  __device__ static int key_token(int n) { return 8 * n + g(); }
+  __device__ static int value_token(int c) { return 2 * t() + c % 2 + c / 2 * 8; }
+  __device__ static int key_column(int j) { return 32 * j + 8 * t(); }
+  __device__ static int value_column(int h) { return 64 * h + 8 * g(); }
+  /// The feature that a lane's number `index` of a value is, index < kHeadDim / 8.
+  __device__ static int value_feature(int index) { return value_column(index / 8) + index % 8; }
+
+  __device__ void load_keys(const T* tile) {
+#pragma unroll
+    for (int n = 0; n < 2; ++n)
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 32; ++j) keys[n][j] = load_words(tile + key_token(n) * kHeadDim + key_column(j));
+  }
+  __device__ void load_values(const T* tile) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c)
+#pragma unroll
+      for (int h = 0; h < kHeadDim / 64; ++h)
+        values[c][h] = load_words(tile + value_token(c) * kHeadDim + value_column(h));
+  }
+  /// The last tile: its token `last` is new, and those behind it do not exist. Their scores are masked; of their
+  /// values weight 0 would still make a NaN of what stands there.
+  __device__ void finish(int last, const T* new_key, const T* new_value) {
+#pragma unroll
+    for (int n = 0; n < 2; ++n)
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 32; ++j)
+        if (key_token(n) == last) keys[n][j] = load_words(new_key + key_column(j));
+#pragma unroll
+    for (int c = 0; c < 4; ++c)
+#pragma unroll
+      for (int h = 0; h < kHeadDim / 64; ++h) {
+        if (value_token(c) == last) values[c][h] = load_words(new_value + value_column(h));
+        if (value_token(c) > last) values[c][h] = {};
+      }
+  }
+  /// Scores of head g() and tokens 2 t(), 2 t() + 1 of each half of the tile, of queries [kHeads, kHeadDim].
+  __device__ void score(const T* queries, float (&scores)[4]) const {
+    float sums[2][4] = {};
+#pragma unroll
+    for (int j = 0; j < kHeadDim / 32; ++j) {
+      const Words query = load_words(queries + g() * kHeadDim + key_column(j));
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t a[4] = {query.words[2 * half], 0, query.words[2 * half + 1], 0};
+#pragma unroll
+        for (int n = 0; n < 2; ++n)
+          multiply_add(sums[n], a, keys[n][j].words[2 * half], keys[n][j].words[2 * half + 1], T{});
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < 2; ++n) scores[2 * n] = sums[n][0], scores[2 * n + 1] = sums[n][1];
+  }
+  /// sums[s]: of features value_feature(s) and value_feature(s + kSteps), each for heads 2 t() and 2 t() + 1.
+  __device__ void add_values(const float (&weights)[4], float (&sums)[kSteps][4]) const {
+    const uint32_t b0 = pack(weights[0], weights[1], T{}), b1 = pack(weights[2], weights[3], T{});
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+      const uint32_t a[4] = {of_tokens(0, s), of_tokens(0, s + kSteps), of_tokens(2, s), of_tokens(2, s + kSteps)};
+      multiply_add(sums[s], a, b0, b1, T{});
+    }
+  }
+
+ private:
+  // Number `index` of the values of tokens c and c + 1.
+  __device__ uint32_t of_tokens(int c, int index) const {
+    const int word = index % 8 / 2;
+    return __byte_perm(values[c][index / 8].words[word], values[c + 1][index / 8].words[word],
+                       index % 2 == 0 ? 0x5410 : 0x7632);
+  }
+};
+
+// A block serves the query heads of one kv head of one part of a sequence; its warps take the tiles in turn, the next
+// one's memory under way while they compute.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kDecodeThreads, 4)
+    attend_by_mma(DecodeTensors tensors, cpu::DecodeAttentionShape shape) {
+  using Rows = TileRows<T, kHeadDim>;
+  constexpr int kSteps = Rows::kSteps;
+  __shared__ alignas(16) T queries[kHeads * kHeadDim], new_key[kHeadDim];
+  __shared__ float maxima[kWarps][kHeads], sums[kWarps][kHeads];
+  __shared__ float weighted[kWarps][kHeads][kHeadDim + 1];  // + 1: few lanes of a warp meet in a bank
+  const int64_t sequence = blockIdx.x, kv_head = blockIdx.y;
+  const int split = static_cast<int>(blockIdx.z), num_splits = static_cast<int>(tensors.num_splits);
+  const int group = static_cast<int>(shape.group_size), warp = threadIdx.x / kWarp;
+  const int length = static_cast<int>(tensors.lengths[sequence]), num_tiles = (length + kTile - 1) / kTile;
+  const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
+  const int per_split = (num_tiles - first / kTile + num_splits - 1) / num_splits;
+  const int begin = first / kTile + split * per_split, end = min(num_tiles, begin + per_split);
+  const int tiles_per_page = static_cast<int>(shape.page_tokens) / kTile;
+  const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
+  T *k_cache = static_cast<T*>(tensors.k_cache), *v_cache = static_cast<T*>(tensors.v_cache);
+  const auto place_of = [&](int page, int tile) {
+    return ((page * shape.num_kv_heads + kv_head) * tiles_per_page + tile % tiles_per_page) * (kTile * kHeadDim);
+  };
+  Rows rows;
+  int tile = begin + warp;
+  if (tile < end) {
+    const int64_t place = place_of(pages[tile / tiles_per_page], tile);
+    rows.load_keys(k_cache + place);
+    rows.load_values(v_cache + place);
+  }
+  const bool has_new_token = begin < end && end == num_tiles;
+  const T* new_value = static_cast<const T*>(tensors.v) + sequence * tensors.v_stride + kv_head * kHeadDim;
+  for (int i = warp; i <= kHeads; i += kWarps) {  // the new key, then the queries
+    using QueryOrKey = Head<T, kHeadDim / 2 / kWarp>;
+    QueryOrKey head = {};
+    const bool is_key = i == 0;
+    const int h = i - 1;
+    if (is_key ? has_new_token : h < group) {
+      head.read(is_key ? static_cast<const T*>(tensors.k) + sequence * tensors.k_stride + kv_head * kHeadDim
+                       : static_cast<const T*>(tensors.q) + sequence * tensors.q_stride +
+                             (kv_head * group + h) * kHeadDim);
+      const HeadFactors& factors = tensors.factors;
+      if (factors.cos != nullptr) {
+        head.normalise(static_cast<const T*>(is_key ? factors.k_weight : factors.q_weight), factors.eps);
+        head.rotate(factors.cos + sequence * (kHeadDim / 2), factors.sin + sequence * (kHeadDim / 2), 1.0f);
+      }
+    }
+    head.write(is_key ? new_key : queries + h * kHeadDim);
+    if (is_key && has_new_token) {
+      const int last = length - 1;
+      const int64_t place = place_of(pages[last / kTile / tiles_per_page], last / kTile) + last % kTile * kHeadDim;
+      head.write(k_cache + place);
+      QueryOrKey value;
+      value.read(new_value);
+      value.write(v_cache + place);
+    }
+  }
+  __syncthreads();
+  const float scale = shape.scale * kLog2e;
+  float maximum = -INFINITY, sum = 0, values[kSteps][4] = {};  // of head g(), as Running in the other kernel
+  for (; tile < end; tile += kWarps) {
+    const int next = tile + kWarps;
+    const int64_t next_place = next < end ? place_of(pages[next / tiles_per_page], next) : 0;
+    if (tile == num_tiles - 1) rows.finish(length - 1 - tile * kTile, new_key, new_value);
+    float scores[4];
+    rows.score(queries, scores);
+    if (next < end) rows.load_keys(k_cache + next_place);
+    float largest = maximum;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int token = tile * kTile + i / 2 * 8 + 2 * Rows::t() + i % 2;
+      scores[i] = token >= first && token < length ? scores[i] * scale : -INFINITY;
+      largest = fmaxf(largest, scores[i]);
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 2));
+    const float factor = exp2f(maximum - largest);  // every tile has a token that is seen, so `largest` is finite
+    maximum = largest;
+    sum *= factor;
+    float weights[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum += weights[i] = exp2f(scores[i] - largest);
+    if (__any_sync(0xffffffff, factor != 1.0f)) {
+      const float first_factor = __shfl_sync(0xffffffff, factor, 8 * Rows::t()),
+                  second_factor = __shfl_sync(0xffffffff, factor, 8 * Rows::t() + 4);
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) values[s][i] *= i % 2 == 0 ? first_factor : second_factor;
+    }
+    rows.add_values(weights, values);
+    if (next < end) rows.load_values(v_cache + next_place);
+  }
+  sum += __shfl_xor_sync(0xffffffff, sum, 1);
+  sum += __shfl_xor_sync(0xffffffff, sum, 2);
+  if (Rows::t() == 0) maxima[warp][Rows::g()] = maximum, sums[warp][Rows::g()] = sum;
+#pragma unroll
+  for (int s = 0; s < kSteps; ++s)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      weighted[warp][2 * Rows::t() + i % 2][Rows::value_feature(s + i / 2 * kSteps)] = values[s][i];
+  __syncthreads();
+  for (int place = threadIdx.x; place < group * kHeadDim; place += kDecodeThreads) {
+    const int head = place / kHeadDim, feature = place % kHeadDim;
+    SoftmaxPart part;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) part.maximum = fmaxf(part.maximum, maxima[w][head]);
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w)
+      part.add(share(maxima[w][head], part.maximum), sums[w][head], weighted[w][head][feature]);
+    write_part<T>(tensors, shape, (sequence * shape.num_kv_heads + kv_head) * group + head, kHeadDim, feature, part);
+  }
+}
+
+}  // namespace
+
+void decode_attention_by_mma(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, FloatType type,
+                             cudaStream_t stream) {
+  const auto run = [&](auto element) {
+    using T = decltype(element);
+    if (shape.head_dim == 64)
+      attend_by_mma<T, 64><<<decode_grid(tensors, shape), kDecodeThreads, 0, stream>>>(tensors, shape);
+    else
+      attend_by_mma<T, 128><<<decode_grid(tensors, shape), kDecodeThreads, 0, stream>>>(tensors, shape);
+  };
+  if (type == FloatType::kHalf)
+    run(__half{});
+  else
+    run(__nv_bfloat16{});
+}
+
+}  // namespace dsft::kernels::cuda
