@@ -60,16 +60,18 @@ class Swiglu : public torch::autograd::Function<Swiglu> {
       cuda::swiglu(gate_up.const_data_ptr(), y.data_ptr(), rows, size, cuda::float_type(gate_up),
                    cuda::stream_for(gate_up));
     context->save_for_backward({gate_up});
+    context->saved_data["is_leaf"] = gate_up.is_leaf();
     return y;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const at::Tensor gate_up = context->get_saved_variables()[0], gradient = gradients[0].contiguous();
-    at::Tensor result = at::empty_like(gate_up);
+    const at::Tensor gate_up = context->get_saved_variables()[0].detach(), gradient = gradients[0].contiguous();
+    at::Tensor result = context->saved_data["is_leaf"].toBool() ? at::empty_like(gate_up) : gate_up;
     if (gate_up.is_cpu())
       backward_cpu(gradient, gate_up, result);
     else
       cuda::swiglu_backward(gradient.const_data_ptr(), gate_up.const_data_ptr(), result.data_ptr(), gate_up.size(0),
                             gate_up.size(1) / 2, cuda::float_type(gate_up), cuda::stream_for(gate_up));
+    if (result.is_same(gate_up)) gate_up.unsafeGetTensorImpl()->bump_version();
     return {result};
   }
 };

@@ -12,7 +12,8 @@ struct TokenStatistics {
 
 /// For rows of logits [R, V] (any float type) and targets int64 [R]: ln softmax(row)[target] with fp32 sums. With
 /// `makes_gradient` the logits are overwritten, in place, by d log_prob / d logits = onehot(target) - softmax, in their
-/// own type.
-TokenStatistics token_log_probs_rows(at::Tensor& logits, const at::Tensor& targets, bool makes_gradient);
+/// own type; times row_scales fp32 [R], where these are given.
+TokenStatistics token_log_probs_rows(at::Tensor& logits, const at::Tensor& targets, bool makes_gradient,
+                                     const at::Tensor& row_scales = {});
 
 }  // namespace dsft::kernels

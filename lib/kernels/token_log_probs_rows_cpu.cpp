@@ -11,7 +11,8 @@ namespace {
 
 template <typename T>
 [[gnu::always_inline]] inline void rows(T* logits, const int64_t* targets, float* log_probs, bool* is_argmax,
-                                        bool makes_gradient, int64_t begin, int64_t end, int64_t vocab_size) {
+                                        bool makes_gradient, const float* scales, int64_t begin, int64_t end,
+                                        int64_t vocab_size) {
   for (int64_t row = begin; row < end; ++row) {
     T* values = logits + row * vocab_size;
     const float target = static_cast<float>(values[targets[row]]);
@@ -30,20 +31,21 @@ template <typename T>
     for (int64_t i = 0; is_largest && i < targets[row]; ++i) is_largest = static_cast<float>(values[i]) < target;
     is_argmax[row] = is_largest;
     if (!makes_gradient) continue;
+    const float scale = scales != nullptr ? scales[row] : 1.0f;
     for (int64_t i = 0; i < vocab_size; ++i)
-      values[i] = static_cast<T>(-fast_exp(static_cast<float>(values[i]) - log_sum));
-    values[targets[row]] = static_cast<T>(1.0f - fast_exp(target - log_sum));
+      values[i] = static_cast<T>(-scale * fast_exp(static_cast<float>(values[i]) - log_sum));
+    values[targets[row]] = static_cast<T>(scale * (1.0f - fast_exp(target - log_sum)));
   }
 }
 
 }  // namespace
 
-#define DSFT_LOG_PROBS_OF(T)                                                                                        \
-  template <>                                                                                                       \
-  DSFT_VECTOR_CLONES void token_log_probs_rows<T>(T * logits, const int64_t* targets, float* log_probs,             \
-                                                  bool* is_argmax, bool makes_gradient, int64_t begin, int64_t end, \
-                                                  int64_t vocab_size) {                                             \
-    rows(logits, targets, log_probs, is_argmax, makes_gradient, begin, end, vocab_size);                            \
+#define DSFT_LOG_PROBS_OF(T)                                                                                 \
+  template <>                                                                                                \
+  DSFT_VECTOR_CLONES void token_log_probs_rows<T>(T * logits, const int64_t* targets, float* log_probs,      \
+                                                  bool* is_argmax, bool makes_gradient, const float* scales, \
+                                                  int64_t begin, int64_t end, int64_t vocab_size) {          \
+    rows(logits, targets, log_probs, is_argmax, makes_gradient, scales, begin, end, vocab_size);             \
   }
 DSFT_LOG_PROBS_OF(float)
 DSFT_LOG_PROBS_OF(c10::BFloat16)

@@ -42,7 +42,7 @@ __device__ inline Statistics of_block(Statistics own) {
 // One block a row: a pass for the statistics, and one that overwrites the logits.
 template <typename T, int kSize, bool kMakesGradient>
 __global__ void __launch_bounds__(kThreads)
-    rows_of(T* logits, const int64_t* targets, float* log_probs, bool* is_argmax, int vocab_size) {
+    rows_of(T* logits, const int64_t* targets, float* log_probs, bool* is_argmax, const float* scales, int vocab_size) {
   struct alignas(sizeof(T) * kSize) Piece {
     T values[kSize];
   };
@@ -77,12 +77,13 @@ __global__ void __launch_bounds__(kThreads)
   }
   if constexpr (!kMakesGradient) return;
   __syncthreads();  // every thread has read the target's logit
+  const float scale = scales != nullptr ? scales[blockIdx.x] : 1.0f;
   for (int first = threadIdx.x * kSize; first < vocab_size; first += kThreads * kSize) {
     Piece piece = *reinterpret_cast<const Piece*>(row + first);
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
       const float p = exp2f((to_float(piece.values[k]) - log_sum) * kLog2e);
-      piece.values[k] = from_float<T>(first + k == target ? 1.0f - p : -p);
+      piece.values[k] = from_float<T>(scale * (first + k == target ? 1.0f - p : -p));
     }
     *reinterpret_cast<Piece*>(row + first) = piece;
   }
@@ -91,13 +92,13 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void token_log_probs_rows(void* logits, const int64_t* targets, float* log_probs, bool* is_argmax, bool makes_gradient,
-                          int64_t rows, int64_t vocab_size, FloatType type, Stream stream) {
+                          const float* scales, int64_t rows, int64_t vocab_size, FloatType type, Stream stream) {
   if (rows == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
     const auto launch = [&](auto size, auto makes) {
-      rows_of<T, size(), makes()><<<rows, kThreads, 0, stream_of(stream)>>>(static_cast<T*>(logits), targets, log_probs,
-                                                                            is_argmax, static_cast<int>(vocab_size));
+      rows_of<T, size(), makes()><<<rows, kThreads, 0, stream_of(stream)>>>(
+          static_cast<T*>(logits), targets, log_probs, is_argmax, scales, static_cast<int>(vocab_size));
     };
     const auto choose = [&](auto size) {
       if (makes_gradient)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/float_products.h"
 #include "kernels/token_log_probs_rows.h"
 
 namespace dsft::loss {
@@ -11,10 +12,14 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// Logits that exist at a time. Where the head is trained each chunk passes over the whole sum of its gradients, which
+// fewer and larger ones do less often.
 constexpr int64_t kChunkElements = int64_t{1} << 26;
+constexpr int64_t kTrainedChunkBytes = int64_t{1} << 29;
 
-int64_t rows_of_chunk(int64_t wanted, int64_t vocab_size) {
-  return wanted > 0 ? wanted : std::max<int64_t>(16, kChunkElements / vocab_size);
+int64_t rows_of_chunk(const at::Tensor& weight) {
+  const int64_t elements = weight.requires_grad() ? kTrainedChunkBytes / weight.element_size() : kChunkElements;
+  return std::max<int64_t>(16, elements / weight.size(0));
 }
 
 // log p is a function of one hidden state alone, so its gradient there, W[target] - softmax W, can be made in the
@@ -53,28 +58,29 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor scale = gradients[0].unsqueeze(1);  // [N, 1] fp32
+    const at::Tensor scale = gradients[0].contiguous();  // [N] fp32
     if (!context->saved_data["trains_head"].toBool())
-      return {saved[0] * scale.to(saved[0].scalar_type()), {}, {}, {}, {}};
+      return {saved[0] * scale.unsqueeze(1).to(saved[0].scalar_type()), {}, {}, {}, {}};
     const at::Tensor &hidden = saved[0], &weight = saved[1], &targets = saved[2];
     // a micro-batch without a label still takes part in the update, with zeros
     if (hidden.size(0) == 0) return {torch::zeros_like(hidden), torch::zeros_like(weight), {}, {}, {}};
     const int64_t chunk_rows = context->saved_data["chunk_rows"].toInt();
     at::Tensor hidden_gradient = torch::empty_like(hidden);
-    at::Tensor weight_gradient;  // fp32: pieces of a 16-bit sum would be rounded once per chunk
+    at::Tensor sum = weight.grad(), weight_gradient;  // in fp32: pieces of a 16-bit sum are rounded once per chunk
+    if (!sum.defined() || sum.scalar_type() == at::kBFloat16 || sum.scalar_type() == at::kHalf)
+      sum = weight_gradient =
+          torch::zeros_like(weight, at::promote_types(weight.scalar_type(), at::kFloat), at::MemoryFormat::Contiguous);
     for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
       const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
       const at::Tensor rows = hidden.narrow(0, begin, count);
       at::Tensor logits = torch::linear(rows, weight);
-      kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), true);
-      logits.mul_(scale.narrow(0, begin, count).to(logits.scalar_type()));
+      kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), true, scale.narrow(0, begin, count));
       at::Tensor out = hidden_gradient.narrow(0, begin, count);
       torch::mm_out(out, logits, weight);
-      const at::Tensor part = torch::mm(logits.t(), rows);
-      weight_gradient = weight_gradient.defined() ? weight_gradient.add_(part)
-                                                  : part.to(at::promote_types(part.scalar_type(), at::kFloat));
+      kernels::add_product(sum, logits.t(), rows);
     }
-    return {hidden_gradient, weight_gradient.to(weight.scalar_type()), {}, {}, {}};
+    if (weight_gradient.defined()) weight_gradient = weight_gradient.to(weight.scalar_type());
+    return {hidden_gradient, weight_gradient, {}, {}, {}};
   }
 };
 
@@ -91,7 +97,7 @@ kernels::DropoutKeys choose(kernels::DropoutKeys keys, const Choose& choose_of) 
 // there is one empty chunk, so that the result stays connected to the adapter.
 TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head, const at::Tensor& targets,
                                 const kernels::DropoutKeys& dropout) {
-  const int64_t chunk_rows = rows_of_chunk(0, head.out_features());
+  const int64_t chunk_rows = rows_of_chunk(head.weight());
   const nn::BlockRunner chunks(nn::BlockRunner::Keep::kInput);
   std::vector<at::Tensor> log_probs, is_argmax;
   for (int64_t begin = 0; begin == 0 || begin < hidden.size(0); begin += chunk_rows) {
@@ -121,8 +127,8 @@ TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weigh
   DSFT_CHECK(hidden.dim() == 2 && targets.dim() == 1 && hidden.size(0) == targets.size(0), "log-probabilities of ",
              hidden.sizes(), " and ", targets.sizes());
   const bool makes_gradient = at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
-  const variable_list results = LinearLogProbs::apply(hidden.contiguous(), weight, targets,
-                                                      rows_of_chunk(chunk_rows, weight.size(0)), makes_gradient);
+  const variable_list results = LinearLogProbs::apply(
+      hidden.contiguous(), weight, targets, chunk_rows > 0 ? chunk_rows : rows_of_chunk(weight), makes_gradient);
   return {results[0], results[1]};
 }
 

@@ -74,13 +74,22 @@ at::Tensor DecoderLm::hidden_states(const Batch& batch, const nn::BlockRunner& r
         0, [body = body_](const auto& in) { return std::vector<at::Tensor>{body->embed_tokens->forward(in[0])}; },
         {batch.ids})[0];
   }
+  nn::Residual stream{hidden, {}};
   for (int64_t layer = 0; layer < spec().num_hidden_layers; ++layer) {
-    const auto block = [module = body_->layers[layer], context](const auto& in) {
-      return std::vector<at::Tensor>{module->forward(in[0], *context)};
+    const auto block_with = [module = body_->layers[layer], context](nn::Values values) {
+      return [=](const std::vector<at::Tensor>& in) {
+        const nn::Residual out = module->forward({in[0], in.size() > 1 ? in[1] : at::Tensor()}, *context, values);
+        return std::vector<at::Tensor>{out.base, out.added};
+      };
     };
-    hidden = runner.run(layer + 1, block, {hidden})[0];
+    // where inputs are kept they are one tensor
+    if (runner.keep() == nn::BlockRunner::Keep::kInput) stream = {stream.sum(), {}};
+    std::vector<at::Tensor> inputs = {stream.base};
+    if (stream.added.defined()) inputs.push_back(stream.added);
+    const auto outputs = runner.run(layer + 1, block_with(nn::Values::kRead), inputs, block_with(nn::Values::kUnread));
+    stream = {outputs[0], outputs[1]};
   }
-  return hidden;
+  return stream.sum();
 }
 
 std::vector<at::Tensor> DecoderLm::run_head(

@@ -26,8 +26,9 @@ class BlockHooks {
 
 /// Runs every block of a model, so that recomputation and parameter sharding have one seam. Where gradients are off the
 /// block is called directly, between its forward hooks. Otherwise one autograd node stands for the block: it keeps
-/// either the block's input alone (recompute) or its inner graph. kSelected keeps that graph too, but for what blocks
-/// themselves leave out of it, the widest part of a layer (ForwardContext::recomputes_mlp).
+/// either the block's input alone (recompute) or its inner graph; of inputs and outputs that graph keeps what its own
+/// nodes do. kSelected keeps that graph too, but for what blocks themselves leave out of it, the widest part of a layer
+/// (ForwardContext::recomputes_mlp).
 class BlockRunner {
  public:
   enum class Keep { kGraph, kInput, kSelected };
@@ -36,7 +37,10 @@ class BlockRunner {
 
   /// Outputs of `block`; tensors that are not of a floating type pass without gradient. The outputs always require a
   /// gradient where gradients are on, so that a frozen embedding cannot cut the parameters behind it from the graph.
-  std::vector<at::Tensor> run(int64_t index, const Block& block, const std::vector<at::Tensor>& inputs) const;
+  /// `rebuild`: what a recomputation calls in place of `block`; it makes the same graph, but the values of its outputs
+  /// are not read, and need not be right.
+  std::vector<at::Tensor> run(int64_t index, const Block& block, const std::vector<at::Tensor>& inputs,
+                              const Block& rebuild = nullptr) const;
 
   Keep keep() const { return keep_; }
   BlockHooks* hooks() const { return hooks_; }

@@ -1,7 +1,5 @@
 #include "nn/decoder_layer.h"
 
-#include "kernels/rms_norm.h"
-
 namespace dsft::nn {
 
 DecoderLayer::DecoderLayer(const spec::ModelSpec& spec, int64_t layer, at::TensorOptions options) {
@@ -13,11 +11,11 @@ DecoderLayer::DecoderLayer(const spec::ModelSpec& spec, int64_t layer, at::Tenso
                                               std::make_shared<RmsNorm>(spec.hidden_size, spec.rms_norm_eps, options));
 }
 
-at::Tensor DecoderLayer::forward(const at::Tensor& x, const ForwardContext& context) const {
-  const auto [attended, normed] =
-      kernels::add_rms_norm(x, self_attn_->forward(input_layernorm_->forward(x), context),
-                            post_attention_layernorm_->weight(), post_attention_layernorm_->eps());
-  return attended + mlp_->forward(normed, context);
+Residual DecoderLayer::forward(const Residual& x, const ForwardContext& context, Values values) const {
+  const kernels::NormedSum in = input_layernorm_->forward(x.base, x.added);
+  const kernels::NormedSum attended =
+      post_attention_layernorm_->forward(in.sum, self_attn_->forward(in.normed, context));
+  return {attended.sum, mlp_->forward(attended.normed, context, values)};
 }
 
 }  // namespace dsft::nn

@@ -9,12 +9,20 @@
 
 namespace dsft::nn {
 
+/// The residual stream [T, H] between two layers: `base`, to which the next norm adds `added` on its way; undefined:
+/// there is nothing to add.
+struct Residual {
+  at::Tensor base, added;
+
+  at::Tensor sum() const { return added.defined() ? base + added : base; }
+};
+
 /// x + attention(norm(x)), then x + mlp(norm(x)).
 class DecoderLayer final : public torch::nn::Module {
  public:
   DecoderLayer(const spec::ModelSpec& spec, int64_t layer, at::TensorOptions options);
-  /// x [T, H] -> [T, H].
-  at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
+  /// The last sum is left to the next layer. Where values are not read, `added` has none.
+  Residual forward(const Residual& x, const ForwardContext& context, Values values = Values::kRead) const;
 
  private:
   std::shared_ptr<RmsNorm> input_layernorm_, post_attention_layernorm_;

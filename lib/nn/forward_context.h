@@ -34,6 +34,10 @@ struct ForwardContext {
   bool is_training() const { return dropout.sample_keys.defined(); }
 };
 
+/// Whether the values of a module's result are read, or only the graph behind it, in a block that is computed again
+/// for its backward pass.
+enum class Values { kRead, kUnread };
+
 using ForwardContextPtr = std::shared_ptr<const ForwardContext>;
 
 }  // namespace dsft::nn

@@ -6,6 +6,7 @@
 namespace dsft::nn {
 
 at::Tensor DenseWeight::multiply(const at::Tensor& x, const at::Tensor& bias) const {
+  const at::NoGradGuard no_grad;
   return torch::linear(x, weight_, bias);
 }
 
@@ -48,9 +49,8 @@ std::shared_ptr<Linear> Linear::over(const at::Tensor& weight, const at::Tensor&
   return linear;
 }
 
-at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context) const {
-  if (!adapter_ || !adapter_->is_enabled) return storage_->multiply(x, bias_);
-  return multiply_side_by_side(x, {this}, context);
+at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context, Values values) const {
+  return multiply_side_by_side(x, {this}, context, values);
 }
 
 }  // namespace dsft::nn

@@ -40,8 +40,8 @@ class Linear final : public torch::nn::Module {
   /// Gives a tied Linear a registered weight of its own, a copy of the shared one.
   void untie();
 
-  /// x [T, in] -> [T, out].
-  at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
+  /// x [T, in] -> [T, out]; without values where these are not read.
+  at::Tensor forward(const at::Tensor& x, const ForwardContext& context, Values values = Values::kRead) const;
 
   int64_t in_features() const { return in_features_; }
   int64_t out_features() const { return out_features_; }

@@ -20,11 +20,12 @@ at::Tensor Mlp::activate(const at::Tensor& x, const ForwardContext& context) con
   return kernels::swiglu(multiply_side_by_side(x, {gate_proj_.get(), up_proj_.get()}, context));
 }
 
-at::Tensor Mlp::forward(const at::Tensor& x, const ForwardContext& context) const {
-  if (!context.recomputes_mlp) return down_proj_->forward(activate(x, context), context);
+at::Tensor Mlp::forward(const at::Tensor& x, const ForwardContext& context, Values values) const {
+  if (!context.recomputes_mlp) return down_proj_->forward(activate(x, context), context, values);
   // the layer's own node keeps module and context until its backward pass is over
   const auto block = [this, &context](const auto& in) { return std::vector<at::Tensor>{activate(in[0], context)}; };
-  return down_proj_->forward(BlockRunner(BlockRunner::Keep::kInput).run(0, block, {x})[0], context);
+  const at::Tensor inner = BlockRunner(BlockRunner::Keep::kInput).run(0, block, {x})[0];
+  return down_proj_->forward(inner, context, values);
 }
 
 }  // namespace dsft::nn

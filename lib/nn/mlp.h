@@ -13,7 +13,7 @@ class Mlp final : public torch::nn::Module {
  public:
   Mlp(const spec::ModelSpec& spec, at::TensorOptions options);
   /// x [T, H] -> [T, H].
-  at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
+  at::Tensor forward(const at::Tensor& x, const ForwardContext& context, Values values = Values::kRead) const;
 
  private:
   at::Tensor activate(const at::Tensor& x, const ForwardContext& context) const;

@@ -6,7 +6,8 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "kernels/multiply_to_float.h"
+#include "kernels/float_products.h"
+#include "nn/leaf_gradient.h"
 
 namespace dsft::nn {
 namespace {
@@ -34,6 +35,7 @@ struct Group : torch::CustomClassHolder {
   std::vector<Part> parts;
   kernels::DropoutKeys keys;  // sample_keys undefined: nothing is dropped
   int64_t width = 0, rank = 0;
+  Values values = Values::kRead;
 
   /// Whether the backward pass reads x.
   bool needs_input() const {
@@ -150,14 +152,15 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
   // inputs: x, then what is trained
   static at::Tensor forward(AutogradContext* context, at::TensorList inputs, const c10::intrusive_ptr<Group>& group) {
     const at::Tensor& x = inputs[0];
-    at::Tensor y = multiply(*group, x);
+    const bool is_read = group->values == Values::kRead;
+    at::Tensor y = is_read ? multiply(*group, x) : at::empty({x.size(0), group->width}, x.options());
     variable_list kept = {group->needs_input() ? x : at::Tensor()};
     if (group->rank > 0) {
       const NarrowAdapters narrow = narrow_adapters(*group, x.scalar_type());
       const at::Tensor low = multiply_low(*group, x, narrow.a);
       for (size_t p = 0; p < group->parts.size(); ++p) {
         const Part& part = group->parts[p];
-        if (part.a.defined()) part.of(y).addmm_(part.of_low(low), narrow.b[p].t(), 1.0, part.scale);
+        if (part.a.defined() && is_read) part.of(y).addmm_(part.of_low(low), narrow.b[p].t(), 1.0, part.scale);
       }
       kept.insert(kept.end(), {low, narrow.a});
       for (const at::Tensor& b : narrow.b)
@@ -174,48 +177,75 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
     const variable_list kept = context->get_saved_variables();
     const at::Tensor &x = kept[0], dy = gradients[0].contiguous();
     variable_list result(static_cast<size_t>(context->saved_data["num_inputs"].toInt()) + 1);
-    for (const Part& part : group->parts) {
-      if (part.weight_input >= 0) result[part.weight_input] = at::mm(part.of(dy).t(), x);
+    add_weights(*group, x, dy, result);
+    for (const Part& part : group->parts)
       if (part.bias_input >= 0) result[part.bias_input] = part.of(dy).sum(0);
-    }
     if (context->needs_input_grad(0)) result[0] = multiply_gradient(*group, dy);
     if (group->rank > 0) add_low(*group, kept, dy, result);
     return result;
   }
 
  private:
+  // The weights' gradients: one product where the sums of all of them lie side by side.
+  static void add_weights(const Group& group, const at::Tensor& x, const at::Tensor& dy, variable_list& result) {
+    std::vector<at::Tensor> sums;
+    for (const Part& part : group.parts)
+      sums.push_back(part.weight_input >= 0 ? part.weight->resident().grad() : at::Tensor());
+    const at::Tensor joined = sums.size() > 1 ? flat_view(sums) : at::Tensor();
+    if (joined.defined() && joined.scalar_type() == at::kFloat)
+      return kernels::add_product(joined.view({group.width, x.size(1)}), dy.t(), x);
+    for (const Part& part : group.parts)
+      if (part.weight_input >= 0)
+        result[part.weight_input] = add_to_gradient(part.weight->resident(), part.of(dy).t(), x);
+  }
+
   // The adapters' share of x's gradient, and their own gradients.
   static void add_low(const Group& group, const variable_list& kept, const at::Tensor& dy, variable_list& result) {
     const at::Tensor &x = kept[0], &low = kept[1], &a = kept[2];
-    at::Tensor d_low = at::empty_like(low);  // [T, sum of ranks]
+    const bool trains_a =
+        std::any_of(group.parts.begin(), group.parts.end(), [](const Part& part) { return part.a_input >= 0; });
+    at::Tensor d_low;  // [T, sum of ranks]
+    if (trains_a || result[0].defined()) d_low = at::empty_like(low);
     size_t next_b = 3;
     for (const Part& part : group.parts) {
       if (!part.a.defined()) continue;
-      part.of_low(d_low).addmm_(part.of(dy), kept[next_b++], /*beta=*/0, /*alpha=*/part.scale);
+      const at::Tensor& b = kept[next_b++];
+      if (d_low.defined()) part.of_low(d_low).addmm_(part.of(dy), b, /*beta=*/0, /*alpha=*/part.scale);
       if (part.b_input >= 0)
-        result[part.b_input] = at::mm(part.of(dy).t(), part.of_low(low)).to(part.b.scalar_type()).mul_(part.scale);
+        result[part.b_input] = add_to_gradient(part.b, part.of(dy).t(), part.of_low(low), part.scale);
     }
+    if (!d_low.defined()) return;
     if (!group.drops()) {
       if (result[0].defined()) result[0].addmm_(d_low, a);
-      if (!group.needs_input()) return;
-      const at::Tensor da = kernels::multiply_to_float(d_low.t(), x);
-      for (const Part& part : group.parts)
-        if (part.a_input >= 0) result[part.a_input] = da.narrow(0, part.first_rank, part.rank);
+      if (trains_a) add_a(group, d_low, x, result);
       return;
     }
     for (const Part& part : group.parts) {
       if (!part.a.defined()) continue;
       const at::Tensor of_part = part.of_low(d_low);
-      if (part.a_input >= 0) result[part.a_input] = at::mm(of_part.t(), group.drop(part, x)).to(part.a.scalar_type());
+      if (part.a_input >= 0) result[part.a_input] = add_to_gradient(part.a, of_part.t(), group.drop(part, x));
       if (result[0].defined())
         result[0].add_(group.drop(part, at::mm(of_part, a.narrow(0, part.first_rank, part.rank))));
     }
   }
+
+  // Gradients of every A where nothing is dropped: several of them by one product that reads x once.
+  static void add_a(const Group& group, const at::Tensor& d_low, const at::Tensor& x, variable_list& result) {
+    const auto adapted =
+        std::count_if(group.parts.begin(), group.parts.end(), [](const Part& part) { return part.a.defined(); });
+    at::Tensor all;
+    if (adapted > 1) all = kernels::multiply_to_float(d_low.t(), x);
+    for (const Part& part : group.parts)
+      if (part.a_input >= 0)
+        result[part.a_input] = adapted > 1 ? all.narrow(0, part.first_rank, part.rank).to(part.a.scalar_type())
+                                           : add_to_gradient(part.a, d_low.t(), x);
+  }
 };
 
 c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, const ForwardContext& context,
-                                     variable_list& inputs) {
+                                     Values values, variable_list& inputs) {
   auto group = c10::make_intrusive<Group>();
+  group->values = values;
   if (context.is_training()) group->keys = context.dropout;
   const auto add_input = [&](const at::Tensor& tensor) {
     if (!tensor.requires_grad()) return int64_t{-1};
@@ -275,9 +305,9 @@ std::vector<std::shared_ptr<Linear>> make_side_by_side(int64_t in, const std::ve
 }
 
 at::Tensor multiply_side_by_side(const at::Tensor& x, const std::vector<const Linear*>& linears,
-                                 const ForwardContext& context) {
+                                 const ForwardContext& context, Values values) {
   variable_list inputs = {x};
-  const auto group = make_group(linears, context, inputs);
+  const auto group = make_group(linears, context, values, inputs);
   return SideBySide::apply(at::TensorList(inputs), group);
 }
 

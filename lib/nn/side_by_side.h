@@ -14,8 +14,9 @@ std::vector<std::shared_ptr<Linear>> make_side_by_side(int64_t in, const std::ve
 /// The results of several Linears for the same x [T, in], beside one another: [T, sum of out], as one node of the
 /// graph. Each is x W^T + bias, plus scale * B(A(dropout(x))) where it has an enabled adapter. Keeps A(x), and x
 /// where a weight or an A is trained: the dropped input is drawn again in the backward pass, and the low-rank products
-/// are added by their GEMMs, without a pass over the result of their own. The Linears must outlive the graph.
+/// are added by their GEMMs, without a pass over the result of their own. Where `values` are not read they are not
+/// computed. The Linears must outlive the graph.
 at::Tensor multiply_side_by_side(const at::Tensor& x, const std::vector<const Linear*>& linears,
-                                 const ForwardContext& context);
+                                 const ForwardContext& context, Values values = Values::kRead);
 
 }  // namespace dsft::nn

@@ -9,11 +9,10 @@ class WeightStorage {
  public:
   virtual ~WeightStorage() = default;
 
-  /// x W^T + bias for x [T, in]; bias may be undefined. Differentiable in x, and in the weight where the storage can be
-  /// trained.
+  /// x W^T + bias for x [T, in]; bias may be undefined. Without a graph of its own.
   virtual at::Tensor multiply(const at::Tensor& x, const at::Tensor& bias) const = 0;
 
-  /// dy W for dy [T, out]: the gradient of x. Without a graph of its own.
+  /// dy W for dy [T, out]: the gradient of x.
   virtual at::Tensor multiply_gradient(const at::Tensor& dy) const = 0;
 
   /// Whether the weight itself is trained.

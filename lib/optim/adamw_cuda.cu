@@ -8,8 +8,8 @@ namespace dsft::optim::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kMostBlocks =
-    1056;  // each thread then takes several pieces, and the factors are worked out less often
+// each thread then takes several pieces, and the factors are worked out less often
+constexpr int64_t kMostBlocks = 1056;
 
 struct Betas {
   double beta1, beta2, epsilon, weight_decay;
@@ -29,46 +29,51 @@ __device__ cpu::AdamWFactors factors_of(const AdamWPointers& p, Betas betas) {
           .epsilon = static_cast<float>(betas.epsilon)};
 }
 
+__device__ inline void update_one(float& weight, float gradient, float& exp_avg, float& exp_avg_sq,
+                                  const cpu::AdamWFactors& f) {
+  gradient *= f.gradient_factor;
+  exp_avg = f.beta1 * exp_avg + f.one_minus_beta1 * gradient;
+  exp_avg_sq = f.beta2 * exp_avg_sq + f.one_minus_beta2 * gradient * gradient;
+  const float denominator = sqrtf(exp_avg_sq) * f.inverse_sqrt_bias_correction + f.epsilon;
+  weight -= f.decay * weight + f.step_size * exp_avg / denominator;
+}
+
+constexpr int kSize = 4;  // neighbouring elements of a thread
+struct alignas(16) Floats {
+  float values[kSize];
+};
+
 template <typename Copy>
 __global__ void __launch_bounds__(kThreads) update(AdamWPointers p, int64_t numel, Betas betas) {
+  struct alignas(sizeof(Copy) * kSize) Copies {
+    Copy values[kSize];
+  };
   __shared__ cpu::AdamWFactors factors;
   if (!*p.is_applied) return;
   if (threadIdx.x == 0) factors = factors_of(p, betas);
   __syncthreads();
   const cpu::AdamWFactors f = factors;
-  const int64_t step = int64_t{gridDim.x} * kThreads * 4;
-  for (int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4; first < numel; first += step) {
-    const int count = static_cast<int>(min(int64_t{4}, numel - first));
-    float w[4], g[4], m[4], v[4];
-    if (count == 4) {
-      *reinterpret_cast<float4*>(w) = *reinterpret_cast<const float4*>(p.weight + first);
-      *reinterpret_cast<float4*>(g) = *reinterpret_cast<const float4*>(p.gradient + first);
-      *reinterpret_cast<float4*>(m) = *reinterpret_cast<const float4*>(p.exp_avg + first);
-      *reinterpret_cast<float4*>(v) = *reinterpret_cast<const float4*>(p.exp_avg_sq + first);
-    } else {
-      for (int i = 0; i < count; ++i)
-        w[i] = p.weight[first + i], g[i] = p.gradient[first + i], m[i] = p.exp_avg[first + i],
-        v[i] = p.exp_avg_sq[first + i];
-    }
+  const int64_t step = int64_t{gridDim.x} * kThreads * kSize;
+  int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kSize;
+#pragma unroll 2
+  for (; first + kSize <= numel; first += step) {
+    Floats w = *reinterpret_cast<const Floats*>(p.weight + first), m = *reinterpret_cast<Floats*>(p.exp_avg + first),
+           v = *reinterpret_cast<Floats*>(p.exp_avg_sq + first);
+    const Floats g = *reinterpret_cast<const Floats*>(p.gradient + first);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i >= count) break;
-      const float gradient = g[i] * f.gradient_factor;
-      m[i] = f.beta1 * m[i] + f.one_minus_beta1 * gradient;
-      v[i] = f.beta2 * v[i] + f.one_minus_beta2 * gradient * gradient;
-      const float denominator = sqrtf(v[i]) * f.inverse_sqrt_bias_correction + f.epsilon;
-      w[i] -= f.decay * w[i] + f.step_size * m[i] / denominator;
-    }
-    if (count == 4) {
-      *reinterpret_cast<float4*>(p.weight + first) = *reinterpret_cast<const float4*>(w);
-      *reinterpret_cast<float4*>(p.exp_avg + first) = *reinterpret_cast<const float4*>(m);
-      *reinterpret_cast<float4*>(p.exp_avg_sq + first) = *reinterpret_cast<const float4*>(v);
-    } else {
-      for (int i = 0; i < count; ++i)
-        p.weight[first + i] = w[i], p.exp_avg[first + i] = m[i], p.exp_avg_sq[first + i] = v[i];
-    }
-    if (p.copy != nullptr)
-      for (int i = 0; i < count; ++i) static_cast<Copy*>(p.copy)[first + i] = kernels::cuda::from_float<Copy>(w[i]);
+    for (int i = 0; i < kSize; ++i) update_one(w.values[i], g.values[i], m.values[i], v.values[i], f);
+    *reinterpret_cast<Floats*>(p.weight + first) = w;
+    *reinterpret_cast<Floats*>(p.exp_avg + first) = m;
+    *reinterpret_cast<Floats*>(p.exp_avg_sq + first) = v;
+    if (p.copy == nullptr) continue;
+    Copies copies;
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) copies.values[i] = kernels::cuda::from_float<Copy>(w.values[i]);
+    *reinterpret_cast<Copies*>(static_cast<Copy*>(p.copy) + first) = copies;
+  }
+  for (; first < numel; ++first) {  // one thread has the last elements
+    update_one(p.weight[first], p.gradient[first], p.exp_avg[first], p.exp_avg_sq[first], f);
+    if (p.copy != nullptr) static_cast<Copy*>(p.copy)[first] = kernels::cuda::from_float<Copy>(p.weight[first]);
   }
 }
 
@@ -77,7 +82,7 @@ __global__ void __launch_bounds__(kThreads) update(AdamWPointers p, int64_t nume
 void adamw(const AdamWPointers& pointers, int64_t numel, double beta1, double beta2, double epsilon,
            double weight_decay, void* stream) {
   if (numel == 0) return;
-  const int64_t per_block = int64_t{kThreads} * 4;
+  const int64_t per_block = int64_t{kThreads} * kSize;
   const int64_t blocks = std::min<int64_t>((numel + per_block - 1) / per_block, kMostBlocks);
   const Betas betas{beta1, beta2, epsilon, weight_decay};
   if (pointers.copy_is_bfloat16)

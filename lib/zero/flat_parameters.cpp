@@ -86,7 +86,7 @@ void FlatParameters::move_in() {
 void FlatParameters::attach_gradients() {
   for (int64_t index = 0; index < num_parameters(); ++index) {
     at::Tensor parameter = (*this)[index].parameter;
-    parameter.mutable_grad() = has_master(index) ? at::Tensor() : view(gradient, index);
+    parameter.mutable_grad() = view(gradient, index);
   }
 }
 

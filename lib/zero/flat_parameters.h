@@ -17,8 +17,8 @@ struct TrainableParameter {
 };
 
 /// Trainable parameters laid one behind the other in flat fp32 buffers, so that a run of them is updated or reduced by
-/// one call. An fp32 parameter is a view of `weight` and its .grad a view of `gradient`; a 16-bit parameter is a view
-/// of `copy`, its fp32 master lies in `weight`. All 16-bit parameters have the same type.
+/// one call. An fp32 parameter is a view of `weight`; a 16-bit parameter is a view of `copy`, its fp32 master lies in
+/// `weight`. The .grad of either is a view of `gradient`, in fp32. All 16-bit parameters have the same type.
 class FlatParameters {
  public:
   explicit FlatParameters(std::vector<TrainableParameter> parameters);
@@ -46,7 +46,7 @@ class FlatParameters {
     return buffer.narrow(0, offset(run.first), offset(run.last) - offset(run.first));
   }
 
-  /// Makes .grad of fp32 parameters the view of `gradient` again, and drops that of 16-bit ones.
+  /// Makes each .grad the view of `gradient` again.
   void attach_gradients();
 
   // fp32, of equal length, on the parameters' device

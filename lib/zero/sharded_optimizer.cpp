@@ -90,16 +90,15 @@ void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
   }
 }
 
-// Moves what a backward pass left in .grad into the fp32 sum. fp32 gradients are there already, unless autograd put
-// another tensor in the place of ours.
+// Backward passes add to the fp32 sums by themselves, unless autograd put another tensor in the place of one.
 void ShardedOptimizer::add_gradient(int64_t index) {
   at::NoGradGuard no_grad;
   at::Tensor parameter = flat_[index].parameter;
   at::Tensor& grad = parameter.mutable_grad();
   at::Tensor sum = flat_.view(flat_.gradient, index);
-  if (!flat_.has_master(index) && grad.defined() && grad.data_ptr() == sum.data_ptr()) return;
+  if (grad.defined() && grad.data_ptr() == sum.data_ptr()) return;
   if (grad.defined()) sum.add_(grad);
-  grad = flat_.has_master(index) ? at::Tensor() : sum;
+  grad = sum;
 }
 
 void ShardedOptimizer::start_reduction(int64_t first, int64_t last) {

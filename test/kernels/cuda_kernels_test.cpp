@@ -6,6 +6,7 @@
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
 #include "kernels/decode_attention.h"
+#include "kernels/float_products.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/rotary_attention.h"
@@ -109,6 +110,28 @@ TEST_CASE("CUDA kernels agree with LibTorch's own operations in float64, values 
       "swiglu of whole vectors", [](auto& in) { return swiglu(in[0]); },
       [](auto& in) { return at::silu(in[0].narrow(1, 0, 64)) * in[0].narrow(1, 64, 64); },
       {torch::randn({37, 128}) * 8}, 1e-5);
+  check(
+      "swiglu in place", [](auto& in) { return swiglu(in[0] + in[0]); },
+      [](auto& in) { return at::silu(in[0].narrow(1, 0, 64) * 2) * (in[0].narrow(1, 64, 64) * 2); },
+      {torch::randn({37, 128}) * 4}, 1e-5);
+}
+
+TEST_CASE("CUDA: products are added to fp32 sums without rounding to 16 bits", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(12);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
+  const int64_t tokens = GENERATE(1, 100, 512), rows = GENERATE(8, 100), columns = GENERATE(16, 136);
+  INFO(c10::toString(type) << ", " << rows << " x " << columns << " of " << tokens);
+  const auto options = at::TensorOptions(type).device(kGpu);
+  const at::Tensor a = torch::randn({tokens, rows + 8}, options).narrow(1, 8, rows),  // rows that lie apart
+      b = torch::randn({tokens, columns}, options);
+  const at::Tensor start = torch::randn({rows * columns + 16}, options.dtype(at::kFloat));
+  at::Tensor sum = start.clone();
+  add_product(sum.narrow(0, 16, rows * columns).view({rows, columns}), a.t(), b, 0.5);
+  const at::Tensor exact = start.narrow(0, 16, rows * columns).view({rows, columns}).to(at::kDouble) +
+                           a.to(at::kDouble).t().matmul(b.to(at::kDouble)) * 0.5;
+  CHECK(largest(sum.narrow(0, 16, rows * columns).view({rows, columns}) - exact) < 1e-5 * largest(exact));
+  CHECK(torch::equal(sum.narrow(0, 0, 16), start.narrow(0, 0, 16)));
 }
 
 TEST_CASE("CUDA: attention of packed projections agrees with float64, values and gradients", "[kernels][gpu]") {
@@ -168,10 +191,13 @@ TEST_CASE("CUDA: token log-probabilities and their gradient agree with float64",
   at::Tensor reference = logits.to(at::kDouble).requires_grad_(true);
   const at::Tensor expected = torch::log_softmax(reference, -1).gather(1, targets.unsqueeze(1)).squeeze(1);
   expected.sum().backward();
-  at::Tensor work = logits.to(kGpu);
+  at::Tensor work = logits.to(kGpu), scaled = logits.to(kGpu);
   const TokenStatistics statistics = token_log_probs_rows(work, targets.to(kGpu), true);
   CHECK(largest(statistics.log_probs.cpu() - expected) < 2e-5);
   CHECK(largest(work.cpu() - reference.grad()) < 1e-6);
+  const at::Tensor scales = torch::rand({11});
+  token_log_probs_rows(scaled, targets.to(kGpu), true, scales.to(kGpu));
+  CHECK(largest(scaled.cpu() - reference.grad() * scales.unsqueeze(1)) < 1e-6);
   CHECK(torch::equal(statistics.is_argmax.cpu(), logits.argmax(-1).eq(targets)));
   at::Tensor easy = at::zeros({3, vocab_size}).to(kGpu);
   easy[0][3] = 200.0;

@@ -45,6 +45,8 @@ TEST_CASE("CPU kernels agree with LibTorch's own operations in float64, values a
                    {torch::randn({37, 24}) * 3, torch::randn({24})}});
   cases.push_back({"rotate", [&](auto& in) { return rotate(in[0], cos, sin); }, {torch::randn({37, 3, 16})}});
   cases.push_back({"swiglu", [](auto& in) { return swiglu(in[0]); }, {torch::randn({37, 100}) * 3}});
+  // of no leaf: its backward pass works in place
+  cases.push_back({"swiglu in place", [](auto& in) { return swiglu(in[0] + in[0]); }, {torch::randn({37, 100}) * 1.5}});
   for (Case& c : cases) {
     INFO(c.name);
     std::vector<at::Tensor> wide;
@@ -73,10 +75,13 @@ TEST_CASE("Token log-probabilities and their gradient agree with log_softmax in 
   at::Tensor reference = logits.to(at::kDouble).requires_grad_(true);
   const at::Tensor expected = torch::log_softmax(reference, -1).gather(1, targets.unsqueeze(1)).squeeze(1);
   expected.sum().backward();
-  at::Tensor work = logits.clone();
+  at::Tensor work = logits.clone(), scaled = logits.clone();
   const TokenStatistics statistics = token_log_probs_rows(work, targets, true);
   CHECK(max_difference(statistics.log_probs, expected) < 1e-5);
   CHECK(max_difference(work, reference.grad()) < 1e-6);
+  const at::Tensor scales = torch::rand({11});
+  token_log_probs_rows(scaled, targets, true, scales);
+  CHECK(max_difference(scaled, reference.grad() * scales.unsqueeze(1)) < 1e-6);
   CHECK(torch::equal(statistics.is_argmax, logits.argmax(-1).eq(targets)));
   at::Tensor easy = at::zeros({2, 5});
   easy[0][3] = 200.0;

@@ -129,3 +129,67 @@ TEST_CASE("An adapter that is switched off adds nothing, and weights that lie to
   CHECK(linears[1]->weight().storage_offset() == 16 * kIn);
   CHECK(linears[1]->weight().is_alias_of(linears[0]->weight()));
 }
+
+TEST_CASE("Gradients are added to the sums that are there, also where these lie side by side", "[nn]") {
+  torch::manual_seed(7);
+  const bool trains_weights = GENERATE(false, true), lies_apart = GENERATE(false, true);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  INFO((trains_weights ? "weights, " : "adapters, ") << (lies_apart ? "apart, " : "together, ") << c10::toString(type));
+  Case c{.adapted = trains_weights ? std::vector<int64_t>{} : std::vector<int64_t>{0, 2},
+         .dropout = GENERATE(0.0, 0.3),
+         .trains_weights = trains_weights};
+  const auto linears = make_linears(c);
+  at::Tensor x = torch::randn({7, kIn}).to(type).to(at::kDouble).requires_grad_(true);
+  const at::Tensor direction = torch::randn({7, 32}).to(type);
+  const nn::ForwardContext context = training_context(7);
+  for (const auto& linear : linears) {  // numbers that both types have
+    const torch::NoGradGuard no_grad;
+    for (at::Tensor& parameter : linear->parameters()) parameter.copy_(parameter.to(type));
+    if (auto& adapter = linear->adapter()) adapter->a.copy_(adapter->a.to(type)), adapter->b.copy_(adapter->b.to(type));
+  }
+  expected_of(x, linears, context).backward(direction.to(at::kDouble));
+  const auto trained = trained_of(x, linears);
+  const auto expected = take_gradients(trained);
+  // as an optimizer keeps them: weights in the type, adapters in fp32, all sums in fp32
+  at::Tensor flat = torch::full({4096}, 0.25);
+  int64_t offset = 0;
+  std::vector<at::Tensor> sums;
+  for (size_t i = 0; i < trained.size(); ++i) {
+    at::Tensor leaf = trained[i];
+    leaf.set_requires_grad(false);
+    leaf.set_data(leaf.detach().to(i == 0 || trains_weights ? type : at::kFloat));
+    leaf.set_requires_grad(true);
+    if (i == 0) continue;
+    sums.push_back(flat.narrow(0, offset, leaf.numel()).view(leaf.sizes()));
+    offset += leaf.numel() + (lies_apart ? 16 : 0);
+    leaf.mutable_grad() = sums.back();
+  }
+  for (const auto& linear : linears)
+    for (at::Tensor& parameter : linear->parameters())
+      if (!parameter.requires_grad()) parameter.set_data(parameter.detach().to(type));
+  const std::vector<const nn::Linear*> parts = {linears[0].get(), linears[1].get(), linears[2].get()};
+  for (int micro_batch = 0; micro_batch < 2; ++micro_batch)
+    nn::multiply_side_by_side(x, parts, context).backward(direction);
+  const double bound = type == at::kFloat ? 1e-5 : 2e-2;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    INFO("gradient " << i);
+    const at::Tensor wanted = expected[i + 1] * 2 + 0.25;
+    CHECK(trained[i + 1].grad().data_ptr() == sums[i].data_ptr());
+    CHECK((sums[i].to(at::kDouble) - wanted).abs().max().item<double>() <
+          bound * std::max(1.0, wanted.abs().max().item<double>()));
+  }
+}
+
+TEST_CASE("A result whose values are not read has the gradients of one that is", "[nn]") {
+  torch::manual_seed(8);
+  const auto linears = make_linears({.adapted = {0, 1}});
+  const at::Tensor x = torch::randn({4, kIn}, at::kDouble).requires_grad_(true),
+                   direction = torch::randn({4, 32}, at::kDouble);
+  const auto trained = trained_of(x, linears);
+  const std::vector<const nn::Linear*> parts = {linears[0].get(), linears[1].get(), linears[2].get()};
+  nn::multiply_side_by_side(x, parts, {}).backward(direction);
+  const auto expected = take_gradients(trained);
+  nn::multiply_side_by_side(x, parts, {}, nn::Values::kUnread).backward(direction);
+  const auto actual = take_gradients(trained);
+  for (size_t i = 0; i < expected.size(); ++i) CHECK(torch::equal(actual[i], expected[i]));
+}

@@ -1,0 +1,30 @@
+#include "kernels/float_products.h"
+
+#include <torch/types.h>
+
+namespace dsft::kernels {
+namespace {
+
+// Whether cuBLAS writes fp32 sums of 16-bit products.
+bool has_wide_products(const at::Tensor& a) {
+  return a.is_cuda() && c10::elementSize(a.scalar_type()) == 2;
+}
+
+}  // namespace
+
+at::Tensor multiply_to_float(const at::Tensor& a, const at::Tensor& b) {
+  if (has_wide_products(a)) return at::mm(a, b, at::kFloat);
+  const at::Tensor product = at::mm(a, b);
+  return c10::elementSize(a.scalar_type()) == 2 ? product.to(at::kFloat) : product;
+}
+
+void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale) {
+  if (has_wide_products(a))
+    at::addmm_out(sum, sum, a, b, at::kFloat, /*beta=*/1, scale);
+  else if (a.scalar_type() == sum.scalar_type())
+    sum.addmm_(a, b, /*beta=*/1, scale);
+  else
+    sum.add_(at::mm(a, b), scale);
+}
+
+}  // namespace dsft::kernels
