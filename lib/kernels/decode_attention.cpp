@@ -94,7 +94,25 @@ at::Tensor gather(const at::Tensor& cache, const at::Tensor& pages) {
 
 void append_rows(const at::Tensor& rows, at::Tensor& cache, const at::Tensor& pages, const at::Tensor& offsets) {
   using torch::indexing::Slice;
-  cache.index_put_({pages, Slice(), offsets}, rows);
+  DSFT_CHECK(rows.dim() == 3 && cache.dim() == 4 && rows.size(1) == cache.size(1) && rows.size(2) == cache.size(3) &&
+                 cache.size(2) == kPageTokens && pages.numel() == rows.size(0) && offsets.numel() == rows.size(0),
+             "rows ", rows.sizes(), " for a cache ", cache.sizes());
+  const bool has_kernel = cuda::takes(rows) && rows.size(2) % 8 == 0 && cache.is_contiguous() &&
+                          pages.is_contiguous() && offsets.is_contiguous();
+  if (!has_kernel) {
+    cache.index_put_({pages, Slice(), offsets}, rows);
+    return;
+  }
+  const at::Tensor dense = with_dense_heads(rows);
+  cuda::append_rows({.rows = dense.const_data_ptr(),
+                     .row_stride = dense.stride(0),
+                     .cache = cache.data_ptr(),
+                     .pages = pages.const_data_ptr<int64_t>(),
+                     .offsets = offsets.const_data_ptr<int64_t>(),
+                     .tokens = dense.size(0),
+                     .kv_heads = dense.size(1),
+                     .head_dim = dense.size(2)},
+                    cuda::float_type(dense), cuda::stream_for(dense));
 }
 
 at::Tensor append_and_attend(const Heads& heads, const PagedKeys& paged, double scale, int64_t window) {

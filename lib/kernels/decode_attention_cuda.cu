@@ -53,10 +53,9 @@ __global__ void __launch_bounds__(kDecodeThreads) attend(DecodeTensors tensors, 
   const int runner = threadIdx.x / kLanes, column = threadIdx.x % kLanes * kSize;
   const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
   const int64_t item = sequence * shape.num_kv_heads + kv_head;
-  const int page_tokens = static_cast<int>(shape.page_tokens);
   const auto place_of = [&](int token) {
-    const int64_t page = pages[token / page_tokens];
-    return ((page * shape.num_kv_heads + kv_head) * page_tokens + token % page_tokens) * kHeadDim + column;
+    const int64_t page = pages[token / kDecodePageTokens];
+    return ((page * shape.num_kv_heads + kv_head) * kDecodePageTokens + token % kDecodePageTokens) * kHeadDim + column;
   };
   T *k_cache = static_cast<T*>(tensors.k_cache), *v_cache = static_cast<T*>(tensors.v_cache);
   const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
@@ -144,6 +143,18 @@ __global__ void merge(const float* parts, T* out, int64_t heads, int head_dim, i
   out[head * head_dim + feature] = from_float<T>(whole.value / whole.sum);
 }
 
+// A thread moves 16 bytes.
+template <typename T>
+__global__ void __launch_bounds__(kDecodeThreads) append(AppendedRows rows) {
+  const int64_t width = rows.kv_heads * rows.head_dim;
+  const int64_t first = (int64_t{blockIdx.x} * kDecodeThreads + threadIdx.x) * Vector<T>::kSize;
+  if (first >= rows.tokens * width) return;
+  const int64_t token = first / width, head = first % width / rows.head_dim, column = first % rows.head_dim;
+  const int64_t place = (rows.pages[token] * rows.kv_heads + head) * kDecodePageTokens + rows.offsets[token];
+  store(static_cast<T*>(rows.cache) + place * rows.head_dim + column,
+        load(static_cast<const T*>(rows.rows) + token * rows.row_stride + first % width));
+}
+
 template <int kHeadDim>
 void attend_in_float(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, cudaStream_t stream) {
   const auto run = [&](auto group) {
@@ -172,8 +183,8 @@ void attend_in_float(const DecodeTensors& tensors, const cpu::DecodeAttentionSha
 }  // namespace
 
 bool has_decode_attention(const cpu::DecodeAttentionShape& shape) {
-  return (shape.head_dim == 64 || shape.head_dim == 128) && shape.group_size >= 1 && shape.group_size <= kMostGroup &&
-         shape.num_kv_heads <= 65535;
+  return (shape.head_dim == 64 || shape.head_dim == 128) && shape.page_tokens == kDecodePageTokens &&
+         shape.group_size >= 1 && shape.group_size <= kMostGroup && shape.num_kv_heads <= 65535;
 }
 
 int64_t decode_attention_splits(const cpu::DecodeAttentionShape& shape) {
@@ -208,6 +219,16 @@ void decode_attention(const DecodeTensors& tensors, const cpu::DecodeAttentionSh
     });
   }
   check_launch("decode_attention");
+}
+
+void append_rows(const AppendedRows& appended, FloatType type, Stream stream) {
+  if (appended.tokens == 0) return;
+  visit(type, [&](auto element) {
+    using T = decltype(element);
+    const int64_t vectors = appended.tokens * appended.kv_heads * appended.head_dim / Vector<T>::kSize;
+    append<T><<<(vectors + kDecodeThreads - 1) / kDecodeThreads, kDecodeThreads, 0, stream_of(stream)>>>(appended);
+  });
+  check_launch("append_rows");
 }
 
 }  // namespace dsft::kernels::cuda

@@ -31,4 +31,15 @@ int64_t decode_attention_splits(const cpu::DecodeAttentionShape& shape);
 void decode_attention(const DecodeTensors& tensors, const cpu::DecodeAttentionShape& shape, FloatType type,
                       Stream stream);
 
+/// Rows [tokens, kv_heads, head_dim], row_stride elements apart, go to places offsets[t] of pages pages[t]; head_dim
+/// a multiple of 8.
+struct AppendedRows {
+  const void* rows;
+  int64_t row_stride;
+  void* cache;
+  const int64_t *pages, *offsets;
+  int64_t tokens, kv_heads, head_dim;
+};
+void append_rows(const AppendedRows& appended, FloatType type, Stream stream);
+
 }  // namespace dsft::kernels::cuda

@@ -8,6 +8,8 @@ namespace {
 constexpr int kWarps = kDecodeThreads / kWarp;
 constexpr int kTile = 16;  // tokens that a warp takes at once
 constexpr int kHeads = 8;  // columns of a product, some of them unused
+constexpr int kTilesPerPage = kDecodePageTokens / kTile;
+static_assert(kTilesPerPage >= kWarps, "the first tile of each warp is in the first page");
 
 __device__ inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, __nv_bfloat16) {
   asm volatile(
@@ -127,8 +129,56 @@ struct TileRows {
   }
 };
 
+// What a block reads of the new token: its query heads and its key, with what they are normalised and turned by. Warp
+// w has heads w - 1, w + 3 and w + 7, of which -1 is the key's.
+template <typename T, int kHeadDim>
+struct NewToken {
+  static constexpr int kRounds = kHeads / kWarps + 1;
+  using QueryOrKey = Head<T, kHeadDim / 2 / kWarp>;
+  typename QueryOrKey::Packed heads[kRounds], first_weight, query_weight;  // of the first round, and of the others
+  typename QueryOrKey::Angles angles;
+
+  __device__ static int head_of(int round) { return round * kWarps + static_cast<int>(threadIdx.x) / kWarp - 1; }
+
+  // Without branches and conversions, so that all of it is under way at once.
+  __device__ void read(const DecodeTensors& tensors, int group) {
+    const int64_t sequence = blockIdx.x, kv_head = blockIdx.y;
+    const T* key = static_cast<const T*>(tensors.k) + sequence * tensors.k_stride + kv_head * kHeadDim;
+    const T* queries = static_cast<const T*>(tensors.q) + sequence * tensors.q_stride + kv_head * group * kHeadDim;
+#pragma unroll
+    for (int round = 0; round < kRounds; ++round) {
+      const int h = head_of(round);
+      heads[round].read(h < 0 ? key : queries + min(h, group - 1) * kHeadDim);
+    }
+    const HeadFactors& factors = tensors.factors;
+    if (factors.q_weight != nullptr) {
+      first_weight.read(static_cast<const T*>(head_of(0) < 0 ? factors.k_weight : factors.q_weight));
+      query_weight.read(static_cast<const T*>(factors.q_weight));
+    }
+    if (factors.cos != nullptr)
+      angles.read(factors.cos + sequence * (kHeadDim / 2), factors.sin + sequence * (kHeadDim / 2));
+  }
+  /// Queries beyond the group are zero.
+  __device__ void write(const HeadFactors& factors, int group, T* queries, T* new_key) const {
+#pragma unroll
+    for (int round = 0; round < kRounds; ++round) {
+      const int h = head_of(round);
+      if (h >= kHeads) break;
+      QueryOrKey head = {}, weight;
+      if (h < group) {
+        head.take(heads[round]);
+        weight.take(round == 0 ? first_weight : query_weight);
+        if (factors.q_weight != nullptr) head.normalise(weight, factors.eps);
+        if (factors.cos != nullptr) head.rotate(angles, 1.0f);
+      }
+      head.write(h < 0 ? new_key : queries + h * kHeadDim);
+    }
+  }
+};
+
 // A block serves the query heads of one kv head of one part of a sequence; its warps take the tiles in turn, the next
-// one's memory under way while they compute.
+// one's memory under way while they compute. Blocks start together, so what waits for memory at the start waits for
+// nothing else: the new token is asked for before the first tile, whose page is known before the length.
 template <typename T, int kHeadDim>
 __global__ void __launch_bounds__(kDecodeThreads, 4)
     attend_by_mma(DecodeTensors tensors, cpu::DecodeAttentionShape shape) {
@@ -140,56 +190,40 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
   const int64_t sequence = blockIdx.x, kv_head = blockIdx.y;
   const int split = static_cast<int>(blockIdx.z), num_splits = static_cast<int>(tensors.num_splits);
   const int group = static_cast<int>(shape.group_size), warp = threadIdx.x / kWarp;
-  const int length = static_cast<int>(tensors.lengths[sequence]), num_tiles = (length + kTile - 1) / kTile;
-  const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
-  const int per_split = (num_tiles - first / kTile + num_splits - 1) / num_splits;
-  const int begin = first / kTile + split * per_split, end = min(num_tiles, begin + per_split);
-  const int tiles_per_page = static_cast<int>(shape.page_tokens) / kTile;
+  const int length = static_cast<int>(tensors.lengths[sequence]);
   const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
+  const int first_page = pages[0];
+  NewToken<T, kHeadDim> token;
+  token.read(tensors, group);
+
+  const int num_tiles = (length + kTile - 1) / kTile;
+  const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
+  const bool begins_at_zero = num_splits == 1 && shape.window == 0;
+  int begin = 0, end = num_tiles;
+  if (!begins_at_zero) {
+    const int per_split = (num_tiles - first / kTile + num_splits - 1) / num_splits;
+    begin = first / kTile + split * per_split;
+    end = min(num_tiles, begin + per_split);
+  }
   T *k_cache = static_cast<T*>(tensors.k_cache), *v_cache = static_cast<T*>(tensors.v_cache);
   const auto place_of = [&](int page, int tile) {
-    return ((page * shape.num_kv_heads + kv_head) * tiles_per_page + tile % tiles_per_page) * (kTile * kHeadDim);
+    return ((page * shape.num_kv_heads + kv_head) * kTilesPerPage + tile % kTilesPerPage) * (kTile * kHeadDim);
   };
   Rows rows;
   int tile = begin + warp;
-  if (tile < end) {
-    const int64_t place = place_of(pages[tile / tiles_per_page], tile);
+  if (begins_at_zero || tile < end) {
+    const int64_t place = place_of(begins_at_zero ? first_page : pages[tile / kTilesPerPage], tile);
     rows.load_keys(k_cache + place);
     rows.load_values(v_cache + place);
   }
-  const bool has_new_token = begin < end && end == num_tiles;
   const T* new_value = static_cast<const T*>(tensors.v) + sequence * tensors.v_stride + kv_head * kHeadDim;
-  for (int i = warp; i <= kHeads; i += kWarps) {  // the new key, then the queries
-    using QueryOrKey = Head<T, kHeadDim / 2 / kWarp>;
-    QueryOrKey head = {};
-    const bool is_key = i == 0;
-    const int h = i - 1;
-    if (is_key ? has_new_token : h < group) {
-      head.read(is_key ? static_cast<const T*>(tensors.k) + sequence * tensors.k_stride + kv_head * kHeadDim
-                       : static_cast<const T*>(tensors.q) + sequence * tensors.q_stride +
-                             (kv_head * group + h) * kHeadDim);
-      const HeadFactors& factors = tensors.factors;
-      if (factors.cos != nullptr) {
-        head.normalise(static_cast<const T*>(is_key ? factors.k_weight : factors.q_weight), factors.eps);
-        head.rotate(factors.cos + sequence * (kHeadDim / 2), factors.sin + sequence * (kHeadDim / 2), 1.0f);
-      }
-    }
-    head.write(is_key ? new_key : queries + h * kHeadDim);
-    if (is_key && has_new_token) {
-      const int last = length - 1;
-      const int64_t place = place_of(pages[last / kTile / tiles_per_page], last / kTile) + last % kTile * kHeadDim;
-      head.write(k_cache + place);
-      QueryOrKey value;
-      value.read(new_value);
-      value.write(v_cache + place);
-    }
-  }
+  token.write(tensors.factors, group, queries, new_key);
   __syncthreads();
   const float scale = shape.scale * kLog2e;
   float maximum = -INFINITY, sum = 0, values[kSteps][4] = {};  // of head g(), as Running in the other kernel
   for (; tile < end; tile += kWarps) {
     const int next = tile + kWarps;
-    const int64_t next_place = next < end ? place_of(pages[next / tiles_per_page], next) : 0;
+    const int64_t next_place = next < end ? place_of(pages[next / kTilesPerPage], next) : 0;
     if (tile == num_tiles - 1) rows.finish(length - 1 - tile * kTile, new_key, new_value);
     float scores[4];
     rows.score(queries, scores);
@@ -220,6 +254,14 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     rows.add_values(weights, values);
     if (next < end) rows.load_values(v_cache + next_place);
   }
+  // the block that has the new token writes it to the cache; what that waits for is under way by now
+  const bool writes_token = begin < end && end == num_tiles && warp == kWarps - 1;
+  typename NewToken<T, kHeadDim>::QueryOrKey::Packed value;
+  int last_page = 0;
+  if (writes_token) {
+    value.read(new_value);
+    last_page = pages[(length - 1) / kDecodePageTokens];
+  }
   sum += __shfl_xor_sync(0xffffffff, sum, 1);
   sum += __shfl_xor_sync(0xffffffff, sum, 2);
   if (Rows::t() == 0) maxima[warp][Rows::g()] = maximum, sums[warp][Rows::g()] = sum;
@@ -238,6 +280,13 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     for (int w = 0; w < kWarps; ++w)
       part.add(share(maxima[w][head], part.maximum), sums[w][head], weighted[w][head][feature]);
     write_part<T>(tensors, shape, (sequence * shape.num_kv_heads + kv_head) * group + head, kHeadDim, feature, part);
+  }
+  if (writes_token) {
+    const int64_t place = place_of(last_page, (length - 1) / kTile) + (length - 1) % kTile * kHeadDim;
+    typename NewToken<T, kHeadDim>::QueryOrKey::Packed key;
+    key.read(new_key);
+    key.write(k_cache + place);
+    value.write(v_cache + place);
   }
 }
 

@@ -54,6 +54,9 @@ int64_t decode_attention_splits(const cpu::DecodeAttentionShape&) {
 void decode_attention(const DecodeTensors&, const cpu::DecodeAttentionShape&, FloatType, Stream) {
   fail_without_cuda();
 }
+void append_rows(const AppendedRows&, FloatType, Stream) {
+  fail_without_cuda();
+}
 void sample_tokens(const SampledRows&, const cpu::SamplingRule&, FloatType, Stream) {
   fail_without_cuda();
 }

@@ -70,8 +70,10 @@ std::pair<at::Tensor, at::Tensor> backward_cuda(const at::Tensor& gradient, cons
                                                 bool needs_weight, const at::Tensor& sum_gradient = {}) {
   const int64_t size = x.size(-1), rows = inverse_rms.numel();
   at::Tensor x_gradient = at::empty_like(x), parts;
-  if (needs_weight)
-    parts = at::zeros({cuda::rms_norm_num_parts(cuda::float_type(x), size), size}, inverse_rms.options());
+  if (needs_weight) {
+    const int64_t num_parts = rows > 0 ? cuda::rms_norm_num_parts(cuda::float_type(x), size) : 0;
+    parts = at::empty({num_parts, size}, inverse_rms.options());
+  }
   cuda::rms_norm_backward(gradient.const_data_ptr(), sum_gradient.defined() ? sum_gradient.const_data_ptr() : nullptr,
                           x.const_data_ptr(), weight.const_data_ptr(), inverse_rms.const_data_ptr<float>(),
                           x_gradient.data_ptr(), needs_weight ? parts.data_ptr<float>() : nullptr, rows, size,

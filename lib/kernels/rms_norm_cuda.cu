@@ -5,14 +5,15 @@ namespace dsft::kernels::cuda {
 namespace {
 
 constexpr int kMostThreads = 256;
-constexpr int kMostVectors = 8;  // a thread keeps so much of a row in registers
-constexpr int kPartBlocks = 264;
+constexpr int kMostVectors = 8;           // a thread keeps so much of a row in registers
+constexpr int kPartThreads = 264 * 1024;  // that add up the weight's gradient, for enough of memory under way
 
 // Threads of a row: a warp for heads, whose block then holds several rows, or the whole block.
 template <int kThreads>
 struct Shape {
   static constexpr int kBlock = kThreads == kWarp ? 256 : kThreads;
   static constexpr int kRowsPerBlock = kBlock / kThreads;
+  static constexpr int kPartBlocks = kPartThreads / kBlock;
   __device__ static int lane() { return threadIdx.x % kThreads; }
   __device__ static int64_t row() { return int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.x / kThreads; }
 };
@@ -63,7 +64,8 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
   }
 }
 
-// A block takes rows in turn, so that its sums for the weight's gradient stay in registers.
+// A block takes rows in turn, so that its sums for the weight's gradient stay in registers. The rows of warps are added
+// up in their block.
 template <typename T, int kThreads, int kVectors, bool kNeedsWeight>
 __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
     backward(const T* gradient, const T* sum_gradient, const T* x, const T* weight, const float* inverse_rms,
@@ -106,13 +108,30 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
     }
   }
   if constexpr (kNeedsWeight) {
-    const int64_t part = int64_t{blockIdx.x} * Shape<kThreads>::kRowsPerBlock + threadIdx.x / kThreads;
+    constexpr int kRows = Shape<kThreads>::kRowsPerBlock;
+    __shared__ float sums[kRows > 1 ? kRows * kVectors * kThreads * kSize : 1];
+    float* part = weight_parts + int64_t{blockIdx.x} * size;
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const int column = (v * kThreads + lane) * kSize;
       if (column >= size) continue;
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) weight_parts[part * size + column + i] = weight_sums[v * kSize + i];
+      for (int i = 0; i < kSize; ++i) {
+        const float sum = weight_sums[v * kSize + i];
+        if constexpr (kRows > 1)
+          sums[threadIdx.x / kThreads * size + column + i] = sum;
+        else
+          part[column + i] = sum;
+      }
+    }
+    if constexpr (kRows > 1) {
+      __syncthreads();
+      for (int column = threadIdx.x; column < size; column += Shape<kThreads>::kBlock) {
+        float sum = 0;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) sum += sums[r * size + column];
+        part[column] = sum;
+      }
     }
   }
 }
@@ -128,7 +147,9 @@ void visit_vectors(int64_t vectors_per_thread, Body body) {
 
 template <typename Body>
 void visit_shape(int64_t num_vectors, Body body) {
-  if (num_vectors <= 2 * kWarp) return visit_vectors<kWarp>((num_vectors + kWarp - 1) / kWarp, body);
+  const std::integral_constant<int, kWarp> warp;
+  if (num_vectors <= kWarp) return body(warp, std::integral_constant<int, 1>{});
+  if (num_vectors <= 2 * kWarp) return body(warp, std::integral_constant<int, 2>{});
   if (num_vectors <= 256) return visit_vectors<128>((num_vectors + 127) / 128, body);
   visit_vectors<kMostThreads>((num_vectors + kMostThreads - 1) / kMostThreads, body);
 }
@@ -162,12 +183,12 @@ void rms_norm(const void* x, const void* residual, const void* weight, void* sum
 }
 
 int64_t rms_norm_num_parts(FloatType type, int64_t size) {
-  int64_t rows_per_block = 1;
+  int64_t blocks = 0;
   visit(type, [&](auto element) {
     visit_shape(vectors_of<decltype(element)>(size),
-                [&](auto threads, auto) { rows_per_block = Shape<threads()>::kRowsPerBlock; });
+                [&](auto threads, auto) { blocks = Shape<threads()>::kPartBlocks; });
   });
-  return kPartBlocks * rows_per_block;
+  return blocks;
 }
 
 void rms_norm_backward(const void* gradient, const void* sum_gradient, const void* x, const void* weight,
@@ -186,7 +207,7 @@ void rms_norm_backward(const void* gradient, const void* sum_gradient, const voi
             static_cast<int>(size));
       };
       if (weight_parts != nullptr)
-        launch(std::true_type{}, kPartBlocks);
+        launch(std::true_type{}, S::kPartBlocks);
       else
         launch(std::false_type{}, blocks);
     });

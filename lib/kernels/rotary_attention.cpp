@@ -21,9 +21,7 @@ cuda::PackedRows rows_of(const at::Tensor& qkv, const PackedHeads& heads) {
           .q_heads = heads.num_heads,
           .kv_heads = heads.num_kv_heads,
           .half = heads.head_dim / 2,
-          .token_stride = qkv.stride(0),
-          .first_head = 0,
-          .num_heads = heads.num_heads + heads.num_kv_heads};
+          .token_stride = qkv.stride(0)};
 }
 
 cuda::HeadFactors factors_of(const HeadNorms& norms, const RotaryAngles& angles) {
@@ -108,19 +106,18 @@ class RotaryAttention : public torch::autograd::Function<RotaryAttention> {
         gradients[0].contiguous().view_as(kept[1]), heads.q, heads.k, heads.v,
         {kept[1], kept[2], {kept.begin() + 5, kept.end()}}, call->documents, call->scale, call->window, v_gradient);
     variable_list result = {qkv_gradient, {}, {}, {}, {}};
-    cuda::PackedRows rows = rows_of(qkv, call->heads);
-    if (!norms.q.defined() || !(context->needs_input_grad(1) || context->needs_input_grad(2))) {
-      turn_back(turned, qkv, norms, call->angles, rows, qkv_gradient, /*weight_parts=*/{});
-      return result;
+    const bool needs_weights = norms.q.defined() && (context->needs_input_grad(1) || context->needs_input_grad(2));
+    at::Tensor weight_parts;
+    if (needs_weights) {
+      const auto options = qkv.options().dtype(at::kFloat);
+      const at::IntArrayRef sizes = {2, cuda::rotate_heads_num_parts(), call->heads.head_dim};
+      weight_parts = qkv.size(0) > 0 ? at::empty(sizes, options) : at::zeros(sizes, options);
     }
-    // the weights' gradients are sums over queries and over keys
-    for (const bool is_key : {false, true}) {
-      rows.first_head = is_key ? rows.q_heads : 0;
-      rows.num_heads = is_key ? rows.kv_heads : rows.q_heads;
-      const at::Tensor parts =
-          at::zeros({cuda::rotate_heads_num_parts(), call->heads.head_dim}, qkv.options().dtype(at::kFloat));
-      turn_back(turned, qkv, norms, call->angles, rows, qkv_gradient, parts);
-      result[is_key ? 2 : 1] = parts.sum(0).to(norms.q.scalar_type());
+    turn_back(turned, qkv, norms, call->angles, rows_of(qkv, call->heads), qkv_gradient, weight_parts);
+    if (needs_weights) {
+      const at::Tensor sums = weight_parts.sum(1).to(norms.q.scalar_type());
+      result[1] = sums[0];
+      result[2] = sums[1];
     }
     return result;
   }

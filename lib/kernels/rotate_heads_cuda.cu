@@ -6,7 +6,7 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int kWarps = kBlock / kWarp;
-constexpr int kPartBlocks = 264;
+constexpr int kPartBlocks = 528;  // of queries, and of keys, where the weights' gradients are wanted
 
 // Where head `row` of the packed rows stands, and where its dense copy.
 struct Place {
@@ -14,8 +14,8 @@ struct Place {
   bool is_key;
 };
 
-__device__ inline Place place_of(int64_t row, const PackedRows& rows) {
-  const int64_t token = row / rows.num_heads, head = rows.first_head + row % rows.num_heads;
+__device__ inline Place place_of(int64_t row, const PackedRows& rows, int64_t first_head, int64_t num_heads) {
+  const int64_t token = row / num_heads, head = first_head + row % num_heads;
   const bool is_key = head >= rows.q_heads;
   const int64_t size = 2 * rows.half;
   return {token, token * rows.token_stride + head * size,
@@ -28,27 +28,40 @@ __global__ void __launch_bounds__(kBlock)
             T* k, PackedRows rows) {
   using H = Head<T, kPairs>;
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  if (row >= rows.tokens * rows.num_heads) return;
-  const Place place = place_of(row, rows);
+  const int64_t num_heads = rows.q_heads + rows.kv_heads;
+  if (row >= rows.tokens * num_heads) return;
+  const Place place = place_of(row, rows, 0, num_heads);
   H head;
   head.read(packed + place.packed);
-  head.normalise(place.is_key ? k_weight : q_weight, eps);
-  head.rotate(cos + place.token * H::kHalf, sin + place.token * H::kHalf, 1.0f);
+  if (q_weight != nullptr) {
+    H weight;
+    weight.read(place.is_key ? k_weight : q_weight);
+    head.normalise(weight, eps);
+  }
+  typename H::Angles angles;
+  angles.read(cos + place.token * H::kHalf, sin + place.token * H::kHalf);
+  head.rotate(angles, 1.0f);
   head.write((place.is_key ? k : q) + place.dense);
 }
 
+// Where the weights' gradients are wanted, blocks with blockIdx.y 0 take the queries and those with 1 the keys.
 template <typename T, int kPairs, bool kNeedsWeight>
 __global__ void __launch_bounds__(kBlock)
     backward(const T* q_gradient, const T* k_gradient, const T* packed, const T* q_weight, const T* k_weight,
              const float* cos, const float* sin, float eps, T* packed_gradient, float* weight_parts, PackedRows rows) {
   using H = Head<T, kPairs>;
   H weight_sums = {};
+  const bool is_of_keys = kNeedsWeight && blockIdx.y == 1;
+  const int64_t first_head = is_of_keys ? rows.q_heads : 0;
+  const int64_t num_heads = !kNeedsWeight ? rows.q_heads + rows.kv_heads : is_of_keys ? rows.kv_heads : rows.q_heads;
   const int64_t first_row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  for (int64_t row = first_row; row < rows.tokens * rows.num_heads; row += int64_t{gridDim.x} * kWarps) {
-    const Place place = place_of(row, rows);
+  for (int64_t row = first_row; row < rows.tokens * num_heads; row += int64_t{gridDim.x} * kWarps) {
+    const Place place = place_of(row, rows, first_head, num_heads);
     H dy;
     dy.read((place.is_key ? k_gradient : q_gradient) + place.dense);
-    dy.rotate(cos + place.token * H::kHalf, sin + place.token * H::kHalf, -1.0f);
+    typename H::Angles angles;
+    angles.read(cos + place.token * H::kHalf, sin + place.token * H::kHalf);
+    dy.rotate(angles, -1.0f);
     if (q_weight == nullptr) {
       dy.write(packed_gradient + place.packed);
       continue;
@@ -72,11 +85,19 @@ __global__ void __launch_bounds__(kBlock)
     out.write(packed_gradient + place.packed);
   }
   if constexpr (kNeedsWeight) {
-    float* part = weight_parts + first_row * 2 * H::kHalf;
+    __shared__ float sums[kWarps][2 * H::kHalf];
+    const int warp = threadIdx.x / kWarp;
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      part[H::column() + i] = weight_sums.first[i];
-      part[H::kHalf + H::column() + i] = weight_sums.second[i];
+      sums[warp][H::column() + i] = weight_sums.first[i];
+      sums[warp][H::kHalf + H::column() + i] = weight_sums.second[i];
+    }
+    __syncthreads();
+    for (int feature = threadIdx.x; feature < 2 * H::kHalf; feature += kBlock) {
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) sum += sums[w][feature];
+      weight_parts[(int64_t{blockIdx.y} * kPartBlocks + blockIdx.x) * 2 * H::kHalf + feature] = sum;
     }
   }
 }
@@ -89,7 +110,7 @@ void visit_pairs(int64_t half, Body body) {
 }
 
 int64_t blocks_for(const PackedRows& rows) {
-  return (rows.tokens * rows.num_heads + kWarps - 1) / kWarps;
+  return (rows.tokens * (rows.q_heads + rows.kv_heads) + kWarps - 1) / kWarps;
 }
 
 }  // namespace
@@ -100,7 +121,7 @@ bool has_rotate_heads(int64_t head_dim) {
 
 void rotate_heads(const void* packed, const HeadFactors& factors, void* q, void* k, const PackedRows& rows,
                   FloatType type, Stream stream) {
-  if (rows.tokens * rows.num_heads == 0) return;
+  if (rows.tokens == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
     visit_pairs(rows.half, [&](auto pairs) {
@@ -114,26 +135,26 @@ void rotate_heads(const void* packed, const HeadFactors& factors, void* q, void*
 }
 
 int64_t rotate_heads_num_parts() {
-  return int64_t{kPartBlocks} * kWarps;
+  return kPartBlocks;
 }
 
 void rotate_heads_backward(const void* q_gradient, const void* k_gradient, const void* packed,
                            const HeadFactors& factors, void* packed_gradient, float* weight_parts,
                            const PackedRows& rows, FloatType type, Stream stream) {
-  if (rows.tokens * rows.num_heads == 0) return;
+  if (rows.tokens == 0) return;
   visit(type, [&](auto element) {
     using T = decltype(element);
     visit_pairs(rows.half, [&](auto pairs) {
-      const auto launch = [&](auto needs_weight, int64_t blocks) {
+      const auto launch = [&](auto needs_weight, dim3 blocks) {
         backward<T, pairs(), needs_weight()><<<blocks, kBlock, 0, stream_of(stream)>>>(
             static_cast<const T*>(q_gradient), static_cast<const T*>(k_gradient), static_cast<const T*>(packed),
             static_cast<const T*>(factors.q_weight), static_cast<const T*>(factors.k_weight), factors.cos, factors.sin,
             factors.eps, static_cast<T*>(packed_gradient), weight_parts, rows);
       };
       if (weight_parts != nullptr)
-        launch(std::true_type{}, kPartBlocks);
+        launch(std::true_type{}, dim3(kPartBlocks, 2));
       else
-        launch(std::false_type{}, blocks_for(rows));
+        launch(std::false_type{}, dim3(static_cast<unsigned>(blocks_for(rows))));
     });
   });
   check_launch("rotate_heads_backward");

@@ -7,11 +7,9 @@
 namespace dsft::kernels::cuda {
 
 /// Heads of packed projections: a token's row holds q_heads query heads, then kv_heads key heads (and more behind
-/// them), of 2 half elements each; rows lie token_stride elements apart. Heads [first_head, first_head + num_heads) of
-/// these are meant.
+/// them), of 2 half elements each; rows lie token_stride elements apart.
 struct PackedRows {
   int64_t tokens, q_heads, kv_heads, half, token_stride;
-  int64_t first_head, num_heads;
 };
 
 /// Weights [2 half] of the heads' RMSNorm, both null where there is none, and angles fp32 [tokens, half].
@@ -28,11 +26,11 @@ bool has_rotate_heads(int64_t head_dim);
 void rotate_heads(const void* packed, const HeadFactors& factors, void* q, void* k, const PackedRows& rows,
                   FloatType type, Stream stream);
 
-/// Rows of the partial sums that rotate_heads_backward writes.
+/// Partial sums of each weight's gradient that rotate_heads_backward writes.
 int64_t rotate_heads_num_parts();
 
-/// The gradient of the packed heads; where `weight_parts` [rotate_heads_num_parts(), 2 half] is not null, also partial
-/// sums of the weight's, fp32: then all heads meant are queries or all are keys.
+/// The gradient of the packed heads; where `weight_parts` [2, rotate_heads_num_parts(), 2 half] is not null, also
+/// partial sums of those of q_weight and k_weight, fp32.
 void rotate_heads_backward(const void* q_gradient, const void* k_gradient, const void* packed,
                            const HeadFactors& factors, void* packed_gradient, float* weight_parts,
                            const PackedRows& rows, FloatType type, Stream stream);

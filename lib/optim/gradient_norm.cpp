@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "device/device.h"
 #include "optim/adamw_cpu.h"
+#include "optim/gradient_norm_cuda.h"
 
 namespace dsft::optim {
 namespace {
@@ -21,8 +23,12 @@ constexpr int64_t kChunkElements = 1 << 16;
 at::Tensor sum_of_squares(const at::Tensor& values) {
   at::NoGradGuard no_grad;
   DSFT_CHECK(values.scalar_type() == at::kFloat && values.is_contiguous(), "a gradient that is not contiguous fp32");
-  if (!values.device().is_cpu()) {
-    return at::linalg_vector_norm(values, 2, c10::nullopt, /*keepdim=*/false, at::kDouble).square();
+  if (values.is_cuda()) {
+    at::Tensor result = at::empty({}, values.options().dtype(at::kDouble)),
+               parts = at::empty({cuda::sum_of_squares_parts()}, result.options());
+    cuda::sum_of_squares(values.const_data_ptr<float>(), values.numel(), parts.data_ptr<double>(),
+                         result.data_ptr<double>(), device::current_stream(values.device()));
+    return result;
   }
   const int64_t numel = values.numel(), num_chunks = (numel + kChunkElements - 1) / kChunkElements;
   std::vector<double> sums(static_cast<size_t>(num_chunks));

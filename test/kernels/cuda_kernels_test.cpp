@@ -291,6 +291,22 @@ TEST_CASE("CUDA: a decoding step writes its tokens and attends as the reference 
   CHECK(largest(out - repeat(expected)) < bound * std::max(1.0, largest(expected)));
 }
 
+TEST_CASE("CUDA: rows of prompts go to their places in the cache, and nowhere else", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(13);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const int64_t tokens = GENERATE(0, 1, 150), kv_heads = 3, head_dim = GENERATE(8, 128);
+  const at::Tensor packed = torch::randn({tokens, 2 * kv_heads * head_dim}).to(type);  // rows that lie apart
+  const at::Tensor rows = packed.narrow(1, kv_heads * head_dim, kv_heads * head_dim).view({tokens, kv_heads, head_dim});
+  const at::Tensor pages = torch::randint(4, {tokens}, at::kLong),
+                   offsets = torch::arange(tokens).remainder(kPageTokens);
+  at::Tensor expected = torch::randn({4, kv_heads, kPageTokens, head_dim}).to(type), actual = expected.to(kGpu);
+  append_rows(rows, expected, pages, offsets);
+  append_rows(packed.to(kGpu).narrow(1, kv_heads * head_dim, kv_heads * head_dim).view({tokens, kv_heads, head_dim}),
+              actual, pages.to(kGpu), offsets.to(kGpu));
+  CHECK(torch::equal(actual.cpu(), expected));
+}
+
 TEST_CASE("CUDA: a decoding step turns the heads of packed projections itself", "[kernels][gpu]") {
   if (!device::has_cuda()) SKIP("no GPU");
   torch::manual_seed(7);

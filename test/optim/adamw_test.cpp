@@ -145,3 +145,15 @@ TEST_CASE("On a GPU one pass gives the CPU's weights, states and rounded copy, a
   CHECK(gap(on_gpu.exp_avg_sq, on_cpu.exp_avg_sq) < 1e-6);
   CHECK(torch::equal(on_gpu.copy, on_gpu.weight.to(type)));
 }
+
+TEST_CASE("On a GPU the sum of squares is that of the CPU, in fp64 and to the bit each time", "[optim][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(4);
+  const int64_t numel = GENERATE(0, 1, 7, 4096, 3000017);
+  const at::Tensor values = torch::randn({numel}) * 1e18;  // whose squares fp32 does not hold
+  const at::Tensor on_gpu = values.to(at::kCUDA), sum = optim::sum_of_squares(on_gpu);
+  const double expected = values.to(at::kDouble).square().sum().item<double>();
+  CHECK(sum.scalar_type() == at::kDouble);
+  CHECK(std::abs(sum.item<double>() - expected) <= 1e-12 * expected);
+  CHECK(torch::equal(sum, optim::sum_of_squares(on_gpu)));
+}
