@@ -27,4 +27,15 @@ void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, doubl
     sum.add_(at::mm(a, b), scale);
 }
 
+at::Tensor multiply_in_parts(const at::Tensor& x, const at::Tensor& weight) {
+  constexpr int64_t kMostRows = 128, kParts = 8, kLeastOfPart = 128;
+  const int64_t in = x.size(1), of_part = in / kParts;
+  if (!has_wide_products(x) || x.size(0) > kMostRows || in % kParts != 0 || of_part < kLeastOfPart ||
+      !weight.is_contiguous())
+    return {};
+  const at::Tensor columns = x.contiguous().view({x.size(0), kParts, of_part}).transpose(0, 1);
+  const at::Tensor rows = weight.view({weight.size(0), kParts, of_part}).permute({1, 2, 0});
+  return at::bmm(columns, rows, at::kFloat);
+}
+
 }  // namespace dsft::kernels

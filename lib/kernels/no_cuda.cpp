@@ -22,7 +22,8 @@ namespace {
 bool has_rms_norm(FloatType, int64_t) {
   return false;
 }
-void rms_norm(const void*, const void*, const void*, void*, void*, float*, int64_t, int64_t, float, FloatType, Stream) {
+void rms_norm(const void*, const NormAddition&, const void*, void*, float*, int64_t, int64_t, float, FloatType,
+              Stream) {
   fail_without_cuda();
 }
 int64_t rms_norm_num_parts(FloatType, int64_t) {

@@ -59,9 +59,8 @@ std::pair<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& gradient, const
 std::pair<at::Tensor, at::Tensor> forward_cuda(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const int64_t size = x.size(-1), rows = x.numel() / size;
   at::Tensor y = at::empty_like(x), inverse_rms = at::empty({rows}, x.options().dtype(at::kFloat));
-  cuda::rms_norm(x.const_data_ptr(), /*residual=*/nullptr, weight.const_data_ptr(), /*sum=*/nullptr, y.data_ptr(),
-                 inverse_rms.data_ptr<float>(), rows, size, static_cast<float>(eps), cuda::float_type(x),
-                 cuda::stream_for(x));
+  cuda::rms_norm(x.const_data_ptr(), {}, weight.const_data_ptr(), y.data_ptr(), inverse_rms.data_ptr<float>(), rows,
+                 size, static_cast<float>(eps), cuda::float_type(x), cuda::stream_for(x));
   return {y, inverse_rms};
 }
 
@@ -111,9 +110,9 @@ class AddRmsNorm : public torch::autograd::Function<AddRmsNorm> {
     const int64_t size = x.size(-1), rows = x.numel() / size;
     at::Tensor sum = at::empty_like(x), y = at::empty_like(x);
     at::Tensor inverse_rms = at::empty({rows}, x.options().dtype(at::kFloat));
-    cuda::rms_norm(x.const_data_ptr(), residual.const_data_ptr(), weight.const_data_ptr(), sum.data_ptr(), y.data_ptr(),
-                   inverse_rms.data_ptr<float>(), rows, size, static_cast<float>(eps), cuda::float_type(x),
-                   cuda::stream_for(x));
+    cuda::rms_norm(x.const_data_ptr(), {.residual = residual.const_data_ptr(), .sum = sum.data_ptr()},
+                   weight.const_data_ptr(), y.data_ptr(), inverse_rms.data_ptr<float>(), rows, size,
+                   static_cast<float>(eps), cuda::float_type(x), cuda::stream_for(x));
     context->save_for_backward({sum, weight, inverse_rms});
     return {sum, y};
   }
@@ -125,6 +124,24 @@ class AddRmsNorm : public torch::autograd::Function<AddRmsNorm> {
   }
 };
 
+// The sum of x and parts [P, T, D], and its norm, without gradient.
+NormedSum add_parts(const at::Tensor& x, const at::Tensor& parts, const at::Tensor& weight, double eps) {
+  DSFT_CHECK(!at::GradMode::is_enabled() && parts.size(1) == x.size(0) && parts.size(2) == x.size(1) &&
+                 parts.scalar_type() == at::kFloat,
+             "add_rms_norm of ", x.sizes(), " and parts ", parts.sizes());
+  if (!x.is_cuda() || !has_kernel(x)) {
+    const at::Tensor sum = x + parts.sum(0).to(x.scalar_type());
+    return {sum, rms_norm(sum, weight, eps)};
+  }
+  const at::Tensor in = x.contiguous(), dense = parts.contiguous();
+  at::Tensor sum = at::empty_like(in), y = at::empty_like(in);
+  cuda::rms_norm(in.const_data_ptr(),
+                 {.parts = dense.const_data_ptr<float>(), .num_parts = dense.size(0), .sum = sum.data_ptr()},
+                 weight.const_data_ptr(), y.data_ptr(), /*inverse_rms=*/nullptr, in.size(0), in.size(1),
+                 static_cast<float>(eps), cuda::float_type(in), cuda::stream_for(in));
+  return {sum, y};
+}
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
@@ -135,6 +152,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 }
 
 NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
+  if (residual.dim() == x.dim() + 1) return add_parts(x, residual, weight, eps);
   DSFT_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type() && weight.dim() == 1 &&
                  x.size(-1) == weight.size(0) && x.scalar_type() == weight.scalar_type(),
              "add_rms_norm of ", x.sizes(), " and ", residual.sizes(), " by ", weight.sizes());

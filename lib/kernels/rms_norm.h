@@ -10,7 +10,8 @@ namespace dsft::kernels {
 /// normalization", 2019.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-/// x + residual, rounded to the type, and its rms_norm; on a GPU in one pass, forward and backward.
+/// x + residual, rounded to the type, and its rms_norm; on a GPU in one pass, forward and backward. Without gradients
+/// the residual may also be parts [P, T, D] in fp32 of a sum (multiply_in_parts).
 struct NormedSum {
   at::Tensor sum, normed;
 };

@@ -18,18 +18,38 @@ struct Shape {
   __device__ static int64_t row() { return int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.x / kThreads; }
 };
 
+// x and what is added to it at one place of a row.
 template <typename T>
-__device__ Vector<T> added(const Vector<T>& a, const Vector<T>& b) {
+__device__ Vector<T> added(const Vector<T>& x, const NormAddition& addition, int64_t place, int64_t part_size) {
+  constexpr int kSize = Vector<T>::kSize;
+  float sums[kSize];
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) sums[i] = to_float(x.values[i]);
+  if (addition.residual != nullptr) {
+    const Vector<T> residual = load(static_cast<const T*>(addition.residual) + place);
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) sums[i] += to_float(residual.values[i]);
+  } else {
+    float total[kSize] = {};
+    for (int64_t part = 0; part < addition.num_parts; ++part)
+#pragma unroll
+      for (int i = 0; i < kSize; i += 4) {
+        const Vector<float> values = load(addition.parts + part * part_size + place + i);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) total[i + k] += values.values[k];
+      }
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) sums[i] += total[i];
+  }
   Vector<T> out;
 #pragma unroll
-  for (int i = 0; i < Vector<T>::kSize; ++i)
-    out.values[i] = from_float<T>(to_float(a.values[i]) + to_float(b.values[i]));
+  for (int i = 0; i < kSize; ++i) out.values[i] = from_float<T>(sums[i]);
   return out;
 }
 
 template <typename T, int kThreads, int kVectors>
 __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
-    forward(const T* x, const T* residual, const T* weight, T* total, T* y, float* inverse_rms, int64_t rows, int size,
+    forward(const T* x, NormAddition addition, const T* weight, T* y, float* inverse_rms, int64_t rows, int size,
             float eps) {
   constexpr int kSize = Vector<T>::kSize;
   const int lane = Shape<kThreads>::lane();
@@ -42,15 +62,15 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
     const int column = (v * kThreads + lane) * kSize;
     if (column >= size) continue;
     in[v] = load(x + row * size + column);
-    if (residual != nullptr) {
-      in[v] = added(in[v], load(residual + row * size + column));
-      store(total + row * size + column, in[v]);
+    if (addition.sum != nullptr) {
+      in[v] = added(in[v], addition, row * size + column, rows * size);
+      store(static_cast<T*>(addition.sum) + row * size + column, in[v]);
     }
 #pragma unroll
     for (int i = 0; i < kSize; ++i) sum += to_float(in[v].values[i]) * to_float(in[v].values[i]);
   }
   const float scale = 1.0f / sqrtf(group_sum<kThreads>(sum) / static_cast<float>(size) + eps);
-  if (lane == 0) inverse_rms[row] = scale;
+  if (lane == 0 && inverse_rms != nullptr) inverse_rms[row] = scale;
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
     const int column = (v * kThreads + lane) * kSize;
@@ -166,7 +186,7 @@ bool has_rms_norm(FloatType type, int64_t size) {
   return size > 0 && size % width == 0 && size / width <= int64_t{kMostThreads} * kMostVectors;
 }
 
-void rms_norm(const void* x, const void* residual, const void* weight, void* sum, void* y, float* inverse_rms,
+void rms_norm(const void* x, const NormAddition& addition, const void* weight, void* y, float* inverse_rms,
               int64_t rows, int64_t size, float eps, FloatType type, Stream stream) {
   if (rows == 0) return;
   visit(type, [&](auto element) {
@@ -175,8 +195,8 @@ void rms_norm(const void* x, const void* residual, const void* weight, void* sum
       using S = Shape<threads()>;
       const int64_t blocks = (rows + S::kRowsPerBlock - 1) / S::kRowsPerBlock;
       forward<T, threads(), vectors()><<<blocks, S::kBlock, 0, stream_of(stream)>>>(
-          static_cast<const T*>(x), static_cast<const T*>(residual), static_cast<const T*>(weight),
-          static_cast<T*>(sum), static_cast<T*>(y), inverse_rms, rows, static_cast<int>(size), eps);
+          static_cast<const T*>(x), addition, static_cast<const T*>(weight), static_cast<T*>(y), inverse_rms, rows,
+          static_cast<int>(size), eps);
     });
   });
   check_launch("rms_norm");

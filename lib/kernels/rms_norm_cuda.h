@@ -9,9 +9,17 @@ namespace dsft::kernels::cuda {
 /// Whether rows of this size have a kernel.
 bool has_rms_norm(FloatType type, int64_t size);
 
-/// y = weight * round(x * inverse_rms) for each of `rows` rows; writes inverse_rms [rows], fp32. Where `residual` is
-/// not null, x + residual is taken for x, and written to `sum`.
-void rms_norm(const void* x, const void* residual, const void* weight, void* sum, void* y, float* inverse_rms,
+/// What is added to x on the way: `residual` [rows, size], of x's type, or num_parts of `parts` [num_parts, rows,
+/// size], fp32; the others null. x and all of these, rounded once, are written to `sum`.
+struct NormAddition {
+  const void* residual = nullptr;
+  const float* parts = nullptr;
+  int64_t num_parts = 0;
+  void* sum = nullptr;
+};
+
+/// y = weight * round(x * inverse_rms) for each of `rows` rows; writes inverse_rms [rows], fp32, unless it is null.
+void rms_norm(const void* x, const NormAddition& addition, const void* weight, void* y, float* inverse_rms,
               int64_t rows, int64_t size, float eps, FloatType type, Stream stream);
 
 /// Rows of the partial sums that rms_norm_backward writes.

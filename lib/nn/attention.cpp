@@ -36,7 +36,7 @@ at::Tensor Attention::forward(const at::Tensor& x, const ForwardContext& context
   const at::Tensor attended =
       context.cache ? context.cache->attend(layer_, qkv, heads_, norms, angles, scale_)
                     : kernels::rotary_attention(qkv, heads_, norms, angles, context.documents, scale_, window_);
-  return o_proj_->forward(attended, context);
+  return o_proj_->forward_to_residual(attended, context);
 }
 
 }  // namespace dsft::nn

@@ -9,12 +9,15 @@
 
 namespace dsft::nn {
 
-/// The residual stream [T, H] between two layers: `base`, to which the next norm adds `added` on its way; undefined:
-/// there is nothing to add.
+/// The residual stream [T, H] between two layers: `base`, to which the next norm adds `added` on its way: [T, H], in a
+/// decoding step also parts [P, T, H] in fp32 of it; undefined: there is nothing to add.
 struct Residual {
   at::Tensor base, added;
 
-  at::Tensor sum() const { return added.defined() ? base + added : base; }
+  at::Tensor sum() const {
+    if (!added.defined()) return base;
+    return base + (added.dim() > base.dim() ? added.sum(0).to(base.scalar_type()) : added);
+  }
 };
 
 /// x + attention(norm(x)), then x + mlp(norm(x)).

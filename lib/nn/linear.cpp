@@ -1,6 +1,7 @@
 #include "nn/linear.h"
 
 #include "base/error.h"
+#include "kernels/float_products.h"
 #include "nn/side_by_side.h"
 
 namespace dsft::nn {
@@ -51,6 +52,15 @@ std::shared_ptr<Linear> Linear::over(const at::Tensor& weight, const at::Tensor&
 
 at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context, Values values) const {
   return multiply_side_by_side(x, {this}, context, values);
+}
+
+at::Tensor Linear::forward_to_residual(const at::Tensor& x, const ForwardContext& context, Values values) const {
+  const bool is_plain = !at::GradMode::is_enabled() && !(adapter_ && adapter_->is_enabled) && !bias_.defined();
+  if (is_plain && storage_->resident().defined()) {
+    const at::Tensor parts = kernels::multiply_in_parts(x, storage_->resident());
+    if (parts.defined()) return parts;
+  }
+  return forward(x, context, values);
 }
 
 }  // namespace dsft::nn

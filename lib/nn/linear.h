@@ -43,6 +43,10 @@ class Linear final : public torch::nn::Module {
   /// x [T, in] -> [T, out]; without values where these are not read.
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context, Values values = Values::kRead) const;
 
+  /// forward for a result that is added to a residual stream: without gradients it may come as parts (Residual).
+  at::Tensor forward_to_residual(const at::Tensor& x, const ForwardContext& context,
+                                 Values values = Values::kRead) const;
+
   int64_t in_features() const { return in_features_; }
   int64_t out_features() const { return out_features_; }
   const WeightStorage& storage() const { return *storage_; }

@@ -21,11 +21,11 @@ at::Tensor Mlp::activate(const at::Tensor& x, const ForwardContext& context) con
 }
 
 at::Tensor Mlp::forward(const at::Tensor& x, const ForwardContext& context, Values values) const {
-  if (!context.recomputes_mlp) return down_proj_->forward(activate(x, context), context, values);
+  if (!context.recomputes_mlp) return down_proj_->forward_to_residual(activate(x, context), context, values);
   // the layer's own node keeps module and context until its backward pass is over
   const auto block = [this, &context](const auto& in) { return std::vector<at::Tensor>{activate(in[0], context)}; };
   const at::Tensor inner = BlockRunner(BlockRunner::Keep::kInput).run(0, block, {x})[0];
-  return down_proj_->forward(inner, context, values);
+  return down_proj_->forward_to_residual(inner, context, values);
 }
 
 }  // namespace dsft::nn

@@ -12,7 +12,7 @@ namespace dsft::nn {
 class Mlp final : public torch::nn::Module {
  public:
   Mlp(const spec::ModelSpec& spec, at::TensorOptions options);
-  /// x [T, H] -> [T, H].
+  /// x [T, H] -> [T, H], or parts of it (Residual).
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context, Values values = Values::kRead) const;
 
  private:

@@ -116,6 +116,28 @@ TEST_CASE("CUDA kernels agree with LibTorch's own operations in float64, values 
       {torch::randn({37, 128}) * 4}, 1e-5);
 }
 
+TEST_CASE("CUDA: a product in parts and the norm that adds them up round once", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(14);
+  const torch::NoGradGuard no_grad;
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const int64_t tokens = GENERATE(1, 64, 128), size = GENERATE(576, 1024, 3584), in = GENERATE(1024, 3072);
+  INFO(c10::toString(type) << ", " << tokens << " tokens, " << in << " to " << size);
+  const auto options = at::TensorOptions(type).device(kGpu);
+  const at::Tensor x = torch::randn({tokens, in}, options), weight = torch::randn({size, in}, options) * 0.02,
+                   base = torch::randn({tokens, size}, options), norm = torch::rand({size}, options) + 0.5;
+  const at::Tensor parts = multiply_in_parts(x, weight);
+  REQUIRE(parts.sizes() == at::IntArrayRef({8, tokens, size}));
+  const NormedSum result = add_rms_norm(base, parts, norm, 1e-6);
+  const at::Tensor exact = base.to(at::kDouble) + x.to(at::kDouble).matmul(weight.to(at::kDouble).t());
+  const at::Tensor normed = exact * (exact.square().mean(-1, true) + 1e-6).rsqrt() * norm.to(at::kDouble);
+  const double rounding = type == at::kHalf ? 1.0 / 2048 : 1.0 / 256;
+  CHECK(largest(result.sum.to(at::kDouble) - exact) <= rounding * largest(exact));
+  CHECK(largest(result.normed.to(at::kDouble) - normed) <= 3 * rounding * largest(normed));
+  CHECK_FALSE(multiply_in_parts(x.repeat({200, 1}), weight).defined());
+  CHECK_FALSE(multiply_in_parts(x.to(at::kFloat), weight.to(at::kFloat)).defined());
+}
+
 TEST_CASE("CUDA: products are added to fp32 sums without rounding to 16 bits", "[kernels][gpu]") {
   if (!device::has_cuda()) SKIP("no GPU");
   torch::manual_seed(12);
