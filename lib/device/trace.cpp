@@ -17,7 +17,7 @@ void trace(const std::filesystem::path& path, at::Device device, const std::func
   if (!std::ofstream(path)) fail(ErrorKind::kData, "the trace cannot be written to ", path.string());
   std::set<profiler::ActivityType> activities = {profiler::ActivityType::CPU};
   if (device.is_cuda()) activities.insert(profiler::ActivityType::CUDA);
-  const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
+  const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO, false, true);
   torch::autograd::profiler::prepareProfiler(config, activities);
   torch::autograd::profiler::enableProfiler(config, activities);
   work();

@@ -3,6 +3,7 @@
 #include "kernels/counter_dropout_cuda.h"
 #include "kernels/cudnn_attention.h"
 #include "kernels/decode_attention_cuda.h"
+#include "kernels/packed_adapters_cuda.h"
 #include "kernels/rms_norm_cuda.h"
 #include "kernels/rotary_cuda.h"
 #include "kernels/rotate_heads_cuda.h"
@@ -56,6 +57,9 @@ void decode_attention(const DecodeTensors&, const cpu::DecodeAttentionShape&, Fl
   fail_without_cuda();
 }
 void append_rows(const AppendedRows&, FloatType, Stream) {
+  fail_without_cuda();
+}
+void pack_adapters(const PackedAdapterPointers&, FloatType, Stream) {
   fail_without_cuda();
 }
 void sample_tokens(const SampledRows&, const cpu::SamplingRule&, FloatType, Stream) {

@@ -110,7 +110,7 @@ class RotaryAttention : public torch::autograd::Function<RotaryAttention> {
     at::Tensor weight_parts;
     if (needs_weights) {
       const auto options = qkv.options().dtype(at::kFloat);
-      const at::IntArrayRef sizes = {2, cuda::rotate_heads_num_parts(), call->heads.head_dim};
+      const std::vector<int64_t> sizes = {2, cuda::rotate_heads_num_parts(), call->heads.head_dim};
       weight_parts = qkv.size(0) > 0 ? at::empty(sizes, options) : at::zeros(sizes, options);
     }
     turn_back(turned, qkv, norms, call->angles, rows_of(qkv, call->heads), qkv_gradient, weight_parts);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "kernels/float_products.h"
+#include "kernels/packed_adapters.h"
 #include "nn/leaf_gradient.h"
 
 namespace dsft::nn {
@@ -35,6 +36,7 @@ struct Group : torch::CustomClassHolder {
   std::vector<Part> parts;
   kernels::DropoutKeys keys;  // sample_keys undefined: nothing is dropped
   int64_t width = 0, rank = 0;
+  bool is_packed = false;  // all adapters as one pair of matrices
   Values values = Values::kRead;
 
   /// Whether the backward pass reads x.
@@ -101,14 +103,23 @@ at::Tensor multiply_gradient(const Group& group, const at::Tensor& dy) {
   return dx;
 }
 
-// The adapters' matrices in x's type: all A first, [sum of ranks, in], then each B [out, r].
+// The adapters' matrices in x's type.
 struct NarrowAdapters {
-  at::Tensor a;
-  std::vector<at::Tensor> b;  // by part; undefined where it has no adapter
+  at::Tensor a;               // of all of them, [sum of ranks, in]
+  std::vector<at::Tensor> b;  // of each [out, r]; or one of all parts (kernels::PackedAdapters)
 };
 
+NarrowAdapters pack(const Group& group, const at::Tensor& x) {
+  std::vector<kernels::AdapterOfColumns> adapters;
+  for (const Part& part : group.parts)
+    if (part.a.defined()) adapters.push_back({part.a, part.b, part.scale, part.first, part.first_rank});
+  const kernels::PackedAdapters packed = kernels::pack_adapters(adapters, group.width, x);
+  return {packed.a, {packed.b}};
+}
+
 // One cast of all of them: they lie one behind another once an optimizer has them.
-NarrowAdapters narrow_adapters(const Group& group, at::ScalarType type) {
+NarrowAdapters narrow_adapters(const Group& group, const at::Tensor& x) {
+  if (group.is_packed) return pack(group, x);
   std::vector<at::Tensor> wide;
   for (const Part& part : group.parts)
     if (part.a.defined()) wide.insert(wide.end(), {part.a, part.b});
@@ -117,7 +128,7 @@ NarrowAdapters narrow_adapters(const Group& group, at::ScalarType type) {
     for (at::Tensor& tensor : wide) tensor = tensor.flatten();
     flat = at::cat(wide);
   }
-  flat = flat.to(type);
+  flat = flat.to(x.scalar_type());
   NarrowAdapters narrow;
   std::vector<at::Tensor> a;
   int64_t offset = 0;
@@ -127,10 +138,7 @@ NarrowAdapters narrow_adapters(const Group& group, at::ScalarType type) {
     return view;
   };
   for (const Part& part : group.parts) {
-    if (!part.a.defined()) {
-      narrow.b.emplace_back();
-      continue;
-    }
+    if (!part.a.defined()) continue;
     a.push_back(next(part.a));
     narrow.b.push_back(next(part.b));
   }
@@ -156,15 +164,11 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
     at::Tensor y = is_read ? multiply(*group, x) : at::empty({x.size(0), group->width}, x.options());
     variable_list kept = {group->needs_input() ? x : at::Tensor()};
     if (group->rank > 0) {
-      const NarrowAdapters narrow = narrow_adapters(*group, x.scalar_type());
+      const NarrowAdapters narrow = narrow_adapters(*group, x);
       const at::Tensor low = multiply_low(*group, x, narrow.a);
-      for (size_t p = 0; p < group->parts.size(); ++p) {
-        const Part& part = group->parts[p];
-        if (part.a.defined() && is_read) part.of(y).addmm_(part.of_low(low), narrow.b[p].t(), 1.0, part.scale);
-      }
+      if (is_read) add_adapted(*group, low, narrow, y);
       kept.insert(kept.end(), {low, narrow.a});
-      for (const at::Tensor& b : narrow.b)
-        if (b.defined()) kept.push_back(b);
+      kept.insert(kept.end(), narrow.b.begin(), narrow.b.end());
     }
     context->save_for_backward(kept);
     context->saved_data["group"] = c10::IValue::make_capsule(group);
@@ -186,6 +190,27 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
   }
 
  private:
+  // y += scale * B(low), for each adapter.
+  static void add_adapted(const Group& group, const at::Tensor& low, const NarrowAdapters& narrow, at::Tensor& y) {
+    if (group.is_packed) {
+      y.addmm_(low, narrow.b[0].t());
+      return;
+    }
+    size_t next = 0;
+    for (const Part& part : group.parts)
+      if (part.a.defined()) part.of(y).addmm_(part.of_low(low), narrow.b[next++].t(), /*beta=*/1, part.scale);
+  }
+
+  // The gradient of low [T, sum of ranks]; b: as kept.
+  static at::Tensor gradient_of_low(const Group& group, const at::Tensor& dy, at::ArrayRef<at::Tensor> b) {
+    if (group.is_packed) return at::mm(dy, b[0]);
+    at::Tensor d_low = at::empty({dy.size(0), group.rank}, dy.options());
+    size_t next = 0;
+    for (const Part& part : group.parts)
+      if (part.a.defined()) part.of_low(d_low).addmm_(part.of(dy), b[next++], /*beta=*/0, /*alpha=*/part.scale);
+    return d_low;
+  }
+
   // The weights' gradients: one product where the sums of all of them lie side by side.
   static void add_weights(const Group& group, const at::Tensor& x, const at::Tensor& dy, variable_list& result) {
     std::vector<at::Tensor> sums;
@@ -204,17 +229,11 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
     const at::Tensor &x = kept[0], &low = kept[1], &a = kept[2];
     const bool trains_a =
         std::any_of(group.parts.begin(), group.parts.end(), [](const Part& part) { return part.a_input >= 0; });
-    at::Tensor d_low;  // [T, sum of ranks]
-    if (trains_a || result[0].defined()) d_low = at::empty_like(low);
-    size_t next_b = 3;
-    for (const Part& part : group.parts) {
-      if (!part.a.defined()) continue;
-      const at::Tensor& b = kept[next_b++];
-      if (d_low.defined()) part.of_low(d_low).addmm_(part.of(dy), b, /*beta=*/0, /*alpha=*/part.scale);
+    for (const Part& part : group.parts)
       if (part.b_input >= 0)
         result[part.b_input] = add_to_gradient(part.b, part.of(dy).t(), part.of_low(low), part.scale);
-    }
-    if (!d_low.defined()) return;
+    if (!trains_a && !result[0].defined()) return;
+    const at::Tensor d_low = gradient_of_low(group, dy, at::ArrayRef<at::Tensor>(kept).slice(3));
     if (!group.drops()) {
       if (result[0].defined()) result[0].addmm_(d_low, a);
       if (trains_a) add_a(group, d_low, x, result);
@@ -277,6 +296,7 @@ c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, 
     }
     group->parts.push_back(part);
   }
+  group->is_packed = group->rank > 0 && kernels::packs_adapters(inputs[0], linears.size());
   return group;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/counter_dropout.h"
 #include "kernels/decode_attention.h"
 #include "kernels/float_products.h"
+#include "kernels/packed_adapters.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/rotary_attention.h"
@@ -136,6 +137,31 @@ TEST_CASE("CUDA: a product in parts and the norm that adds them up round once", 
   CHECK(largest(result.normed.to(at::kDouble) - normed) <= 3 * rounding * largest(normed));
   CHECK_FALSE(multiply_in_parts(x.repeat({200, 1}), weight).defined());
   CHECK_FALSE(multiply_in_parts(x.to(at::kFloat), weight.to(at::kFloat)).defined());
+}
+
+TEST_CASE("CUDA: packed adapters give what each gives in its columns, and nothing elsewhere", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(15);
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const auto options = at::TensorOptions(at::kFloat).device(kGpu);
+  const at::Tensor x = torch::randn({5, 40}, options.dtype(type));
+  std::vector<AdapterOfColumns> adapters;
+  for (const int64_t i : {0, 2}) {  // columns 16 to 40 have none
+    AdapterOfColumns adapter{.a = torch::randn({3 + i, 40}, options), .b = torch::randn({16, 3 + i}, options)};
+    adapter.scale = 0.5 + static_cast<double>(i);
+    adapter.first = i * 20;
+    adapter.first_rank = i == 0 ? 0 : 3;
+    adapters.push_back(adapter);
+  }
+  const PackedAdapters packed = pack_adapters(adapters, 56, x);
+  at::Tensor a = torch::zeros({8, 40}, options), b = torch::zeros({56, 8}, options);
+  for (const AdapterOfColumns& adapter : adapters) {
+    const int64_t rank = adapter.a.size(0);
+    a.narrow(0, adapter.first_rank, rank).copy_(adapter.a);
+    b.narrow(0, adapter.first, 16).narrow(1, adapter.first_rank, rank).copy_(adapter.b * adapter.scale);
+  }
+  CHECK(torch::equal(packed.a, a.to(type)));
+  CHECK(torch::equal(packed.b, b.to(type)));
 }
 
 TEST_CASE("CUDA: products are added to fp32 sums without rounding to 16 bits", "[kernels][gpu]") {

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "catch_amalgamated.hpp"
+#include "device/device.h"
 
 using namespace dsft;
 
@@ -130,54 +131,92 @@ TEST_CASE("An adapter that is switched off adds nothing, and weights that lie to
   CHECK(linears[1]->weight().is_alias_of(linears[0]->weight()));
 }
 
-TEST_CASE("Gradients are added to the sums that are there, also where these lie side by side", "[nn]") {
+namespace {
+
+// Trained as an optimizer has it: weights in `type`, adapters in fp32, the sum of each gradient a view of one fp32
+// buffer. Values and sums against plain autograd in float64.
+void check_sums(Case c, at::ScalarType type, at::Device device) {
   torch::manual_seed(7);
-  const bool trains_weights = GENERATE(false, true), lies_apart = GENERATE(false, true);
-  const auto type = GENERATE(at::kFloat, at::kBFloat16);
-  INFO((trains_weights ? "weights, " : "adapters, ") << (lies_apart ? "apart, " : "together, ") << c10::toString(type));
-  Case c{.adapted = trains_weights ? std::vector<int64_t>{} : std::vector<int64_t>{0, 2},
-         .dropout = GENERATE(0.0, 0.3),
-         .trains_weights = trains_weights};
   const auto linears = make_linears(c);
   at::Tensor x = torch::randn({7, kIn}).to(type).to(at::kDouble).requires_grad_(true);
   const at::Tensor direction = torch::randn({7, 32}).to(type);
-  const nn::ForwardContext context = training_context(7);
+  nn::ForwardContext context = training_context(7);
   for (const auto& linear : linears) {  // numbers that both types have
     const torch::NoGradGuard no_grad;
     for (at::Tensor& parameter : linear->parameters()) parameter.copy_(parameter.to(type));
     if (auto& adapter = linear->adapter()) adapter->a.copy_(adapter->a.to(type)), adapter->b.copy_(adapter->b.to(type));
   }
-  expected_of(x, linears, context).backward(direction.to(at::kDouble));
+  const at::Tensor exact = expected_of(x, linears, context);
+  exact.backward(direction.to(at::kDouble));
   const auto trained = trained_of(x, linears);
   const auto expected = take_gradients(trained);
-  // as an optimizer keeps them: weights in the type, adapters in fp32, all sums in fp32
-  at::Tensor flat = torch::full({4096}, 0.25);
+  const auto move = [&](at::Tensor leaf, at::ScalarType to) {
+    const bool is_trained = leaf.requires_grad();
+    leaf.set_requires_grad(false);
+    leaf.set_data(leaf.detach().to(device, to));
+    leaf.set_requires_grad(is_trained);
+  };
+  const auto is_own = [&](const at::Tensor& tensor) {
+    return std::any_of(trained.begin(), trained.end(), [&](const at::Tensor& other) { return other.is_same(tensor); });
+  };
+  at::Tensor flat = torch::full({4096}, 0.25, at::TensorOptions(device));
   int64_t offset = 0;
   std::vector<at::Tensor> sums;
   for (size_t i = 0; i < trained.size(); ++i) {
-    at::Tensor leaf = trained[i];
-    leaf.set_requires_grad(false);
-    leaf.set_data(leaf.detach().to(i == 0 || trains_weights ? type : at::kFloat));
-    leaf.set_requires_grad(true);
+    move(trained[i], i == 0 || c.trains_weights ? type : at::kFloat);
     if (i == 0) continue;
-    sums.push_back(flat.narrow(0, offset, leaf.numel()).view(leaf.sizes()));
-    offset += leaf.numel() + (lies_apart ? 16 : 0);
-    leaf.mutable_grad() = sums.back();
+    sums.push_back(flat.narrow(0, offset, trained[i].numel()).view(trained[i].sizes()));
+    offset += trained[i].numel() + (c.lies_apart ? 16 : 0);
+    at::Tensor(trained[i]).mutable_grad() = sums.back();
   }
   for (const auto& linear : linears)
-    for (at::Tensor& parameter : linear->parameters())
-      if (!parameter.requires_grad()) parameter.set_data(parameter.detach().to(type));
+    for (const at::Tensor& parameter : linear->parameters())
+      if (!is_own(parameter)) move(parameter, type);
+  context.dropout.sample_keys = context.dropout.sample_keys.to(device);
+  context.dropout.positions = context.dropout.positions.to(device);
   const std::vector<const nn::Linear*> parts = {linears[0].get(), linears[1].get(), linears[2].get()};
-  for (int micro_batch = 0; micro_batch < 2; ++micro_batch)
-    nn::multiply_side_by_side(x, parts, context).backward(direction);
   const double bound = type == at::kFloat ? 1e-5 : 2e-2;
+  const auto check_close = [&](const at::Tensor& actual, const at::Tensor& wanted) {
+    CHECK((actual.cpu().to(at::kDouble) - wanted).abs().max().item<double>() <
+          bound * std::max(1.0, wanted.abs().max().item<double>()));
+  };
+  for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
+    const at::Tensor y = nn::multiply_side_by_side(x, parts, context);
+    check_close(y.detach(), exact.detach());
+    y.backward(direction.to(device));
+  }
   for (size_t i = 0; i < sums.size(); ++i) {
     INFO("gradient " << i);
-    const at::Tensor wanted = expected[i + 1] * 2 + 0.25;
     CHECK(trained[i + 1].grad().data_ptr() == sums[i].data_ptr());
-    CHECK((sums[i].to(at::kDouble) - wanted).abs().max().item<double>() <
-          bound * std::max(1.0, wanted.abs().max().item<double>()));
+    check_close(sums[i], expected[i + 1] * 2 + 0.25);
   }
+  check_close(x.grad(), expected[0] * 2);
+}
+
+Case generate_case() {
+  Case c{.adapted = GENERATE(std::vector<int64_t>{}, std::vector<int64_t>{1}, std::vector<int64_t>{0, 2},
+                             std::vector<int64_t>{0, 1, 2}),
+         .dropout = GENERATE(0.0, 0.3),
+         .lies_apart = GENERATE(false, true)};
+  c.trains_weights = c.adapted.empty();
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("Gradients are added to the sums that are there, also where these lie side by side", "[nn]") {
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const Case c = generate_case();
+  INFO(c.adapted.size() << " adapters, " << (c.lies_apart ? "apart, " : "together, ") << c10::toString(type));
+  check_sums(c, type, at::kCPU);
+}
+
+TEST_CASE("On a GPU Linears side by side agree with float64, values and sums of gradients", "[nn][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const auto type = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
+  const Case c = generate_case();
+  INFO(c.adapted.size() << " adapters, " << (c.lies_apart ? "apart, " : "together, ") << c10::toString(type));
+  check_sums(c, type, at::Device(at::kCUDA, 0));
 }
 
 TEST_CASE("A result whose values are not read has the gradients of one that is", "[nn]") {

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace dsft::kernels {
+
+/// The low-rank update of some columns of a product: scale * b a for a [r, in] and b [width, r], both fp32.
+struct AdapterOfColumns {
+  at::Tensor a, b;
+  double scale = 1;
+  int64_t first = 0;       ///< its first column of the product
+  int64_t first_rank = 0;  ///< its first row of the packed a
+};
+
+/// All of them as one pair of matrices: of x, every update is (x a^T) b^T.
+struct PackedAdapters {
+  at::Tensor a;  ///< [sum of r, in]
+  at::Tensor b;  ///< [columns of the product, sum of r]: scale * b of each in its columns and ranks, zero elsewhere
+};
+
+/// Whether pack_adapters has a kernel for products of this tensor: in 16 bits on a GPU, where one wide product costs
+/// less than several narrow ones although most of b is zero.
+bool packs_adapters(const at::Tensor& x, size_t num_adapters);
+
+/// Packs up to eight adapters in the type of `x`.
+PackedAdapters pack_adapters(const std::vector<AdapterOfColumns>& adapters, int64_t columns, const at::Tensor& x);
+
+}  // namespace dsft::kernels
