@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/stopwatch.h"
+#include "batch/packed_text_source.h"
 #include "comm/single_process_communicator.h"
 #include "device/device.h"
 #include "device/graph.h"
@@ -71,14 +72,33 @@ double peak_tflops(const std::string& gpu) {
   return 0;
 }
 
-/// Of a step: until the host has enqueued all of it, and until the device is done.
-struct StepSeconds {
-  double enqueued = 0, whole = 0;
+/// Rows of random tokens, all supervised.
+class RandomRows final : public data::ExampleStore {
+ public:
+  RandomRows(int64_t count, int64_t length, int64_t vocab_size) {
+    for (int64_t row = 0; row < count; ++row) rows_.push_back(random_ids(length, vocab_size));
+  }
+  int64_t size() const override { return static_cast<int64_t>(rows_.size()); }
+  int64_t length(int64_t row) const override { return static_cast<int64_t>(rows_[static_cast<size_t>(row)].size()); }
+  int64_t num_supervised(int64_t row) const override { return length(row) - 1; }
+  data::Example read(int64_t row) const override {
+    const std::vector<int32_t>& ids = rows_[static_cast<size_t>(row)];
+    return {ids, ids};
+  }
+
+ private:
+  std::vector<std::vector<int32_t>> rows_;
 };
 
-/// Of parts of a step, the device waited for at the end of each.
+/// Of a step: until its batch was there, from then until the host had enqueued all of it, and until the device was
+/// done.
+struct StepSeconds {
+  double waited_for_data = 0, enqueued = 0, whole = 0;
+};
+
+/// Of parts of a step, the device waited for at the end of each; `data`: a batch made while nothing else is done.
 struct PartSeconds {
-  double forward = 0, backward = 0, optimizer = 0;
+  double data = 0, forward = 0, backward = 0, optimizer = 0;
 };
 
 class TrainBench {
@@ -88,7 +108,11 @@ class TrainBench {
         communicator_(comm::make_single_process_communicator()),
         keep_(options.recomputes               ? nn::BlockRunner::Keep::kInput
               : options.recomputes_selectively ? nn::BlockRunner::Keep::kSelected
-                                               : nn::BlockRunner::Keep::kGraph) {
+                                               : nn::BlockRunner::Keep::kGraph),
+        source_(std::make_shared<RandomRows>(options.batch_size, options.length, spec.vocab_size),
+                {.shuffle = false, .packing = false},
+                {.items_per_micro_batch = options.batch_size, .num_epochs = std::numeric_limits<int64_t>::max()},
+                device) {
     fill_randomly(*model_);
     choose_trainable(options);
     std::vector<zero::TrainableParameter> parameters;
@@ -97,12 +121,6 @@ class TrainBench {
     zero::OptimizerOptions optimizer;
     if (dtype == at::kHalf) optimizer.loss_scaler = optim::LossScalerOptions();
     optimizer_ = std::make_unique<zero::ShardedOptimizer>(parameters, optimizer, *communicator_);
-    std::vector<Document> documents;
-    for (int64_t d = 0; d < options.batch_size; ++d) {
-      const std::vector<int32_t> ids = random_ids(options.length, spec.vocab_size);
-      documents.push_back({ids, ids, d});
-    }
-    micro_batches_ = {make_batch(documents, 0)};
     train::StepOptions step{.keep = keep_};
     if (!options.without_cuda_graphs) step.graphs = train::possible_graphs(*model_, loss_);
     step_.emplace(parts(), step);
@@ -111,8 +129,10 @@ class TrainBench {
   StepSeconds step() {
     const Stopwatch watch;
     StepSeconds seconds;
-    const train::EnqueuedStep enqueued = step_->run(micro_batches_, /*step=*/1);
-    seconds.enqueued = watch.seconds();
+    const std::vector<Batch> micro_batches = source_.next_step().value();
+    seconds.waited_for_data = watch.seconds();
+    const train::EnqueuedStep enqueued = step_->run(micro_batches, /*step=*/1);
+    seconds.enqueued = watch.seconds() - seconds.waited_for_data;
     enqueued.read(*communicator_);
     seconds.whole = watch.seconds();
     return seconds;
@@ -121,7 +141,10 @@ class TrainBench {
   /// Of a step without graphs.
   PartSeconds step_in_parts() {
     PartSeconds seconds;
+    source_.restore({});  // forgets what it has read ahead
     Stopwatch watch;
+    const std::vector<Batch> micro_batches = source_.next_step().value();
+    seconds.data = watch.restart();
     const auto after_part = [&](train::StepPart part) {
       device::synchronize(model_->device());
       const double elapsed = watch.restart();
@@ -129,12 +152,14 @@ class TrainBench {
        : part == train::StepPart::kBackward ? seconds.backward
                                             : seconds.optimizer) += elapsed;
     };
-    train::TrainingStep(parts(), {.keep = keep_, .after_part = after_part}).run(micro_batches_, /*step=*/1);
+    train::TrainingStep(parts(), {.keep = keep_, .after_part = after_part}).run(micro_batches, /*step=*/1);
     return seconds;
   }
 
   /// The micro-batch's; a large one has none, while the optimizer's step may have its own.
-  bool has_graph() const { return step_->records(micro_batches_.front()); }
+  bool has_graph() { return step_->records(source_.next_step().value().front()); }
+
+  int64_t num_ranks() const { return communicator_->size(); }
 
   int64_t num_trainable() const {
     int64_t count = 0;
@@ -169,7 +194,7 @@ class TrainBench {
   nn::BlockRunner::Keep keep_;
   loss::CausalLmLoss loss_;
   std::unique_ptr<zero::ShardedOptimizer> optimizer_;
-  std::vector<Batch> micro_batches_;
+  PackedTextSource source_;  // as training has it: the next batch is made beside a step
   std::optional<train::TrainingStep> step_;
 };
 
@@ -196,13 +221,15 @@ double flops_per_token(const spec::ModelSpec& spec, const BenchOptions& options)
          (options.recomputes_selectively ? gate_up : 0);
 }
 
-/// What holds a step up: enqueuing it, or else arithmetic where the matrices run at a good part of the peak, or else
-/// memory. A rule of thumb, for the first look.
-std::string bound_of(double enqueued_share, double mfu) {
-  constexpr double kBusyHost = 0.9, kGoodMatrices = 0.4;
-  if (enqueued_share > kBusyHost) return "launch";
-  if (mfu == 0) return "compute or memory";
-  return mfu > kGoodMatrices ? "compute" : "memory";
+/// What holds a step up: making its batch, enqueuing it, or else arithmetic where the matrices run at a good part of
+/// the peak, or else memory. `data_share`, `launch_share`: of the step's time, what the threads that do so are busy. A
+/// rule of thumb, for the first look.
+std::string bound_of(double data_share, double launch_share, double mfu) {
+  constexpr double kBusy = 0.9, kGoodMatrices = 0.4;
+  if (data_share > kBusy) return "data";
+  if (launch_share > kBusy) return "launch";
+  if (mfu == 0) return "compute or memory bandwidth";
+  return mfu > kGoodMatrices ? "compute" : "memory bandwidth";
 }
 
 Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, at::ScalarType dtype,
@@ -217,19 +244,25 @@ Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, 
   for (int64_t i = 0; i < std::min<int64_t>(3, options.steps); ++i) parts.push_back(bench.step_in_parts());
   if (!options.profile.empty()) device::trace(options.profile, device, [&] { bench.step(); });
   const double seconds = median_of(whole, &StepSeconds::whole), enqueued = median_of(whole, &StepSeconds::enqueued);
+  const double data = median_of(parts, &PartSeconds::data);
+  const double launch_share = device::is_asynchronous(device) ? enqueued / seconds : 0;
   const double tokens = static_cast<double>(options.batch_size * options.length);
   const double tflops = flops_per_token(spec, options) * tokens / seconds * 1e-12;
   const double peak = peak_tflops(device::device_name(device)), mfu = peak > 0 ? tflops / peak : 0;
   return {{"cuda_graphs", bench.has_graph()},
           {"tokens_per_second", tokens / seconds},
           {"ms_per_step", 1000 * seconds},
+          {"data_ms", 1000 * data},
+          {"data_wait_ms", 1000 * median_of(whole, &StepSeconds::waited_for_data)},
           {"forward_ms", 1000 * median_of(parts, &PartSeconds::forward)},
           {"backward_ms", 1000 * median_of(parts, &PartSeconds::backward)},
           {"optimizer_ms", 1000 * median_of(parts, &PartSeconds::optimizer)},
+          {"communication_ms", 0.0},
+          {"num_ranks", bench.num_ranks()},
           {"enqueued_ms", 1000 * enqueued},
           {"tflops", tflops},
           {"mfu", peak > 0 ? Json(mfu) : Json()},
-          {"bound", device.is_cpu() ? "compute or memory" : bound_of(enqueued / seconds, mfu)},
+          {"bound", bound_of(data / seconds, launch_share, mfu)},
           {"num_trainable", bench.num_trainable()}};
 }
 
@@ -284,9 +317,10 @@ int run_bench(const BenchOptions& options, const Logger&) {
   for (const auto& [name, value] : result.items()) {
     std::cout << std::left << std::setw(20) << name << " ";
     if (value.is_number_float())
-      std::cout << std::setprecision(4) << value.get<double>() << "\n";
+      std::cout << std::setprecision(4) << value.get<double>();
     else
-      std::cout << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+      std::cout << (value.is_string() ? value.get<std::string>() : value.dump());
+    std::cout << (name == "communication_ms" ? " (one rank: nothing is exchanged)" : "") << "\n";
   }
   return 0;
 }

@@ -19,6 +19,13 @@ Batch Batch::to(at::Device device) const {
   return moved;
 }
 
+Batch Batch::pinned_for(at::Device device) const {
+  Batch pinned = *this;
+  for (at::Tensor* tensor : pinned.device_tensors())
+    if (tensor->defined()) *tensor = device::pinned_for(device, *tensor);
+  return pinned;
+}
+
 Batch make_batch(const std::vector<Document>& documents, int64_t epoch) {
   Batch batch;
   batch.epoch = epoch;

@@ -33,8 +33,11 @@ struct Batch {
   /// What a device computes from; some may be undefined.
   std::vector<at::Tensor*> device_tensors();
 
-  /// The same batch with these on `device`.
+  /// The same batch with these on `device`. The host does not wait for the copies.
   Batch to(at::Device device) const;
+
+  /// The same batch with these in memory that to(device) copies from as it is: pinned for a GPU, else shared.
+  Batch pinned_for(at::Device device) const;
 };
 
 /// Where a source stands: the next item of an epoch. Independent of the rank count.

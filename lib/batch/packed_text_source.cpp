@@ -30,8 +30,8 @@ ItemRange rank_share(int64_t num_items, int64_t rank, int64_t num_ranks) {
 }
 
 PackedTextSource::PackedTextSource(std::shared_ptr<const data::ExampleStore> store, data::EpochPlanOptions plan,
-                                   StepShape shape)
-    : store_(std::move(store)), plan_(std::move(plan)), shape_(shape) {
+                                   StepShape shape, at::Device device)
+    : store_(std::move(store)), plan_(std::move(plan)), shape_(shape), device_(device) {
   DSFT_CHECK(shape_.items_per_micro_batch > 0 && shape_.micro_batches > 0 && shape_.num_ranks > 0, "an empty step");
   DSFT_CHECK(shape_.rank >= 0 && shape_.rank < shape_.num_ranks, "rank ", shape_.rank, " of ", shape_.num_ranks);
   items_of_first_epoch_ = items_of_epoch_ = static_cast<int64_t>(plan_of(0).items.size());
@@ -113,7 +113,8 @@ std::vector<Batch> PackedTextSource::read_batches(const Epoch& epoch, int64_t fi
         documents.push_back({std::move(example.ids), std::move(example.labels), item.samples[d]});
       }
     }
-    batches.push_back(documents.empty() ? weightless_batch(epoch.number) : make_batch(documents, epoch.number));
+    const Batch batch = documents.empty() ? weightless_batch(epoch.number) : make_batch(documents, epoch.number);
+    batches.push_back(batch.pinned_for(device_));
   }
   return batches;
 }

@@ -32,11 +32,13 @@ ItemRange rank_share(int64_t num_items, int64_t rank, int64_t num_ranks);
 /// Tokenised rows as a StepSource (numerics.md, "Order of samples"): an update takes the next B * accumulation * ranks
 /// items of the epoch's plan (fewer at the epoch's end, which no update crosses), split contiguously by rank and then
 /// by micro-batch. A rank without an item for a micro-batch gets a batch of one token without a label, so that all
-/// ranks make the same calls. The next update is read in a background thread while the current one is computed. Not
-/// thread-safe.
+/// ranks make the same calls. The next update is read, into pinned memory where a GPU computes, in a background
+/// thread while the current one is computed. Not thread-safe.
 class PackedTextSource final : public StepSource {
  public:
-  PackedTextSource(std::shared_ptr<const data::ExampleStore> store, data::EpochPlanOptions plan, StepShape shape);
+  /// `device`: the one that the batches are for; they are on the host.
+  PackedTextSource(std::shared_ptr<const data::ExampleStore> store, data::EpochPlanOptions plan, StepShape shape,
+                   at::Device device = at::kCPU);
   ~PackedTextSource() override;
 
   std::optional<std::vector<Batch>> next_step() override;
@@ -68,6 +70,7 @@ class PackedTextSource final : public StepSource {
   std::shared_ptr<const data::ExampleStore> store_;
   data::EpochPlanOptions plan_;
   StepShape shape_;
+  at::Device device_;
   int64_t items_of_first_epoch_ = 0;
   int64_t items_of_epoch_ = 0;  // of the epoch that position_ is in, or of the one just finished
   Epoch epoch_;                 // used by whoever reads a step: this thread, or the one behind prefetched_, never both

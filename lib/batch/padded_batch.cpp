@@ -103,7 +103,9 @@ BatchBuffer::BatchBuffer(const Batch& first, at::Device device) : batch_(first) 
 
 const Batch& BatchBuffer::load(const Batch& batch) {
   Batch next = batch;
-  const at::Tensor host = torch::empty({bytes_.numel()}, at::kByte);
+  // pinned at once, not by one more copy
+  const at::Tensor host = torch::empty(
+      {bytes_.numel()}, at::TensorOptions(at::kByte).pinned_memory(device::is_asynchronous(bytes_.device())));
   const std::vector<at::Tensor> places = views_of(host, batch_);
   const std::vector<at::Tensor*> given = next.device_tensors(), own = batch_.device_tensors();
   for (size_t i = 0; i < given.size(); ++i) {

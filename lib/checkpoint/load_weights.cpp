@@ -7,11 +7,15 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <set>
+#include <string_view>
 #include <thread>
 
 #include "base/error.h"
+#include "device/device.h"
+#include "device/staged_upload.h"
 #include "spec/weight_check.h"
 
 namespace dsft::checkpoint {
@@ -41,32 +45,80 @@ void check_names(const spec::ModelSpec& spec, const io::SafetensorsSet& weights,
   fail(ErrorKind::kCheckpoint, text);
 }
 
-/// Runs a task for each index on several threads; the first error is thrown once all have ended.
-template <typename Task>
-void run_in_parallel(size_t count, int num_threads, const Task& task) {
-  std::atomic<size_t> next{0};
-  std::mutex mutex;
-  std::exception_ptr error;
-  const auto work = [&] {
+/// A run of elements of a tensor in a file, and where they go.
+struct Piece {
+  const io::SafetensorsFile& file;
+  const io::TensorInfo& info;
+  at::Tensor target;    // flat
+  uint64_t offset = 0;  // in bytes, in the tensor
+  uint64_t size = 0;
+
+  void load(device::StagedUpload& upload) const {
+    upload.put(target, to_scalar_type(info.dtype), [this](void* memory) { file.read(info, offset, size, memory); });
+  }
+};
+
+/// All parameters in pieces, in the order in which they lie in the files.
+std::vector<Piece> cut_into_pieces(const io::SafetensorsSet& weights, const NamedTensors& parameters,
+                                   int64_t piece_bytes) {
+  std::map<std::string_view, at::Tensor> targets;
+  for (const auto& [name, parameter] : parameters) targets.emplace(name, parameter.detach().view({-1}));
+  std::vector<Piece> pieces;
+  for (const io::SafetensorsFile& file : weights.files()) {
+    for (const io::TensorInfo& info : file.tensors()) {
+      const auto target = targets.find(info.name);
+      if (target == targets.end()) continue;
+      const int64_t element_size = io::dtype_size(info.dtype), count = target->second.numel();
+      const int64_t step = std::max<int64_t>(piece_bytes / element_size, 1);
+      for (int64_t begin = 0; begin < count; begin += step) {
+        const int64_t size = std::min(step, count - begin);
+        pieces.push_back({file, info, target->second.narrow(0, begin, size),
+                          static_cast<uint64_t>(begin * element_size), static_cast<uint64_t>(size * element_size)});
+      }
+    }
+  }
+  return pieces;
+}
+
+/// Loads the pieces on several threads; the first error is thrown once all have ended.
+class ParallelLoad {
+ public:
+  ParallelLoad(const std::vector<Piece>& pieces, at::Device device, int64_t piece_bytes)
+      : pieces_(pieces), device_(device), piece_bytes_(piece_bytes) {}
+
+  void run(int num_threads) {
+    device::synchronize(device_);  // what was begun with the parameters' memory
+    {
+      std::vector<std::jthread> threads;
+      for (int i = 0; i < num_threads; ++i) threads.emplace_back([this] { work(); });
+    }
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  void work() {
     // Conversions must not start a team of threads inside each of these threads; the first call makes ATen's own
     // setting, which the second replaces.
     at::get_num_threads();
     omp_set_num_threads(1);
-    for (size_t i = next++; i < count; i = next++) {
-      try {
-        task(i);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!error) error = std::current_exception();
-        next = count;
-      }
+    try {
+      device::StagedUpload upload(device_, piece_bytes_);
+      for (size_t i = next_++; i < pieces_.size(); i = next_++) pieces_[i].load(upload);
+      upload.wait();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      next_ = pieces_.size();
     }
-  };
-  std::vector<std::thread> threads;
-  for (int i = 0; i < num_threads; ++i) threads.emplace_back(work);
-  for (std::thread& thread : threads) thread.join();
-  if (error) std::rethrow_exception(error);
-}
+  }
+
+  const std::vector<Piece>& pieces_;
+  at::Device device_;
+  int64_t piece_bytes_;
+  std::atomic<size_t> next_{0};
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
 
 }  // namespace
 
@@ -83,19 +135,14 @@ void require_tied_head(const spec::ModelSpec& spec, const io::SafetensorsSet& we
 }
 
 void load_weights(const spec::ModelSpec& spec, const io::SafetensorsSet& weights, const NamedTensors& parameters,
-                  int num_threads) {
+                  const ReadOptions& options) {
   check_names(spec, weights, parameters);
   require_tied_head(spec, weights);
-  // The largest first, so that no thread is left alone with one at the end.
-  std::vector<size_t> order(parameters.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return parameters[a].second.numel() > parameters[b].second.numel(); });
-  run_in_parallel(order.size(), std::clamp<int>(num_threads, 1, 64), [&](size_t i) {
-    const auto& [name, parameter] = parameters[order[i]];
-    const io::TensorInfo& info = *weights.find(name);
-    read_into(weights.file_of(info), info, parameter);
-  });
+  const std::vector<Piece> pieces = cut_into_pieces(weights, parameters, options.piece_bytes);
+  if (pieces.empty()) return;
+  const int64_t most_threads = std::clamp<int64_t>(options.num_threads, 1, 64);
+  ParallelLoad(pieces, pieces.front().target.device(), options.piece_bytes)
+      .run(static_cast<int>(std::min(most_threads, static_cast<int64_t>(pieces.size()))));
 }
 
 }  // namespace dsft::checkpoint

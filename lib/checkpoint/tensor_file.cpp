@@ -2,7 +2,6 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
 #include <array>
 
 #include "base/error.h"
@@ -25,8 +24,6 @@ constexpr auto kTypes = std::to_array<TypeRow>({{io::DType::kF32, at::kFloat},
                                                 {io::DType::kI8, at::kChar},
                                                 {io::DType::kU8, at::kByte},
                                                 {io::DType::kBool, at::kBool}});
-
-constexpr int64_t kPieceElements = int64_t{4} << 20;
 
 }  // namespace
 
@@ -68,24 +65,6 @@ void write_tensors(const std::filesystem::path& path, const NamedTensors& tensor
   io::SafetensorsWriter writer(path, std::move(infos), metadata);
   for (const auto& [name, tensor] : tensors) write_tensor(writer, tensor, tensor.scalar_type());
   writer.finish();
-}
-
-void read_into(const io::SafetensorsFile& file, const io::TensorInfo& info, const at::Tensor& destination) {
-  DSFT_CHECK(destination.is_contiguous() && destination.sizes().vec() == info.shape, "the place for ", info.name,
-             " does not fit");
-  const at::NoGradGuard no_grad;
-  const at::ScalarType type = to_scalar_type(info.dtype);
-  const at::Tensor flat = destination.detach().view({-1});
-  if (flat.device().is_cpu() && flat.scalar_type() == type) return file.read(info, flat.data_ptr());
-  const int64_t count = flat.numel();
-  const at::Tensor buffer = at::empty({std::min(count, kPieceElements)}, type);
-  const int64_t element_size = io::dtype_size(info.dtype);
-  for (int64_t begin = 0; begin < count; begin += kPieceElements) {
-    const int64_t size = std::min(kPieceElements, count - begin);
-    file.read(info, static_cast<uint64_t>(begin * element_size), static_cast<uint64_t>(size * element_size),
-              buffer.data_ptr());
-    flat.narrow(0, begin, size).copy_(buffer.narrow(0, 0, size));
-  }
 }
 
 io::TensorInfo describe_tensor(const std::string& name, const std::vector<int64_t>& shape, at::ScalarType type) {

@@ -30,9 +30,6 @@ void write_tensors(const std::filesystem::path& path, const NamedTensors& tensor
 /// Writes a tensor's bytes as the next part of a file; `type`: the declared one, to which it is converted.
 void write_tensor(io::SafetensorsWriter& writer, const at::Tensor& tensor, at::ScalarType type);
 
-/// Copies a tensor of a file into preallocated memory of any device and floating type, in pieces.
-void read_into(const io::SafetensorsFile& file, const io::TensorInfo& info, const at::Tensor& destination);
-
 /// A file entry of this shape and type.
 io::TensorInfo describe_tensor(const std::string& name, const std::vector<int64_t>& shape, at::ScalarType type);
 

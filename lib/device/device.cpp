@@ -43,13 +43,16 @@ at::Device choose_device(DeviceChoice choice, int local_rank) {
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 }
 
+at::Tensor pinned_for(at::Device device, const at::Tensor& host) {
+  return device.is_cuda() && host.is_cpu() ? host.pin_memory() : host;
+}
+
 at::Tensor copy_from_host(const at::Tensor& host, at::Device device) {
-  // only from pinned memory is the copy asynchronous
-  return device.is_cuda() && host.is_cpu() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
+  return pinned_for(device, host).to(device, /*non_blocking=*/device.is_cuda());
 }
 
 void copy_from_host(const at::Tensor& host, at::Tensor& target) {
-  target.copy_(target.is_cuda() ? host.pin_memory() : host, /*non_blocking=*/true);
+  target.copy_(pinned_for(target.device(), host), /*non_blocking=*/true);
 }
 
 HostCopy::HostCopy(const at::Tensor& tensor) {

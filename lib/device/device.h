@@ -19,6 +19,10 @@ bool has_cuda();
 /// Throws kDevice where CUDA is asked for and there is none.
 at::Device choose_device(DeviceChoice choice, int local_rank);
 
+/// A host tensor in memory from which copies to `device` are asynchronous: pinned for a GPU, where it is not yet; for
+/// others the tensor itself.
+at::Tensor pinned_for(at::Device device, const at::Tensor& host);
+
 /// A host tensor on `device`, by a copy that the host does not wait for; what is queued there later sees it done.
 at::Tensor copy_from_host(const at::Tensor& host, at::Device device);
 

@@ -72,17 +72,19 @@ double AnswerEvaluation::score(Metric metric, const Task& task, const generate::
   return makes_same_calls(assets_->tokenizer.decode(ids, /*skip_special_tokens=*/false), task.reference);
 }
 
-void AnswerEvaluation::take_share(Share& share, model::CausalLm& model, const nn::BlockRunner& runner,
-                                  const comm::Communicator& communicator) const {
+void AnswerEvaluation::take_share(Share& share, const comm::Communicator& communicator) const {
   const auto rank = static_cast<size_t>(communicator.rank()), size = static_cast<size_t>(communicator.size());
-  int64_t longest = 0;
   for (size_t i = rank; i < tasks_.size(); i += size) {
     share.tasks.push_back(&tasks_[i]);
     share.requests.push_back(tasks_[i].request);
-    longest =
-        std::max(longest, static_cast<int64_t>(tasks_[i].request.prompt_ids.size()) + tasks_[i].request.max_new_tokens);
   }
+}
+
+void AnswerEvaluation::build_engine(Share& share, model::CausalLm& model, const nn::BlockRunner& runner) const {
   if (share.tasks.empty()) return;
+  int64_t longest = 0;
+  for (const generate::Request& request : share.requests)
+    longest = std::max(longest, static_cast<int64_t>(request.prompt_ids.size()) + request.max_new_tokens);
   generate::EngineOptions options = engine_;
   options.max_sequences = std::min(engine_.max_sequences, static_cast<int64_t>(share.tasks.size()));
   share.engine.emplace(model, runner, options, longest);
@@ -105,13 +107,14 @@ std::optional<std::map<std::string, double>> AnswerEvaluation::run(model::Causal
                                                                    const train::StopCheck& must_stop) {
   const nn::BlockRunner runner;
   Share share;  // with one engine for all rounds, which share its cache and its recorded steps
-  take_share(share, model, runner, communicator);
+  take_share(share, communicator);
   // a round keeps every place of the engine busy for a while, and is short enough to be waited for
   const size_t round = must_stop ? static_cast<size_t>(kRoundsOfPlaces * engine_.max_sequences) : tasks_.size();
   const auto size = static_cast<size_t>(communicator.size());
   std::vector<double> own(metrics_.size() + 1, 0.0);  // matches of each metric, then generated tokens
   for (size_t first = 0; first * size < tasks_.size(); first += round) {  // as many rounds on every rank
     if (must_stop && must_stop()) return std::nullopt;
+    if (first == 0) build_engine(share, model, runner);  // its cache is large: not for a run that is to stop
     add_scores(share, first, round, own);
   }
   at::Tensor sums = torch::tensor(own, at::kDouble).to(model.device());

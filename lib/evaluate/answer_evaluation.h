@@ -41,8 +41,8 @@ class AnswerEvaluation final : public train::Evaluation {
     std::vector<generate::Request> requests;
     std::optional<generate::Engine> engine;
   };
-  void take_share(Share& share, model::CausalLm& model, const nn::BlockRunner& runner,
-                  const comm::Communicator& communicator) const;
+  void take_share(Share& share, const comm::Communicator& communicator) const;
+  void build_engine(Share& share, model::CausalLm& model, const nn::BlockRunner& runner) const;
   void add_scores(Share& share, size_t first, size_t count, std::vector<double>& sums) const;
   double score(Metric metric, const Task& task, const generate::Completion& completion) const;
 

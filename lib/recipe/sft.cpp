@@ -26,7 +26,7 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   const StepShape shape{config.training.per_device_train_batch_size, config.training.gradient_accumulation_steps,
                         context.communicator.rank(), context.communicator.size(), num_epochs(config.training)};
   auto source = std::make_unique<PackedTextSource>(
-      data.train, data::make_plan_options(config.data, *data.train, context.seed), shape);
+      data.train, data::make_plan_options(config.data, *data.train, context.seed), shape, context.device);
   job.max_steps = recipe_config::count_steps(config, *data.train, context.communicator.size());
   job.source = std::move(source);
   job.data_fingerprint = fingerprint_data(config.data, *data.train);

@@ -6,6 +6,7 @@
 #include "base/counter_random.h"
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
+#include "device/device.h"
 
 using namespace dsft;
 
@@ -146,6 +147,41 @@ TEST_CASE("a rank without an item gets a batch without weight", "[batch]") {
   REQUIRE(batches->size() == 1);
   CHECK(is_weightless((*batches)[0]));
   CHECK(!rank.next_step());
+}
+
+TEST_CASE("batches for the CPU are used as they were made", "[batch]") {
+  Batch batch = (*source({.items_per_micro_batch = 2}).next_step())[0];
+  Batch same = batch.pinned_for(at::kCPU), moved = batch.to(at::kCPU);
+  for (size_t i = 0; i < batch.device_tensors().size(); ++i) {
+    CHECK(same.device_tensors()[i]->unsafeGetTensorImpl() == batch.device_tensors()[i]->unsafeGetTensorImpl());
+    CHECK(moved.device_tensors()[i]->unsafeGetTensorImpl() == batch.device_tensors()[i]->unsafeGetTensorImpl());
+  }
+}
+
+TEST_CASE("batches for a GPU are read into pinned memory, and copied from there as they are", "[batch][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU is visible");
+  const at::Device gpu(at::kCUDA, 0);
+  const StepShape shape{.items_per_micro_batch = 2, .micro_batches = 2};
+  PackedTextSource for_gpu(std::make_shared<NumberedStore>(53), plan(true), shape, gpu);
+  auto for_cpu = source(shape);
+  for (int step = 0; step < 3; ++step) {  // the first is read at once, the others in the background
+    std::vector<Batch> batches = *for_gpu.next_step(), expected = *for_cpu.next_step();
+    REQUIRE(batches.size() == expected.size());
+    for (size_t b = 0; b < batches.size(); ++b) {
+      Batch on_gpu = batches[b];
+      {
+        const device::WaitsForbidden forbidden;
+        on_gpu = batches[b].to(gpu);
+      }
+      for (size_t i = 0; i < on_gpu.device_tensors().size(); ++i) {
+        const at::Tensor& host = *batches[b].device_tensors()[i];
+        if (!host.defined()) continue;
+        CHECK(host.is_pinned());
+        CHECK(device::pinned_for(gpu, host).const_data_ptr() == host.const_data_ptr());
+        CHECK(on_gpu.device_tensors()[i]->cpu().equal(*expected[b].device_tensors()[i]));
+      }
+    }
+  }
 }
 
 TEST_CASE("a restored source goes on where the saved one stood, with any rank count", "[batch]") {

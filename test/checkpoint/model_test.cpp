@@ -6,6 +6,7 @@
 #include "checkpoint/init_model.h"
 #include "checkpoint/load_weights.h"
 #include "checkpoint/save_model.h"
+#include "device/device.h"
 #include "io/json.h"
 #include "spec/weight_check.h"
 #include "support/require_error.h"
@@ -22,24 +23,50 @@ namespace {
 
 const fs::path kBase = fs::path(DSFT_SOURCE_DIR) / "test/fixtures/checkpoint/base";
 
-NamedTensors empty_parameters(const spec::ModelSpec& spec, at::ScalarType type) {
+NamedTensors empty_parameters(const spec::ModelSpec& spec, at::ScalarType type, at::Device device = at::kCPU) {
   NamedTensors parameters;
   for (const auto& tensor : spec::tensor_inventory(spec))
-    parameters.emplace_back(tensor.name, at::zeros(tensor.shape, type).requires_grad_());
+    parameters.emplace_back(tensor.name,
+                            at::zeros(tensor.shape, at::TensorOptions(type).device(device)).requires_grad_());
   return parameters;
+}
+
+// Loads parameters of this type and device, and compares them with the file's.
+void check_loading(at::ScalarType type, at::Device device, const ReadOptions& options) {
+  const auto spec = spec::read_model_spec(kBase);
+  const auto set = io::SafetensorsSet::open(kBase);
+  const NamedTensors parameters = empty_parameters(spec, type, device);
+  load_weights(spec, set, parameters, options);
+  for (const auto& [name, tensor] : parameters)
+    REQUIRE(at::equal(tensor.detach().cpu(), read_tensor(set, *set.find(name)).to(type)));
 }
 
 }  // namespace
 
-TEST_CASE("weights are loaded into preallocated parameters and converted", "[checkpoint]") {
+TEST_CASE("weights are loaded into preallocated parameters and converted, in pieces of any size", "[checkpoint]") {
+  const int num_threads = GENERATE(1, 5);
+  const int64_t piece_bytes = GENERATE(8, 52, 1000, int64_t{4} << 20);  // the last takes any tensor whole
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf})
+    check_loading(type, at::kCPU, {.num_threads = num_threads, .piece_bytes = piece_bytes});
+}
+
+TEST_CASE("weights are loaded onto a GPU, in pieces of any size", "[checkpoint][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU is visible");
+  const int64_t piece_bytes = GENERATE(52, 1000, int64_t{4} << 20);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf})
+    check_loading(type, at::Device(at::kCUDA, 0), {.num_threads = 5, .piece_bytes = piece_bytes});
+}
+
+TEST_CASE("weights that cannot be read to their end are an error, whichever thread meets it", "[checkpoint]") {
+  TempDir dir;
+  fs::copy_file(kBase / "model.safetensors", dir / "model.safetensors");
   const auto spec = spec::read_model_spec(kBase);
-  const auto set = io::SafetensorsSet::open(kBase);
-  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
-    const NamedTensors parameters = empty_parameters(spec, type);
-    load_weights(spec, set, parameters, 3);
-    for (const auto& [name, tensor] : parameters)
-      REQUIRE(at::equal(tensor.detach(), read_tensor(set, *set.find(name)).to(type)));
-  }
+  const auto set = io::SafetensorsSet::open(dir.path());
+  const at::ScalarType type = GENERATE(at::kFloat, at::kBFloat16);
+  const NamedTensors parameters = empty_parameters(spec, type);
+  fs::resize_file(dir / "model.safetensors", fs::file_size(dir / "model.safetensors") / 2);
+  require_error(ErrorKind::kCheckpoint, {"model.safetensors ends at byte", "was cut"},
+                [&] { load_weights(spec, set, parameters, {.num_threads = 4, .piece_bytes = 64}); });
 }
 
 TEST_CASE("missing, unexpected and misshapen weights are listed together", "[checkpoint]") {

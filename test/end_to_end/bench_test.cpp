@@ -5,6 +5,7 @@
 
 using namespace dsft;
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::Equals;
 using nlohmann::json;
 
 namespace {
@@ -28,7 +29,14 @@ TEST_CASE("bench measures training and decoding, and writes a trace of one repet
   CHECK(result["kind"] == kind);
   CHECK(result["device"] == "cpu");
   CHECK(result["tokens_per_second"].get<double>() > 0);
-  if (kind == "train") CHECK(result["cuda_graphs"] == false);
+  if (kind == "train") {
+    CHECK(result["cuda_graphs"] == false);
+    for (const char* part : {"data_ms", "data_wait_ms", "forward_ms", "backward_ms", "optimizer_ms"})
+      CHECK(result[part].get<double>() > 0);
+    CHECK(result["communication_ms"] == 0);
+    CHECK(result["num_ranks"] == 1);
+    CHECK_THAT(result["bound"].get<std::string>(), Equals("compute or memory bandwidth") || Equals("data"));
+  }
   const json trace = json::parse(std::ifstream(folder / "trace.json"));
   CHECK(trace["traceEvents"].size() > 10);
 }

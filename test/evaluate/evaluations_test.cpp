@@ -212,6 +212,17 @@ TEST_CASE("Answers in rounds, between which a stop is heard, are judged as all a
   CHECK_FALSE(in_rounds.run(*lm, *comm::make_single_process_communicator(), stops_at_second));
 }
 
+TEST_CASE("A stop is heard before memory is taken for answers", "[evaluate]") {
+  const auto assets = text_assets();
+  auto lm = random_model(assets->tokenizer);
+  const std::vector<evaluate::EvaluationRow> rows = {{{{"messages", {question("Hi"), answer("Hi!")}}}, "row"}};
+  constexpr int64_t kMoreThanFits = int64_t{1} << 45;  // new tokens whose keys and values no machine holds
+  evaluate::AnswerEvaluation evaluation(rows, assets, Json::object(), {evaluate::Metric::kExactMatch}, kMoreThanFits,
+                                        {});
+  CHECK_FALSE(evaluation.run(*lm, *comm::make_single_process_communicator(), [] { return true; }));
+  CHECK_THROWS(run_alone(evaluation, *lm));
+}
+
 TEST_CASE("A row that expects a call fails where the model makes none", "[evaluate]") {
   const auto assets = text_assets();
   auto lm = random_model(assets->tokenizer);
