@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compares dsft with the libraries that users come from and prints one table; ends with 1 if a comparison fails.
 #   scripts/parity.sh [TOPIC ...]      topics: the scripts in scripts/parity (default: all)
+#                                      gpu_training says so and is skipped where torch finds no GPU
 #   DSFT_PEERS=DIR                     a virtual environment with the peers, instead of installing them into .venv-peers
 # A topic's script prints lines "topic | case | dsft | peer | bound | ok" (scripts/parity/comparison.py) or its own figures, and its exit code counts.
 set -euo pipefail

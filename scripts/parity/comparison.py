@@ -37,9 +37,9 @@ class Comparisons:
         sys.exit(0 if self.all_ok else 1)
 
 
-def run_dsft(*arguments):
+def run_dsft(*arguments, device="cpu"):
     """Standard output of a dsft command; ends the script with its message where it fails."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else None
     result = subprocess.run([DSFT, *map(str, arguments)], capture_output=True, text=True, env=environment, cwd=ROOT)
     if result.returncode != 0:
         sys.exit(f"{DSFT} {' '.join(map(str, arguments))} ended with {result.returncode}:\n{result.stderr[-3000:]}")

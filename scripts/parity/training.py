@@ -6,6 +6,7 @@ Both start from the same weights (for LoRA: an adapter with random B made by PEF
 """
 import random
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,13 +14,25 @@ from comparison import IGNORED, STARTER_MODEL, Comparisons, random_configs, rand
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
-NUM_STEPS = 20
-BATCH, ACCUMULATION = 2, 2
 LOSS_BOUND, NORM_BOUND = 1e-4, 1e-3  # relative
 # Some random rows make SmolLM2's gradients large and badly conditioned: on them transformers' own two attention implementations (sdpa, eager) give
 # norms that are 8e-4 apart.
 STARTER_NORM_BOUND = 5e-3
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How both sides train."""
+    learning_rate: float
+    num_steps: int = 20
+    batch: int = 2
+    accumulation: int = 2
+    device: str = "cpu"
+    dtype: str = "fp32"
+
+    def num_rows(self):
+        return self.num_steps * self.batch * self.accumulation
 
 
 class RecordingTrainer(Trainer):
@@ -49,44 +62,51 @@ def collate(rows):
             "attention_mask": padded([[1] * len(row) for row in ids], 0)}
 
 
-def train_peer(model, rows, learning_rate, folder):
+def train_peer(model, rows, setting, folder, **arguments):
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=NUM_STEPS, per_device_train_batch_size=BATCH, gradient_accumulation_steps=ACCUMULATION,
-        learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=2, logging_steps=1, save_strategy="no", report_to=[], use_cpu=True,
-        remove_unused_columns=False, optim="adamw_torch", weight_decay=0.0, max_grad_norm=1.0, dataloader_num_workers=0, disable_tqdm=True)
+        output_dir=str(folder), max_steps=setting.num_steps, per_device_train_batch_size=setting.batch,
+        gradient_accumulation_steps=setting.accumulation, learning_rate=setting.learning_rate, lr_scheduler_type="cosine", warmup_steps=2,
+        logging_steps=1, save_strategy="no", report_to=[], use_cpu=setting.device == "cpu", remove_unused_columns=False, optim="adamw_torch",
+        weight_decay=0.0, max_grad_norm=1.0, dataloader_num_workers=0, disable_tqdm=True, **arguments)
     trainer = RecordingTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    losses = [sum(trainer.micro_losses[begin:begin + ACCUMULATION]) for begin in range(0, len(trainer.micro_losses), ACCUMULATION)]
+    micro = trainer.micro_losses
+    losses = [sum(micro[begin:begin + setting.accumulation]) for begin in range(0, len(micro), setting.accumulation)]
     norms = [float(entry["grad_norm"]) for entry in trainer.state.log_history if "grad_norm" in entry]
     return losses, norms
 
 
-def train_dsft(model_path, rows_path, learning_rate, folder, lora):
+def train_dsft(model_path, rows_path, setting, folder, lora, *overrides):
     recipe = folder / "recipe.yaml"
     recipe.write_text(f"""recipe: sft
 output_dir: {folder / "dsft"}
-device: cpu
-model: {{path: {model_path}, dtype: fp32}}
+device: {setting.device}
+model: {{path: {model_path}, dtype: {setting.dtype}}}
 {lora}
 data: {{train: [{rows_path}], max_length: 512, packing: false, shuffle: false}}
-training: {{max_steps: {NUM_STEPS}, per_device_train_batch_size: {BATCH}, gradient_accumulation_steps: {ACCUMULATION}, learning_rate: {learning_rate},
-  lr_scheduler_type: cosine, warmup_steps: 2, weight_decay: 0, max_grad_norm: 1.0, logging_steps: 1, save_strategy: "no", report_to: [none]}}
+training: {{max_steps: {setting.num_steps}, per_device_train_batch_size: {setting.batch}, gradient_accumulation_steps: {setting.accumulation},
+  learning_rate: {setting.learning_rate}, lr_scheduler_type: cosine, warmup_steps: 2, weight_decay: 0, max_grad_norm: 1.0, logging_steps: 1,
+  save_strategy: "no", report_to: [none]}}
 """)
-    run_dsft("launch", recipe)
+    run_dsft("launch", recipe, *overrides, device=setting.device)
     logs = [entry for entry in read_rows(folder / "dsft" / "metrics.jsonl") if "grad_norm" in entry]
     return [entry["loss"] for entry in logs], [entry["grad_norm"] for entry in logs]
 
 
-def start_adapter(model, folder):
+def start_adapter(model, folder, rank=8):
     """An adapter whose B is not zero, so that A has gradients from the first step; the PEFT model of it in training mode."""
     torch.manual_seed(5)
-    peft_model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=TARGETS, task_type="CAUSAL_LM"))
+    peft_model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, task_type="CAUSAL_LM"))
     for name, parameter in peft_model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
     peft_model.save_pretrained(folder)
     return peft_model
+
+
+def lora_section(adapter, rank=8):
+    return f"lora: {{r: {rank}, lora_alpha: {2 * rank}, target_modules: [{', '.join(TARGETS)}], adapter: {adapter}, task_type: CAUSAL_LM}}"
 
 
 def largest_relative(ours, theirs):
@@ -96,16 +116,16 @@ def largest_relative(ours, theirs):
 def compare(comparisons, case, model, model_path, use_lora, folder, norm_bound=NORM_BOUND):
     folder.mkdir()
     rng = random.Random(11)
-    rows = [random_row(rng, rng.randrange(12, 64), num_ignored=rng.choice([0, 5, 9])) for _ in range(NUM_STEPS * BATCH * ACCUMULATION)]
+    setting = Setting(learning_rate=2e-4 if use_lora else 1e-5)
+    rows = [random_row(rng, rng.randrange(12, 64), num_ignored=rng.choice([0, 5, 9])) for _ in range(setting.num_rows())]
     write_rows(folder / "rows.jsonl", rows)
-    learning_rate = 2e-4 if use_lora else 1e-5
     lora = ""
     if use_lora:
         start_adapter(model, folder / "adapter")
         model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32), folder / "adapter", is_trainable=True)
-        lora = f"lora: {{r: 8, lora_alpha: 16, target_modules: [{', '.join(TARGETS)}], adapter: {folder / 'adapter'}, task_type: CAUSAL_LM}}"
-    peer_losses, peer_norms = train_peer(model, rows, learning_rate, folder / "peer")
-    losses, norms = train_dsft(model_path, folder / "rows.jsonl", learning_rate, folder, lora)
+        lora = lora_section(folder / "adapter")
+    peer_losses, peer_norms = train_peer(model, rows, setting, folder / "peer")
+    losses, norms = train_dsft(model_path, folder / "rows.jsonl", setting, folder, lora)
     comparisons.add_error(f"{case}: loss, relative", largest_relative(losses, peer_losses), LOSS_BOUND)
     comparisons.add_error(f"{case}: gradient norm, relative", largest_relative(norms, peer_norms), norm_bound)
 
