@@ -26,12 +26,13 @@ struct Attended {
 std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const Documents& documents, double scale, int64_t window);
 
-struct QueryKeyGradients {
-  at::Tensor q, k;
+/// Dense gradients.
+struct AttentionGradients {
+  at::Tensor q, k, v;
 };
-/// Writes v's gradient to `v_gradient`, which has v's strides. nullopt where cuDNN has no plan for the shape.
-std::optional<QueryKeyGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
-                                          const at::Tensor& v, const Attended& attended, const Documents& documents,
-                                          double scale, int64_t window, at::Tensor& v_gradient);
+/// nullopt where cuDNN has no plan for the shape.
+std::optional<AttentionGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                           const at::Tensor& v, const Attended& attended, const Documents& documents,
+                                           double scale, int64_t window);
 
 }  // namespace dsft::kernels::cudnn

@@ -128,8 +128,8 @@ class GraphBuilder {
     auto [dq, dk, dv] = graph_->sdpa_backward(q, k, v, out, gradient, statistics, options);
     output(dq, kDq, key_.heads, q_starts_);
     output(dk, kDk, key_.kv_heads, k_starts_);
-    dv->set_output(true).set_uid(kDv);
-    lay_out(*dv, key_.kv_heads, key_.value_stride, v_starts_);
+    // dense: for each query head of a group cuDNN's scratch memory has rows as far apart as dv's
+    output(dv, kDv, key_.kv_heads, k_starts_);
     return graph_;
   }
 
@@ -313,17 +313,17 @@ std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const 
   return attended;
 }
 
-std::optional<QueryKeyGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
-                                          const at::Tensor& v, const Attended& attended, const Documents& documents,
-                                          double scale, int64_t window, at::Tensor& v_gradient) {
+std::optional<AttentionGradients> backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                           const at::Tensor& v, const Attended& attended, const Documents& documents,
+                                           double scale, int64_t window) {
   const c10::cuda::CUDAGuard guard(q.device());
   const Key key = key_of(q, v, documents, scale, window, /*is_backward=*/true);
-  QueryKeyGradients gradients{at::empty_like(q), at::empty_like(k)};
+  AttentionGradients gradients{at::empty_like(q), at::empty_like(k), at::empty_like(k)};
   auto pointers = common_pointers(q, k, v, attended, *cached_offsets(key, documents));
   pointers[kGradient] = gradient.data_ptr();
   pointers[kDq] = gradients.q.data_ptr();
   pointers[kDk] = gradients.k.data_ptr();
-  pointers[kDv] = v_gradient.data_ptr();
+  pointers[kDv] = gradients.v.data_ptr();
   if (!Library::get().run(key, pointers, q.options())) return std::nullopt;
   return gradients;
 }

@@ -39,24 +39,21 @@ AttendedDocuments attend_documents(const at::Tensor& q, const at::Tensor& k, con
   return by_flash(q, k, v, documents, scale, window);
 }
 
-QueryKeyGradients attend_documents_backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
-                                            const at::Tensor& v, const AttendedDocuments& attended,
-                                            const Documents& documents, double scale, int64_t window,
-                                            at::Tensor& v_gradient) {
-  DSFT_CHECK(v_gradient.strides() == v.strides(), "a gradient of v with strides ", v_gradient.strides());
+AttentionGradients attend_documents_backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                             const at::Tensor& v, const AttendedDocuments& attended,
+                                             const Documents& documents, double scale, int64_t window) {
   if (attended.flash_state.empty()) {
     const auto result =
-        cudnn::backward(gradient, q, k, v, {attended.out, attended.statistics}, documents, scale, window, v_gradient);
+        cudnn::backward(gradient, q, k, v, {attended.out, attended.statistics}, documents, scale, window);
     DSFT_CHECK(result, "cuDNN has a plan for the forward pass of attention and none for the backward pass");
-    return {result->q, result->k};
+    return *result;
   }
   const Window bounds = flash_window(window);
   const auto [dq, dk, dv] = at::_flash_attention_backward(
       gradient, q, k, v, attended.out, attended.statistics, documents.on_device, documents.on_device, documents.longest,
       documents.longest, /*dropout_p=*/0.0, /*is_causal=*/true, attended.flash_state[0], attended.flash_state[1], scale,
       bounds.left, bounds.right);
-  v_gradient.copy_(dv);
-  return {dq, dk};
+  return {dq, dk, dv};
 }
 
 }  // namespace dsft::kernels

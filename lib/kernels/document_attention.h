@@ -21,11 +21,10 @@ struct AttendedDocuments {
 AttendedDocuments attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const Documents& documents, double scale, int64_t window);
 
-/// The gradients of q and k; v's is written to `v_gradient`, which has v's strides.
-using cudnn::QueryKeyGradients;
-QueryKeyGradients attend_documents_backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
-                                            const at::Tensor& v, const AttendedDocuments& attended,
-                                            const Documents& documents, double scale, int64_t window,
-                                            at::Tensor& v_gradient);
+/// The gradients of q, k and v.
+using cudnn::AttentionGradients;
+AttentionGradients attend_documents_backward(const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k,
+                                             const at::Tensor& v, const AttendedDocuments& attended,
+                                             const Documents& documents, double scale, int64_t window);
 
 }  // namespace dsft::kernels

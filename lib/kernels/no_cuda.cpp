@@ -43,8 +43,8 @@ void rotate_heads(const void*, const HeadFactors&, void*, void*, const PackedRow
 int64_t rotate_heads_num_parts() {
   fail_without_cuda();
 }
-void rotate_heads_backward(const void*, const void*, const void*, const HeadFactors&, void*, float*, const PackedRows&,
-                           FloatType, Stream) {
+void rotate_heads_backward(const void*, const void*, const void*, const void*, const HeadFactors&, void*, float*,
+                           const PackedRows&, FloatType, Stream) {
   fail_without_cuda();
 }
 bool has_decode_attention(const cpu::DecodeAttentionShape&) {
@@ -95,8 +95,8 @@ std::optional<Attended> forward(const at::Tensor&, const at::Tensor&, const at::
                                 int64_t) {
   return std::nullopt;
 }
-std::optional<QueryKeyGradients> backward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                          const Attended&, const Documents&, double, int64_t, at::Tensor&) {
+std::optional<AttentionGradients> backward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                           const Attended&, const Documents&, double, int64_t) {
   return std::nullopt;
 }
 

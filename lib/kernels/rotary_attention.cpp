@@ -61,11 +61,12 @@ bool has_kernel(const at::Tensor& qkv, const PackedHeads& heads) {
   return cuda::takes(qkv) && cuda::has_rotate_heads(heads.head_dim);
 }
 
-// The gradients of q and k go back to where they came from.
-void turn_back(const QueryKeyGradients& gradients, const at::Tensor& qkv, const HeadNorms& norms,
+// The gradients go back to where q, k and v came from.
+void turn_back(const AttentionGradients& gradients, const at::Tensor& qkv, const HeadNorms& norms,
                const RotaryAngles& angles, const cuda::PackedRows& rows, at::Tensor& qkv_gradient,
                const at::Tensor& weight_parts) {
-  cuda::rotate_heads_backward(gradients.q.const_data_ptr(), gradients.k.const_data_ptr(), qkv.const_data_ptr(),
+  const at::Tensor dq = gradients.q.contiguous(), dk = gradients.k.contiguous(), dv = gradients.v.contiguous();
+  cuda::rotate_heads_backward(dq.const_data_ptr(), dk.const_data_ptr(), dv.const_data_ptr(), qkv.const_data_ptr(),
                               factors_of(norms, angles), qkv_gradient.data_ptr(),
                               weight_parts.defined() ? weight_parts.data_ptr<float>() : nullptr, rows,
                               cuda::float_type(qkv), cuda::stream_for(qkv));
@@ -101,10 +102,10 @@ class RotaryAttention : public torch::autograd::Function<RotaryAttention> {
     const at::Tensor& qkv = kept[0];
     const HeadNorms norms{kept[3], kept[4], call->eps};
     const Heads heads = by_kernel(qkv, call->heads, norms, call->angles);
-    at::Tensor qkv_gradient = at::empty_like(qkv), v_gradient = values_of(qkv_gradient, call->heads);
-    const QueryKeyGradients turned = attend_documents_backward(
+    at::Tensor qkv_gradient = at::empty_like(qkv);
+    const AttentionGradients turned = attend_documents_backward(
         gradients[0].contiguous().view_as(kept[1]), heads.q, heads.k, heads.v,
-        {kept[1], kept[2], {kept.begin() + 5, kept.end()}}, call->documents, call->scale, call->window, v_gradient);
+        {kept[1], kept[2], {kept.begin() + 5, kept.end()}}, call->documents, call->scale, call->window);
     variable_list result = {qkv_gradient, {}, {}, {}, {}};
     const bool needs_weights = norms.q.defined() && (context->needs_input_grad(1) || context->needs_input_grad(2));
     at::Tensor weight_parts;

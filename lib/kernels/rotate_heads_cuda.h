@@ -6,8 +6,8 @@
 
 namespace dsft::kernels::cuda {
 
-/// Heads of packed projections: a token's row holds q_heads query heads, then kv_heads key heads (and more behind
-/// them), of 2 half elements each; rows lie token_stride elements apart.
+/// Heads of packed projections: a token's row holds q_heads query heads, then kv_heads key heads and as many of values,
+/// of 2 half elements each; rows lie token_stride elements apart.
 struct PackedRows {
   int64_t tokens, q_heads, kv_heads, half, token_stride;
 };
@@ -29,9 +29,9 @@ void rotate_heads(const void* packed, const HeadFactors& factors, void* q, void*
 /// Partial sums of each weight's gradient that rotate_heads_backward writes.
 int64_t rotate_heads_num_parts();
 
-/// The gradient of the packed heads; where `weight_parts` [2, rotate_heads_num_parts(), 2 half] is not null, also
-/// partial sums of those of q_weight and k_weight, fp32.
-void rotate_heads_backward(const void* q_gradient, const void* k_gradient, const void* packed,
+/// The gradient of the packed heads, from dense ones of q, k and v; where `weight_parts` [2, rotate_heads_num_parts(),
+/// 2 half] is not null, also partial sums of those of q_weight and k_weight, fp32.
+void rotate_heads_backward(const void* q_gradient, const void* k_gradient, const void* v_gradient, const void* packed,
                            const HeadFactors& factors, void* packed_gradient, float* weight_parts,
                            const PackedRows& rows, FloatType type, Stream stream);
 

@@ -53,11 +53,10 @@ class VarlenAttention : public torch::autograd::Function<VarlenAttention> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const auto kept = c10::static_intrusive_pointer_cast<KeptDocuments>(context->saved_data["documents"].toCapsule());
-    at::Tensor v_gradient = at::empty_like(saved[2]);
-    const auto [dq, dk] = attend_documents_backward(
+    const auto [dq, dk, dv] = attend_documents_backward(
         gradients[0].contiguous(), saved[0], saved[1], saved[2], {saved[3], saved[4], {saved.begin() + 5, saved.end()}},
-        kept->documents, context->saved_data["scale"].toDouble(), context->saved_data["window"].toInt(), v_gradient);
-    return {dq, dk, v_gradient, {}, {}, {}, {}};
+        kept->documents, context->saved_data["scale"].toDouble(), context->saved_data["window"].toInt());
+    return {dq, dk, dv, {}, {}, {}, {}};
   }
 };
 

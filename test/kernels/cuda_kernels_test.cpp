@@ -346,8 +346,8 @@ TEST_CASE("CUDA: rows of prompts go to their places in the cache, and nowhere el
   const int64_t tokens = GENERATE(0, 1, 150), kv_heads = 3, head_dim = GENERATE(8, 128);
   const at::Tensor packed = torch::randn({tokens, 2 * kv_heads * head_dim}).to(type);  // rows that lie apart
   const at::Tensor rows = packed.narrow(1, kv_heads * head_dim, kv_heads * head_dim).view({tokens, kv_heads, head_dim});
-  const at::Tensor pages = torch::randint(4, {tokens}, at::kLong),
-                   offsets = torch::arange(tokens).remainder(kPageTokens);
+  const at::Tensor places = torch::randperm(4 * kPageTokens, at::kLong).narrow(0, 0, tokens),
+                   pages = places.div(kPageTokens, "floor"), offsets = places.remainder(kPageTokens);
   at::Tensor expected = torch::randn({4, kv_heads, kPageTokens, head_dim}).to(type), actual = expected.to(kGpu);
   append_rows(rows, expected, pages, offsets);
   append_rows(packed.to(kGpu).narrow(1, kv_heads * head_dim, kv_heads * head_dim).view({tokens, kv_heads, head_dim}),
