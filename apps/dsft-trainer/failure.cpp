@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <new>
 
+#include "device/device.h"
 #include "io/path_error.h"
 
 namespace dsft::apps {
@@ -33,9 +34,7 @@ Failure describe_current_exception() {
     return {"out of memory", ErrorKind::kDevice};
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
-    // LibTorch's CPU allocator reports exhaustion as a plain error
-    if (message.find("DefaultCPUAllocator") != std::string::npos)
-      return {"out of memory: " + message, ErrorKind::kDevice};
+    if (device::is_out_of_memory(error)) return {"out of memory: " + message, ErrorKind::kDevice};
     return bug(message);
   } catch (const std::exception& error) {
     return bug(error.what());

@@ -60,6 +60,13 @@ class StepSource {
   virtual SourcePosition position() const = 0;
   virtual void restore(const SourcePosition& position) = 0;
 
+  /// The largest micro-batch of the epoch that the source stands in, on any rank.
+  virtual Batch largest_micro_batch() = 0;
+
+  /// From now on a micro-batch has half as many items, rounded up, and an update as many as before. Returns their
+  /// number; nullopt where it is one already.
+  virtual std::optional<int64_t> halve_micro_batches() = 0;
+
   /// Updates in one epoch (the first), and, as a fraction of epochs, where the source stands after the last step given.
   virtual int64_t steps_per_epoch() const = 0;
   virtual double epoch_progress() const = 0;

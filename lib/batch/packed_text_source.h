@@ -4,6 +4,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "batch/batch.h"
@@ -45,6 +46,8 @@ class PackedTextSource final : public StepSource {
   SourcePosition position() const override { return position_; }
   /// Throws kCheckpoint for a position that this data set does not have.
   void restore(const SourcePosition& position) override;
+  Batch largest_micro_batch() override;
+  std::optional<int64_t> halve_micro_batches() override;
   int64_t steps_per_epoch() const override;
   double epoch_progress() const override;
 
@@ -60,9 +63,9 @@ class PackedTextSource final : public StepSource {
   };
 
   const Epoch& plan_of(int64_t epoch);
-  int64_t items_per_update() const;
   int64_t num_updates(int64_t num_items) const;
   std::optional<Step> read_step(SourcePosition from);
+  Batch read_batch(int64_t epoch, std::span<const data::Item> items) const;
   std::vector<Batch> read_batches(const Epoch& epoch, int64_t first_item, int64_t num_items) const;
   void prefetch();
   void drop_prefetched();
@@ -70,6 +73,7 @@ class PackedTextSource final : public StepSource {
   std::shared_ptr<const data::ExampleStore> store_;
   data::EpochPlanOptions plan_;
   StepShape shape_;
+  int64_t items_per_update_;
   at::Device device_;
   int64_t items_of_first_epoch_ = 0;
   int64_t items_of_epoch_ = 0;  // of the epoch that position_ is in, or of the one just finished

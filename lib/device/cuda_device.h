@@ -14,5 +14,6 @@ void synchronize();
 void forbid_waits(bool are_forbidden);
 void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);
+void forget_memory_use(int index);
 
 }  // namespace dsft::device::cuda

@@ -2,8 +2,10 @@
 
 #include <ATen/ops/empty.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
 
 #include <fstream>
+#include <new>
 #include <string>
 
 #include "base/error.h"
@@ -96,6 +98,17 @@ WaitsForbidden::~WaitsForbidden() {
 
 void* current_stream(at::Device device) {
   return device.is_cuda() ? cuda::current_stream(device.index()) : nullptr;
+}
+
+bool is_out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error)) return true;
+  // LibTorch's CPU allocator reports exhaustion as a plain error
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  return of_torch && std::string(of_torch->what_without_backtrace()).find("DefaultCPUAllocator") != std::string::npos;
+}
+
+void forget_memory_use(at::Device device) {
+  if (device.is_cuda()) cuda::forget_memory_use(device.index());
 }
 
 int64_t peak_memory_bytes(at::Device device) {

@@ -5,6 +5,7 @@
 #include <c10/core/Event.h>
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 
@@ -65,6 +66,12 @@ void synchronize(at::Device device);
 
 /// The cudaStream_t that torch's operations on this device go to now; null where it is no GPU.
 void* current_stream(at::Device device);
+
+/// Whether this says that the device, or the host, has no more memory.
+bool is_out_of_memory(const std::exception& error);
+
+/// Gives memory that torch keeps for later tensors back to a GPU, and counts the peak anew there.
+void forget_memory_use(at::Device device);
 
 /// Largest memory so far, in bytes: what torch has allocated on a GPU, or this process's resident set on the CPU.
 int64_t peak_memory_bytes(at::Device device);

@@ -9,6 +9,7 @@
 #include "device/device.h"
 #include "io/file.h"
 #include "lora/adapters.h"
+#include "train/fit_micro_batches.h"
 #include "train/metrics_line.h"
 
 namespace dsft::train {
@@ -116,6 +117,9 @@ void Trainer::start() {
                      .is_new_run = state_.is_new_run,
                      .earlier_log = state_.log_history};
   tell([&](Observer& observer) { observer.on_start(plan); });
+  if (config_.auto_find_batch_size)
+    fit_micro_batches(*job_.source, step_, context_.device, context_.communicator,
+                      [this](const std::string& line) { message(line); });
   // as the Trainer does: it is shown, and is no candidate for the best
   if (config_.eval_on_start && state_.step == 0) run_evaluations();
 }

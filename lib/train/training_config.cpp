@@ -60,6 +60,9 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
       "gradient_checkpointing", config.gradient_checkpointing,
       "Recompute in the backward pass to save memory: true: each block; selective: gate and up of each MLP alone, "
       "between the two in memory and time");
+  fields.add("auto_find_batch_size", config.auto_find_batch_size,
+             "Before the first update, halve the micro-batch until the largest one fits into memory; an update keeps "
+             "its rows");
   fields.add("cuda_graphs", config.cuda_graphs,
              "auto: on a GPU, record the training step for small micro-batches and launch it as one");
   fields.add("bf16", config.bf16, "Sets model.dtype to bf16; written as false: to fp32");
@@ -67,7 +70,6 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
   fields.add("output_dir", config.output_dir, "May stand here instead of at the top");
   fields.add("seed", config.seed, "May stand here instead of at the top", at_least(0));
   fields.later("deepspeed", "ZeRO sharding");
-  fields.later("auto_find_batch_size", "the CUDA kernels", {"false"});
 }
 
 /// transformers 5 takes a share of the run as warmup_steps too; here it has its own key.

@@ -83,6 +83,7 @@ struct TrainingConfig {
   int64_t per_device_eval_batch_size = 1;   ///< the same in evaluation
   int64_t gradient_accumulation_steps = 1;
   GradientCheckpointing gradient_checkpointing = GradientCheckpointing::kFalse;
+  bool auto_find_batch_size = false;  ///< smaller micro-batches where memory is short; updates stay the same
   CudaGraphs cuda_graphs = CudaGraphs::kAuto;
   Optim optim = Optim::kAdamWTorchFused;
   std::optional<double> learning_rate;  ///< resolved: 2e-4 with LoRA, 1e-5 full

@@ -1,6 +1,7 @@
 #include "train/training_step.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 
@@ -64,10 +65,7 @@ TrainingStep::TrainingStep(StepParts parts, StepOptions options)
 
 EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t step) {
   const Totals totals = count(micro_batches, step);
-  const std::vector<float> denominators(totals.denominators.begin(), totals.denominators.end());
-  const at::Tensor host = torch::tensor(denominators);
-  if (!denominators_.defined()) denominators_ = torch::empty_like(host, at::TensorOptions(parts_.model.device()));
-  device::copy_from_host(host, denominators_);
+  set_denominators(totals.denominators);
   if (sums_.defined()) sums_.zero_();
   for (const Batch& batch : micro_batches) {
     if (records(batch))
@@ -82,6 +80,18 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
   const at::Tensor of_optimizer =
       torch::stack({result.grad_norm, result.learning_rate, result.is_applied.to(at::kDouble)});
   return {totals.num_tokens, result.loss_scale, metrics_, device::HostCopy(torch::cat({sums_, of_optimizer}))};
+}
+
+void TrainingStep::rehearse(const Batch& batch) {
+  const size_t num_denominators = parts_.loss.counts({batch}).size();
+  set_denominators(std::vector<double>(num_denominators, std::numeric_limits<double>::infinity()));
+  pass_over(batch.to(parts_.model.device()), /*reduces=*/false);
+}
+
+void TrainingStep::set_denominators(const std::vector<double>& values) {
+  const at::Tensor host = torch::tensor(std::vector<float>(values.begin(), values.end()));
+  if (!denominators_.defined()) denominators_ = torch::empty_like(host, at::TensorOptions(parts_.model.device()));
+  device::copy_from_host(host, denominators_);
 }
 
 TrainingStep::Totals TrainingStep::count(const std::vector<Batch>& micro_batches, int64_t step) const {

@@ -75,12 +75,17 @@ class TrainingStep final {
   /// Enqueues update number `step`. Throws kData where nothing in it is supervised. Collective.
   EnqueuedStep run(const std::vector<Batch>& micro_batches, int64_t step);
 
+  /// Passes over a micro-batch as in an update, which change nothing: their gradients are 0. What they lack of memory
+  /// is thrown.
+  void rehearse(const Batch& batch);
+
   /// Whether passes over this micro-batch can be recorded. The optimizer's step is wherever graphs are on.
   bool records(const Batch& batch) const { return graphs_ && graphs_->takes(batch); }
 
  private:
   struct Totals;
   Totals count(const std::vector<Batch>& micro_batches, int64_t step) const;
+  void set_denominators(const std::vector<double>& values);
   void pass_over(const Batch& batch, bool reduces);
   void add_to_sums(const at::Tensor& objective, const loss::LossResult& result);
   void passed(StepPart part) const;

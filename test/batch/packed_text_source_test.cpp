@@ -149,6 +149,41 @@ TEST_CASE("a rank without an item gets a batch without weight", "[batch]") {
   CHECK(!rank.next_step());
 }
 
+TEST_CASE("smaller micro-batches make the same updates", "[batch]") {
+  const bool packing = GENERATE(true, false);
+  const StepShape shape{.items_per_micro_batch = 5, .micro_batches = 2, .num_epochs = 2};
+  auto whole = source(shape, packing), halved = source(shape, packing);
+  const std::vector<std::optional<int64_t>> sizes = {5, 3, 2, 1, std::nullopt};
+  for (size_t step = 0;; ++step) {
+    if (step > 0) CHECK(halved.halve_micro_batches() == sizes[std::min(step, sizes.size() - 1)]);
+    const auto batches = halved.next_step(), expected = whole.next_step();
+    REQUIRE(batches.has_value() == expected.has_value());
+    if (!batches) break;
+    std::vector<Seen> seen, seen_whole;
+    collect(*batches, seen);
+    collect(*expected, seen_whole);
+    CHECK(seen == seen_whole);
+    CHECK(halved.position() == whole.position());
+    if (step == 1) CHECK(batches->size() == 4);  // ten items, three in each
+  }
+}
+
+TEST_CASE("no micro-batch is larger than the largest, which takes nothing away from the next update", "[batch]") {
+  const bool packing = GENERATE(true, false);
+  const StepShape shape{.items_per_micro_batch = 3};
+  auto asked = source(shape, packing), other = source(shape, packing);
+  const int64_t largest = asked.largest_micro_batch().num_tokens();
+  int64_t most = 0;
+  while (const auto batches = asked.next_step()) {
+    most = std::max(most, (*batches)[0].num_tokens());
+    CHECK(asked.largest_micro_batch().num_tokens() == largest);
+    const auto expected = other.next_step();
+    CHECK((*batches)[0].ids.equal((*expected)[0].ids));
+  }
+  CHECK(most <= largest);
+  CHECK(largest == (packing ? 3 * 16 : 3 * 12));  // full bins; the longest rows
+}
+
 TEST_CASE("batches for the CPU are used as they were made", "[batch]") {
   Batch batch = (*source({.items_per_micro_batch = 2}).next_step())[0];
   Batch same = batch.pinned_for(at::kCPU), moved = batch.to(at::kCPU);
