@@ -24,10 +24,11 @@ Failure describe_current_exception() {
   } catch (const Error& error) {
     return {error.full_message(), error.kind()};
   } catch (const c10::OutOfMemoryError& error) {
-    return {concat("out of GPU memory: ", error.what_without_backtrace(),
-                   "\nTry a smaller training.per_device_train_batch_size or data.max_length, or "
-                   "training.gradient_checkpointing: selective or true."),
-            ErrorKind::kDevice};
+    return {
+        concat("out of GPU memory: ", error.what_without_backtrace(),
+               "\nTry a smaller training.per_device_train_batch_size (training.auto_find_batch_size: true looks for "
+               "one) or data.max_length, or training.gradient_checkpointing: selective or true."),
+        ErrorKind::kDevice};
   } catch (const std::filesystem::filesystem_error& error) {
     return {io::path_error(error, ErrorKind::kCheckpoint).message(), ErrorKind::kCheckpoint};
   } catch (const std::bad_alloc&) {

@@ -126,7 +126,8 @@ class AddRmsNorm : public torch::autograd::Function<AddRmsNorm> {
 
 // The sum of x and parts [P, T, D], and its norm, without gradient.
 NormedSum add_parts(const at::Tensor& x, const at::Tensor& parts, const at::Tensor& weight, double eps) {
-  DSFT_CHECK(!at::GradMode::is_enabled() && parts.size(1) == x.size(0) && parts.size(2) == x.size(1) &&
+  DSFT_CHECK(!at::GradMode::is_enabled() && x.dim() == 2 && weight.dim() == 1 && weight.size(0) == x.size(1) &&
+                 weight.scalar_type() == x.scalar_type() && parts.size(1) == x.size(0) && parts.size(2) == x.size(1) &&
                  parts.scalar_type() == at::kFloat,
              "add_rms_norm of ", x.sizes(), " and parts ", parts.sizes());
   if (!x.is_cuda() || !has_kernel(x)) {

@@ -85,7 +85,13 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
 void TrainingStep::rehearse(const Batch& batch) {
   const size_t num_denominators = parts_.loss.counts({batch}).size();
   set_denominators(std::vector<double>(num_denominators, std::numeric_limits<double>::infinity()));
-  pass_over(batch.to(parts_.model.device()), /*reduces=*/false);
+  try {
+    pass_over(batch.to(parts_.model.device()), /*reduces=*/false);
+  } catch (...) {
+    parts_.optimizer.discard_gradients();
+    throw;
+  }
+  parts_.optimizer.discard_gradients();  // 0, but where something overflows: 0 times infinity is none
 }
 
 void TrainingStep::set_denominators(const std::vector<double>& values) {

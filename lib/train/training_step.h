@@ -75,8 +75,8 @@ class TrainingStep final {
   /// Enqueues update number `step`. Throws kData where nothing in it is supervised. Collective.
   EnqueuedStep run(const std::vector<Batch>& micro_batches, int64_t step);
 
-  /// Passes over a micro-batch as in an update, which change nothing: their gradients are 0. What they lack of memory
-  /// is thrown.
+  /// Before the first update: passes over a micro-batch as in an update, which leave nothing behind, also where what
+  /// they lack of memory is thrown.
   void rehearse(const Batch& batch);
 
   /// Whether passes over this micro-batch can be recorded. The optimizer's step is wherever graphs are on.

@@ -79,6 +79,12 @@ void ShardedOptimizer::reduce() {
   is_last_micro_batch_ = false;
 }
 
+void ShardedOptimizer::discard_gradients() {
+  const at::NoGradGuard no_grad;
+  flat_.attach_gradients();
+  flat_.gradient.zero_();
+}
+
 void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
   for (int64_t index : indices) add_gradient(index);
   if (!is_last_micro_batch_) return;

@@ -64,6 +64,9 @@ class ShardedOptimizer final {
   /// Sums over the ranks after the last micro-batch, where no backward() was told that it is the last. Collective.
   void reduce();
 
+  /// Takes back what backward() has added since the last update, of passes that were not to count.
+  void discard_gradients();
+
   /// Tells, from inside a backward pass, that the gradients of these parameters (indices into the constructor's list)
   /// are final: in the last micro-batch their reduction starts at once, beside the rest of the pass. The same calls in
   /// the same order on every rank. Parameters that are never named, such as a tied embedding, are reduced at the end.

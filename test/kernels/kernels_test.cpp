@@ -69,6 +69,13 @@ TEST_CASE("CPU kernels agree with LibTorch's own operations in float64, values a
   }
 }
 
+TEST_CASE("What else has kept gate and up is refused them after swiglu's backward pass", "[kernels]") {
+  const at::Tensor x = torch::randn({3, 8}).requires_grad_(true), gate_up = x + x;
+  const at::Tensor squares = gate_up.square();  // keeps gate_up; made first, so its backward pass comes last
+  const at::Tensor y = swiglu(gate_up);
+  CHECK_THROWS_AS((y.sum() + squares.sum()).backward(), c10::Error);
+}
+
 TEST_CASE("Token log-probabilities and their gradient agree with log_softmax in float64", "[kernels]") {
   torch::manual_seed(2);
   const at::Tensor logits = torch::randn({11, 301}) * 6, targets = torch::randint(301, {11});
