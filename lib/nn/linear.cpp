@@ -55,7 +55,9 @@ at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context, V
 }
 
 at::Tensor Linear::forward_to_residual(const at::Tensor& x, const ForwardContext& context, Values values) const {
-  const bool is_plain = !at::GradMode::is_enabled() && !(adapter_ && adapter_->is_enabled) && !bias_.defined();
+  // in generation alone: an evaluation rounds as training does
+  const bool is_plain =
+      context.cache && !at::GradMode::is_enabled() && !(adapter_ && adapter_->is_enabled) && !bias_.defined();
   if (is_plain && storage_->resident().defined()) {
     const at::Tensor parts = kernels::multiply_in_parts(x, storage_->resident());
     if (parts.defined()) return parts;

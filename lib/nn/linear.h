@@ -43,7 +43,7 @@ class Linear final : public torch::nn::Module {
   /// x [T, in] -> [T, out]; without values where these are not read.
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context, Values values = Values::kRead) const;
 
-  /// forward for a result that is added to a residual stream: without gradients it may come as parts (Residual).
+  /// forward for a result that is added to a residual stream: in generation it may come as parts (Residual).
   at::Tensor forward_to_residual(const at::Tensor& x, const ForwardContext& context,
                                  Values values = Values::kRead) const;
 
