@@ -4,9 +4,9 @@
 
 namespace dsft::optim {
 
-/// The sum of squares of a contiguous fp32 tensor, in fp64, as a 0-d tensor on its device, which starts at
-/// a multiple of 16 bytes on a GPU. The order of additions does not depend on the number of threads: equal tensors give
-/// equal bits.
+/// The sum of squares of a contiguous fp32 tensor, in fp64, as a 0-d tensor on its device. On a GPU `values` start at a
+/// multiple of 16 bytes. The order of additions does not depend on the number of threads: equal tensors give equal
+/// bits.
 at::Tensor sum_of_squares(const at::Tensor& values);
 
 /// What torch.nn.utils.clip_grad_norm_ multiplies gradients by: min(1, max_norm / (norm + 1e-6)); 1 where max_norm <=
