@@ -90,6 +90,7 @@ class Trainer final {
   void restore(const std::filesystem::path& path);
   void restore_progress(const std::filesystem::path& path, checkpoint::RunState& saved);
   void restore_position(const std::filesystem::path& path, const std::string& saved);
+  void restore_batch_size(const std::filesystem::path& path, int64_t saved);
   checkpoint::TrainerState trainer_state() const;
   void tell(const std::function<void(Observer&)>& call);
   void message(const std::string& line);

@@ -83,6 +83,7 @@ class BrokenSource final : public StepSource {
     return source_->next_step();
   }
   Batch largest_micro_batch() override { return source_->largest_micro_batch(); }
+  int64_t items_per_micro_batch() const override { return source_->items_per_micro_batch(); }
   std::optional<int64_t> halve_micro_batches() override { return source_->halve_micro_batches(); }
   double epoch_progress() const override { return source_->epoch_progress(); }
   int64_t steps_per_epoch() const override { return source_->steps_per_epoch(); }
