@@ -257,7 +257,6 @@ Json measure_training(const BenchOptions& options, const spec::ModelSpec& spec, 
           {"forward_ms", 1000 * median_of(parts, &PartSeconds::forward)},
           {"backward_ms", 1000 * median_of(parts, &PartSeconds::backward)},
           {"optimizer_ms", 1000 * median_of(parts, &PartSeconds::optimizer)},
-          {"communication_ms", 0.0},
           {"num_ranks", bench.num_ranks()},
           {"enqueued_ms", 1000 * enqueued},
           {"tflops", tflops},
@@ -320,7 +319,7 @@ int run_bench(const BenchOptions& options, const Logger&) {
       std::cout << std::setprecision(4) << value.get<double>();
     else
       std::cout << (value.is_string() ? value.get<std::string>() : value.dump());
-    std::cout << (name == "communication_ms" ? " (one rank: nothing is exchanged)" : "") << "\n";
+    std::cout << "\n";
   }
   return 0;
 }

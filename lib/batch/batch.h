@@ -63,6 +63,9 @@ class StepSource {
   /// The largest micro-batch of the epoch that the source stands in, on any rank.
   virtual Batch largest_micro_batch() = 0;
 
+  /// Items of a micro-batch, but for the last of an update: rows or bins.
+  virtual int64_t items_per_micro_batch() const = 0;
+
   /// From now on a micro-batch has half as many items, rounded up, and an update as many as before. Returns their
   /// number; nullopt where it is one already.
   virtual std::optional<int64_t> halve_micro_batches() = 0;

@@ -47,6 +47,7 @@ class PackedTextSource final : public StepSource {
   /// Throws kCheckpoint for a position that this data set does not have.
   void restore(const SourcePosition& position) override;
   Batch largest_micro_batch() override;
+  int64_t items_per_micro_batch() const override { return shape_.items_per_micro_batch; }
   std::optional<int64_t> halve_micro_batches() override;
   int64_t steps_per_epoch() const override;
   double epoch_progress() const override;

@@ -15,5 +15,6 @@ void forbid_waits(bool are_forbidden);
 void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);
 void forget_memory_use(int index);
+void clear_error();
 
 }  // namespace dsft::device::cuda

@@ -4,6 +4,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <array>
 #include <fstream>
 #include <new>
 #include <string>
@@ -100,11 +102,28 @@ void* current_stream(at::Device device) {
   return device.is_cuda() ? cuda::current_stream(device.index()) : nullptr;
 }
 
+bool says_out_of_memory(std::string_view text) {
+  static constexpr auto kSigns = std::to_array<std::string_view>({
+      "DefaultCPUAllocator",         // LibTorch's, on the CPU
+      "out of memory",               // cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY, as CUDA describes them
+      "CUBLAS_STATUS_ALLOC_FAILED",  // a workspace
+      "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",  // what cuBLAS says where its handle finds no room
+      "CUDNN_STATUS_ALLOC_FAILED",
+      "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+      "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+  });
+  return std::any_of(kSigns.begin(), kSigns.end(),
+                     [&](std::string_view sign) { return text.find(sign) != std::string_view::npos; });
+}
+
 bool is_out_of_memory(const std::exception& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error)) return true;
-  // LibTorch's CPU allocator reports exhaustion as a plain error
   const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
-  return of_torch && std::string(of_torch->what_without_backtrace()).find("DefaultCPUAllocator") != std::string::npos;
+  return of_torch && says_out_of_memory(of_torch->what_without_backtrace());
+}
+
+void clear_error(at::Device device) {
+  if (device.is_cuda()) cuda::clear_error();
 }
 
 void forget_memory_use(at::Device device) {

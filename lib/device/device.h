@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "device/device_config.h"
 
@@ -67,8 +68,14 @@ void synchronize(at::Device device);
 /// The cudaStream_t that torch's operations on this device go to now; null where it is no GPU.
 void* current_stream(at::Device device);
 
+/// Whether the text of an error of LibTorch, CUDA, cuBLAS or cuDNN says that there was too little memory.
+bool says_out_of_memory(std::string_view text);
+
 /// Whether this says that the device, or the host, has no more memory.
 bool is_out_of_memory(const std::exception& error);
+
+/// Forgets the error of a CUDA call that has failed and been dealt with; the next check of another call would find it.
+void clear_error(at::Device device);
 
 /// Gives memory that torch keeps for later tensors back to a GPU, and counts the peak anew there.
 void forget_memory_use(at::Device device);

@@ -29,6 +29,9 @@ int64_t peak_allocated_bytes(int) {
 void forget_memory_use(int) {
   DSFT_CHECK(false, "built without CUDA");
 }
+void clear_error() {
+  DSFT_CHECK(false, "built without CUDA");
+}
 
 }  // namespace dsft::device::cuda
 

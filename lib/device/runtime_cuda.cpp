@@ -1,5 +1,6 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -36,6 +37,9 @@ int64_t peak_allocated_bytes(int index) {
 void forget_memory_use(int index) {
   c10::cuda::CUDACachingAllocator::emptyCache();
   c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(index));
+}
+void clear_error() {
+  C10_CUDA_CLEAR_ERROR();
 }
 
 }  // namespace dsft::device::cuda

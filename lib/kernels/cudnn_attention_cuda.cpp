@@ -2,6 +2,7 @@
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING  // no link to the driver's libcuda, which machines without a GPU lack
 #include <ATen/Context.h>
 #include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <cudnn_frontend.h>
 #include <dlfcn.h>
@@ -13,6 +14,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "device/device.h"
 #include "kernels/cudnn_attention.h"
 
 namespace cudnn_frontend {
@@ -183,6 +185,12 @@ class GraphBuilder {
   TensorPtr q_starts_, k_starts_, v_starts_, statistics_starts_, lengths_;
 };
 
+/// A lack of memory is torch's OutOfMemoryError, so that who can do with less sees it.
+[[noreturn]] void fail_of_cudnn(const char* what, const std::string& message) {
+  TORCH_CHECK_WITH(OutOfMemoryError, !device::says_out_of_memory(message), what, " failed: ", message);
+  fail(ErrorKind::kDevice, what, " failed: ", message);
+}
+
 /// cuDNN's handles and plans of this process. One thread at a time: enqueuing takes microseconds.
 class Library {
  public:
@@ -200,7 +208,7 @@ class Library {
     if (!plan.graph) return false;
     const at::Tensor workspace = at::empty({std::max<int64_t>(1, plan.workspace_bytes)}, options.dtype(at::kByte));
     auto status = plan.graph->execute(handle, pointers, workspace.data_ptr());
-    if (status.is_bad()) fail(ErrorKind::kDevice, "cuDNN's attention failed: ", status.get_message());
+    if (status.is_bad()) fail_of_cudnn("cuDNN's attention", status.get_message());
     return true;
   }
 
@@ -212,8 +220,7 @@ class Library {
   }
 
   static void require(cudnnStatus_t status, const char* call) {
-    if (status != CUDNN_STATUS_SUCCESS)
-      fail(ErrorKind::kDevice, call, " failed with cuDNN's status ", static_cast<int>(status));
+    if (status != CUDNN_STATUS_SUCCESS) fail_of_cudnn(call, fe::detail::get_error_string(status));
   }
 
   cudnnHandle_t handle_of(int device) {
@@ -223,14 +230,31 @@ class Library {
   }
 
   const Plan& plan_of(const Key& key, cudnnHandle_t handle) {
-    const auto [found, is_new] = plans_.try_emplace(key);
-    if (!is_new) return found->second;
+    const auto found = plans_.find(key);
+    return found != plans_.end() ? found->second : plans_.emplace(key, make_plan(key, handle)).first->second;
+  }
+
+  static Plan make_plan(const Key& key, cudnnHandle_t handle) {
+    Plan plan;
+    fe::error_t status = build(key, handle, plan);
+    if (status.is_bad()) {
+      // torch may keep all memory for later tensors, and then none is left to load a kernel
+      c10::cuda::CUDACachingAllocator::emptyCache();
+      status = build(key, handle, plan);
+    }
+    // a lack of memory says nothing of the key: a later call may find more
+    if (status.is_bad() && device::says_out_of_memory(status.get_message()))
+      fail_of_cudnn("Building a plan of cuDNN's attention", status.get_message());
+    return plan;
+  }
+
+  static fe::error_t build(const Key& key, cudnnHandle_t handle, Plan& plan) {
     GraphBuilder builder(key);
     const auto graph = key.is_backward ? builder.backward() : builder.forward();
-    if (graph->build(handle, {fe::HeurMode_t::A}).is_bad()) return found->second;
-    if (graph->get_workspace_size(found->second.workspace_bytes).is_bad()) return found->second;
-    found->second.graph = graph;
-    return found->second;
+    if (auto status = graph->build(handle, {fe::HeurMode_t::A}); status.is_bad()) return status;
+    if (auto status = graph->get_workspace_size(plan.workspace_bytes); status.is_bad()) return status;
+    plan.graph = graph;
+    return {};
   }
 
   std::mutex mutex_;

@@ -8,12 +8,13 @@ namespace dsft::train {
 
 namespace {
 
-bool fits(StepSource& source, TrainingStep& step) {
+bool fits(StepSource& source, TrainingStep& step, at::Device device) {
   try {
     step.rehearse(source.largest_micro_batch());
     return true;
   } catch (const std::exception& error) {
     if (!device::is_out_of_memory(error)) throw;
+    device::clear_error(device);  // cuBLAS and cuDNN leave theirs behind
     return false;
   }
 }
@@ -23,7 +24,7 @@ bool fits(StepSource& source, TrainingStep& step) {
 void fit_micro_batches(StepSource& source, TrainingStep& step, at::Device device, comm::Communicator& communicator,
                        const std::function<void(const std::string&)>& tell) {
   const auto is_short_somewhere = [&] {
-    const int64_t is_short = fits(source, step) ? 0 : 1;
+    const int64_t is_short = fits(source, step, device) ? 0 : 1;
     device::forget_memory_use(device);  // the run's peak is its own
     return comm::all_reduce_value(communicator, is_short, comm::ReduceOp::kMax) != 0;
   };

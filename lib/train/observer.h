@@ -18,7 +18,7 @@ struct StepReport {
   double loss_scale = 1;
   int64_t num_tokens = 0;   ///< seen so far, all ranks
   int64_t step_tokens = 0;  ///< of this update
-  double step_seconds = 0;  ///< the wait for its data included
+  double step_seconds = 0;  ///< of the device, the wait for its data included
   double peak_memory_gib = 0;
   std::map<std::string, double> metrics;  ///< mean_token_accuracy and whatever else the loss reports
 };

@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/stopwatch.h"
 #include "comm/small_collectives.h"
 #include "device/device.h"
 #include "io/file.h"
@@ -92,7 +91,7 @@ RunEnd Trainer::train() {
       break;
     }
     if (!state_.is_evaluation_cut) {
-      if (!unread_) step_watch_.restart();  // the wait for data is part of a step
+      if (!unread_) step_begin_.emplace(context_.device);  // the wait for data is part of a step
       auto micro_batches = job_.source->next_step();
       if (!micro_batches) break;  // the same answer on every rank
       train_step(*std::move(micro_batches));
@@ -154,7 +153,8 @@ Trainer::UnreadStep Trainer::tell_unread() {
   step.report.grad_norm = numbers.grad_norm;
   step.report.learning_rate = numbers.learning_rate;
   step.report.is_applied = numbers.is_applied;
-  step.report.step_seconds = step_watch_.restart();
+  step.report.step_seconds = step.enqueued.end.seconds_since(*step_begin_);
+  step_begin_ = std::move(step.enqueued.end);
   notify(step.report);
   return step;
 }

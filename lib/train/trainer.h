@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "base/stopwatch.h"
 #include "checkpoint/run_state.h"
+#include "device/moment.h"
 #include "train/job.h"
 #include "train/run_context.h"
 #include "train/training_step.h"
@@ -90,6 +90,7 @@ class Trainer final {
   void restore(const std::filesystem::path& path);
   void restore_progress(const std::filesystem::path& path, checkpoint::RunState& saved);
   void restore_position(const std::filesystem::path& path, const std::string& saved);
+  void restore_batch_size(const std::filesystem::path& path, int64_t saved);
   checkpoint::TrainerState trainer_state() const;
   void tell(const std::function<void(Observer&)>& call);
   void message(const std::string& line);
@@ -99,8 +100,9 @@ class Trainer final {
   RunContext& context_;
   TrainingStep step_;
   State state_;
-  std::optional<UnreadStep> unread_;  ///< the last one, where numbers are read late
-  Stopwatch step_watch_;              ///< since the last report, or the begin of the step behind it
+  std::optional<UnreadStep> unread_;          ///< the last one, where numbers are read late
+  std::optional<device::Moment> step_begin_;  ///< of the update that is told next: the end of the one before it, or
+                                              ///< later where something else came between
   bool has_observer_failed_ = false;
 };
 

@@ -45,7 +45,7 @@ checkpoint::TrainerState Trainer::trainer_state() const {
   state.logging_steps = config_.logging_steps;
   state.eval_steps = config_.eval_steps.value_or(0);
   state.save_steps = config_.save_steps;
-  state.train_batch_size = config_.per_device_train_batch_size;
+  state.train_batch_size = job_.source->items_per_micro_batch();
   state.num_input_tokens_seen = state_.num_tokens;
   state.best_metric = state_.best_metric;
   state.best_global_step = state_.best_step;

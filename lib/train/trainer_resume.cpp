@@ -106,6 +106,7 @@ void Trainer::restore_progress(const fs::path& path, checkpoint::RunState& saved
     fail(ErrorKind::kCheckpoint, path.string(), " was made with seed ", random.at("seed").get<uint64_t>(),
          " and the recipe says ", context_.seed, "; the order of rows would change. Write the same seed.");
   restore_position(path, saved.position);
+  restore_batch_size(path, saved.trainer.train_batch_size);
   state_.step = state_.last_saved_step = state_.last_resumable_step = saved.trainer.global_step;
   state_.num_tokens = saved.trainer.num_input_tokens_seen;
   state_.best_metric = saved.trainer.best_metric;
@@ -134,6 +135,14 @@ void Trainer::restore_position(const fs::path& path, const std::string& saved) {
                          changed.size() == 1 ? " has" : " have", " changed. The run goes on at the same place, item ",
                          place.item, " of epoch ", place.epoch,
                          ": some rows of that epoch may come twice or not at all.");
+}
+
+// Begins where the search of the run that saved has ended, as the Trainer does: the same micro-batches round alike.
+void Trainer::restore_batch_size(const fs::path& path, int64_t saved) {
+  if (!config_.auto_find_batch_size || saved < 1 || job_.source->items_per_micro_batch() <= saved) return;
+  while (job_.source->items_per_micro_batch() > saved) job_.source->halve_micro_batches();
+  message(concat("training.auto_find_batch_size: ", job_.source->items_per_micro_batch(),
+                 " rows (or bins) in each micro-batch, as ", path.string(), " has them"));
 }
 
 }  // namespace dsft::train

@@ -79,7 +79,9 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
   passed(StepPart::kOptimizer);
   const at::Tensor of_optimizer =
       torch::stack({result.grad_norm, result.learning_rate, result.is_applied.to(at::kDouble)});
-  return {totals.num_tokens, result.loss_scale, metrics_, device::HostCopy(torch::cat({sums_, of_optimizer}))};
+  const at::Tensor numbers = torch::cat({sums_, of_optimizer});
+  device::Moment end(parts_.model.device());
+  return {totals.num_tokens, result.loss_scale, metrics_, std::move(end), device::HostCopy(numbers)};
 }
 
 void TrainingStep::rehearse(const Batch& batch) {

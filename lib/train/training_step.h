@@ -8,6 +8,7 @@
 
 #include "comm/communicator.h"
 #include "device/device.h"
+#include "device/moment.h"
 #include "loss/loss.h"
 #include "model/causal_lm.h"
 #include "nn/block_runner.h"
@@ -58,6 +59,7 @@ struct EnqueuedStep {
   int64_t num_tokens = 0;            ///< of all ranks
   double loss_scale = 1;             ///< the one the update used; 1 but for fp16
   std::vector<std::string> metrics;  ///< their names
+  device::Moment end;                ///< of its work; it has passed once the numbers are read
   device::HostCopy numbers;  ///< fp64: the loss, the metrics, the gradient norm, the rate, whether it was applied
 
   /// Waits for the update. Collective.

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from comparison import ROOT, STARTER_MODEL, Comparisons, read_rows, run_dsft, write_rows
+from comparison import ROOT, SKIPPED, STARTER_MODEL, Comparisons, read_rows, run_dsft, write_rows
 from peft import PeftModel
 from safetensors.torch import load_file
 from training import Setting, lora_section, start_adapter, train_dsft, train_peer
@@ -149,8 +149,8 @@ def main():
     arguments = parser.parse_args()
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # both sides would take all GPUs
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("gpu_training.py: skipped, torch finds no GPU; --device cpu --steps 5 --rows 2 tries it on the CPU")
-        return
+        print("torch finds no GPU; scripts/parity/gpu_training.py --device cpu --steps 5 --rows 2 tries it on the CPU")
+        sys.exit(SKIPPED)
     setting = Setting(LEARNING_RATE, arguments.steps, arguments.rows, accumulation=1, device=arguments.device, dtype="bf16")
     comparisons = Comparisons(f"training in bf16 ({setting.device}), {setting.num_steps} updates")
     with tempfile.TemporaryDirectory() as name:

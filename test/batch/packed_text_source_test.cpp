@@ -156,6 +156,7 @@ TEST_CASE("smaller micro-batches make the same updates", "[batch]") {
   const std::vector<std::optional<int64_t>> sizes = {5, 3, 2, 1, std::nullopt};
   for (size_t step = 0;; ++step) {
     if (step > 0) CHECK(halved.halve_micro_batches() == sizes[std::min(step, sizes.size() - 1)]);
+    CHECK(halved.items_per_micro_batch() == sizes[std::min(step, sizes.size() - 2)]);
     const auto batches = halved.next_step(), expected = whole.next_step();
     REQUIRE(batches.has_value() == expected.has_value());
     if (!batches) break;

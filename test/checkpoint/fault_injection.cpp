@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace {
 
@@ -21,7 +22,8 @@ Kind kind = kNone;
 long spoiled_call = 0;
 char folder[PATH_MAX];
 std::atomic<long> num_calls{0};
-size_t largest_allocation = 0;
+size_t largest_allocation = 0;  // 0: any
+size_t largest_new = 0;
 
 bool is_below(const char* path) {
   const size_t length = std::strlen(folder);
@@ -77,9 +79,11 @@ long dsft_fault_num_calls() {
   return num_calls;
 }
 
-// DSFT_FAULT="kind:call:folder" arms it from the start; DSFT_FAULT_ALLOCATION=BYTES refuses larger allocations.
+// DSFT_FAULT="kind:call:folder" arms it from the start; DSFT_FAULT_ALLOCATION=BYTES refuses larger tensors,
+// DSFT_FAULT_NEW=BYTES larger objects of C++.
 __attribute__((constructor)) void dsft_fault_arm_from_environment() {
   if (const char* bytes = std::getenv("DSFT_FAULT_ALLOCATION")) largest_allocation = std::strtoull(bytes, nullptr, 10);
+  if (const char* bytes = std::getenv("DSFT_FAULT_NEW")) largest_new = std::strtoull(bytes, nullptr, 10);
   const char* text = std::getenv("DSFT_FAULT");
   char name[32], path[PATH_MAX];
   long call = 0;
@@ -130,4 +134,10 @@ int posix_memalign(void** address, size_t alignment, size_t size) noexcept {
   if (largest_allocation > 0 && size > largest_allocation) return ENOMEM;
   return real(&::posix_memalign, "posix_memalign")(address, alignment, size);
 }
+}
+
+void* operator new(size_t size) {
+  void* const memory = largest_new > 0 && size > largest_new ? nullptr : std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
 }

@@ -33,8 +33,8 @@ TEST_CASE("bench measures training and decoding, and writes a trace of one repet
     CHECK(result["cuda_graphs"] == false);
     for (const char* part : {"data_ms", "data_wait_ms", "forward_ms", "backward_ms", "optimizer_ms"})
       CHECK(result[part].get<double>() > 0);
-    CHECK(result["communication_ms"] == 0);
     CHECK(result["num_ranks"] == 1);
+    CHECK_FALSE(result.contains("communication_ms"));  // one rank exchanges nothing
     CHECK_THAT(result["bound"].get<std::string>(), Equals("compute or memory bandwidth") || Equals("data"));
   }
   const json trace = json::parse(std::ifstream(folder / "trace.json"));

@@ -151,7 +151,23 @@ TEST_CASE("One rank of two that runs out of memory ends the run with 5", "[end_t
     INFO(run.err);
     CHECK(run.exit_code == 5);
     CHECK(contains(run.err, "out of memory"));
+    CHECK(contains(run.err, "try a smaller training.per_device_train_batch_size"));
   }
+}
+
+TEST_CASE("A run for whose rows the host has no memory ends with 5 and says what could help", "[end_to_end]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  std::string words;
+  while (words.size() < 5'000'000) words += "word ";
+  folder.write("train.jsonl", R"({"text": ")" + words + "\"}\n");
+  const auto run = run_program(
+      {"train", recipe.string()}, folder,
+      {{"LD_PRELOAD", std::string(DSFT_BIN_DIR) + "/libdsft_fault_injection.so"}, {"DSFT_FAULT_NEW", "4000000"}});
+  INFO(run.err);
+  CHECK(run.exit_code == 5);
+  CHECK(contains(run.err, "error: out of memory\n"));
+  CHECK(contains(run.err, "try a smaller training.per_device_train_batch_size"));
 }
 
 TEST_CASE("A run that goes on with other settings is told", "[end_to_end]") {

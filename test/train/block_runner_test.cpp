@@ -1,5 +1,6 @@
 // The block runner on whole models: recomputation and a fake stage 3 must not change a single bit of plain autograd's
 // gradients.
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -7,17 +8,62 @@
 #include "device/device.h"
 #include "lora/adapters.h"
 #include "loss/loss.h"
+#include "nn/embedding.h"
 #include "support/tiny_model.h"
+#include "zero/flat_parameters.h"
 
 using namespace dsft;
 
 namespace {
 
+// The modules of a model called one after another: what autograd makes of them where no runner stands between.
+class WithoutRunner final : public model::CausalLm {
+ public:
+  explicit WithoutRunner(std::shared_ptr<model::CausalLm> lm)
+      : CausalLm(lm->spec()),
+        lm_(std::move(lm)),
+        rotary_(spec().rope, spec().head_dim, spec().max_position_embeddings, lm_->device()) {}
+
+  int64_t num_blocks() const override { return lm_->num_blocks(); }
+  std::vector<std::string> block_modules(int64_t block) const override { return lm_->block_modules(block); }
+  bool has_tied_head() const override { return lm_->has_tied_head(); }
+  bool has_head_dropout() const override { return lm_->has_head_dropout(); }
+  bool can_be_recorded() const override { return false; }
+
+  at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner&, const model::TrainingMode* training,
+                           nn::KvCache*) override {
+    nn::ForwardContext context;
+    std::tie(context.cos, context.sin) = rotary_.angles(batch.positions, batch.boundaries);
+    context.documents = {batch.boundaries, batch.longest, batch.starts};
+    context.dropout = model::dropout_keys(batch, training);
+    nn::Residual stream{part<nn::Embedding>("model.embed_tokens").forward(batch.ids), {}};
+    for (int64_t layer = 0; layer < spec().num_hidden_layers; ++layer)
+      stream = part<nn::DecoderLayer>("model.layers." + std::to_string(layer)).forward(stream, context);
+    return stream.sum();
+  }
+
+  std::vector<at::Tensor> run_head(
+      const at::Tensor& rows, const nn::BlockRunner&,
+      const std::function<std::vector<at::Tensor>(const at::Tensor&, const nn::Linear&)>& head) override {
+    return head(part<nn::RmsNorm>("model.norm").forward(rows), part<nn::Linear>("lm_head"));
+  }
+
+ private:
+  template <typename Module>
+  const Module& part(const std::string& name) const {
+    return dynamic_cast<const Module&>(*lm_->named_modules()[name]);
+  }
+
+  std::shared_ptr<model::CausalLm> lm_;
+  nn::RotaryTable rotary_;
+};
+
 // What stage 3 will do, on one process: parameters of a block exist only between its hooks; its gradients leave as soon
-// as they are final.
+// as they are final. Where an optimizer's flat buffers hold the parameters and the sums of their gradients, their
+// memory is spoilt between the hooks in place of freed, and gradients stay where they add up.
 class FakeStage3 final : public nn::BlockHooks {
  public:
-  explicit FakeStage3(const model::CausalLm& model) {
+  explicit FakeStage3(const model::CausalLm& model, const zero::FlatParameters* flat = nullptr) : flat_(flat) {
     for (int64_t block = 0; block < model.num_blocks(); ++block) {
       blocks_.emplace_back();
       for (const auto& [name, parameter] : model.block_parameters(block))
@@ -41,8 +87,12 @@ class FakeStage3 final : public nn::BlockHooks {
     for (Item& item : blocks_[block]) {
       const bool is_shared = is_tied_ && item.name.starts_with("model.embed_tokens");
       if (!item.parameter.grad().defined() || is_shared) continue;
-      // the reduce-scatter of a micro-batch, added to the shard's sum
       at::Tensor& sum = gradients[item.name];
+      if (flat_) {
+        sum = item.parameter.grad().clone();
+        continue;
+      }
+      // the reduce-scatter of a micro-batch, added to the shard's sum
       sum = sum.defined() ? sum + item.parameter.grad() : item.parameter.grad().clone();
       item.parameter.mutable_grad() = at::Tensor();
     }
@@ -53,7 +103,8 @@ class FakeStage3 final : public nn::BlockHooks {
   void finish() {
     for (auto& block : blocks_)
       for (Item& item : block) {
-        if (item.parameter.grad().defined()) gradients[item.name] = item.parameter.grad().clone();
+        if (item.parameter.grad().defined() && !gradients.contains(item.name))
+          gradients[item.name] = item.parameter.grad().clone();
         restore(item);
       }
   }
@@ -83,9 +134,19 @@ class FakeStage3 final : public nn::BlockHooks {
   void release(Item& item) {
     c10::StorageImpl* storage = item.parameter.storage().unsafeGetStorageImpl();
     if (storage->nbytes() == 0) return;
+    if (is_flat(item.parameter)) {
+      std::memset(static_cast<char*>(storage->mutable_data()) + item.offset, 0xff, item.shard.nbytes());  // NaN
+      return;
+    }
     sizes_[storage] = storage->nbytes();
     storage->set_data_ptr_noswap(storage->allocator()->allocate(0));
     storage->set_nbytes(0);
+  }
+  bool is_flat(const at::Tensor& parameter) const {
+    const auto holds = [&](const at::Tensor& buffer) {
+      return buffer.defined() && parameter.storage().is_alias_of(buffer.storage());
+    };
+    return flat_ && (holds(flat_->weight) || holds(flat_->copy));
   }
   void gather(int64_t block) {
     for (Item& item : blocks_[block]) restore(item);
@@ -97,6 +158,7 @@ class FakeStage3 final : public nn::BlockHooks {
     live_.erase(block);
   }
 
+  const zero::FlatParameters* flat_;
   std::vector<std::vector<Item>> blocks_;
   std::map<c10::StorageImpl*, size_t> sizes_;
   std::set<int64_t> live_;
@@ -111,8 +173,11 @@ lora::LoraConfig all_linear(double dropout) {
   return config;
 }
 
-std::shared_ptr<model::CausalLm> make_model(const std::string& name, bool with_lora, double dropout) {
+std::shared_ptr<model::CausalLm> make_model(const std::string& name, bool with_lora, double dropout,
+                                            at::ScalarType dtype = at::kFloat) {
   auto lm = test::load_tiny_model(name);
+  if (dtype != at::kFloat)
+    for (at::Tensor& parameter : lm->parameters()) parameter.set_data(parameter.to(dtype));
   if (with_lora) {
     const lora::LoraConfig config = all_linear(dropout);
     lora::attach(*lm, spec::match_lora_targets(lm->spec(), config), {}, config, 7);
@@ -137,6 +202,17 @@ void run_backward(model::CausalLm& lm, const nn::BlockRunner& runner) {
   }
 }
 
+void run_backward_without_runner(const std::shared_ptr<model::CausalLm>& lm) {
+  WithoutRunner direct(lm);
+  run_backward(direct, nn::BlockRunner());
+}
+
+zero::FlatParameters flat_parameters_of(model::CausalLm& lm) {
+  std::vector<zero::TrainableParameter> parameters;
+  for (const auto& item : lora::trainable_tensors(lm)) parameters.push_back({item.name, item.tensor, true});
+  return zero::FlatParameters(parameters);
+}
+
 std::map<std::string, at::Tensor> gradients_of(model::CausalLm& lm) {
   std::map<std::string, at::Tensor> gradients;
   for (const auto& item : lora::trainable_tensors(lm))
@@ -146,15 +222,16 @@ std::map<std::string, at::Tensor> gradients_of(model::CausalLm& lm) {
 
 }  // namespace
 
-TEST_CASE("Recomputation and graph-in-node give plain autograd's gradients exactly", "[train]") {
+TEST_CASE("Whatever a runner keeps, it gives plain autograd's gradients exactly", "[train]") {
   const std::string name = GENERATE("llama_plain", "qwen3", "qwen2");
   const bool with_lora = GENERATE(true, false);
   const double dropout = with_lora ? GENERATE(0.0, 0.3) : 0.0;
   INFO(name << (with_lora ? " LoRA" : " full") << " dropout " << dropout);
-  auto kept = make_model(name, with_lora, dropout), recomputed = make_model(name, with_lora, dropout);
-  run_backward(*kept, nn::BlockRunner(nn::BlockRunner::Keep::kGraph));
-  run_backward(*recomputed, nn::BlockRunner(GENERATE(nn::BlockRunner::Keep::kInput, nn::BlockRunner::Keep::kSelected)));
-  const auto expected = gradients_of(*kept), actual = gradients_of(*recomputed);
+  auto plain = make_model(name, with_lora, dropout), run = make_model(name, with_lora, dropout);
+  run_backward_without_runner(plain);
+  using Keep = nn::BlockRunner::Keep;
+  run_backward(*run, nn::BlockRunner(GENERATE(Keep::kGraph, Keep::kInput, Keep::kSelected)));
+  const auto expected = gradients_of(*plain), actual = gradients_of(*run);
   REQUIRE(!expected.empty());
   REQUIRE(expected.size() == actual.size());
   for (const auto& [key, gradient] : expected) {
@@ -197,7 +274,7 @@ TEST_CASE("A fake stage 3 that gathers, releases and reduces through the hooks c
   const auto keep = GENERATE(nn::BlockRunner::Keep::kInput, nn::BlockRunner::Keep::kGraph);
   INFO(name << (with_lora ? " LoRA" : " full") << (keep == nn::BlockRunner::Keep::kGraph ? ", graph in the node" : ""));
   auto plain = make_model(name, with_lora, 0.0), sharded = make_model(name, with_lora, 0.0);
-  run_backward(*plain, nn::BlockRunner(keep));
+  run_backward_without_runner(plain);
   FakeStage3 hooks(*sharded);
   run_backward(*sharded, nn::BlockRunner(keep, &hooks));
   hooks.finish();
@@ -216,6 +293,33 @@ TEST_CASE("A fake stage 3 that gathers, releases and reduces through the hooks c
     INFO(key);
     REQUIRE(actual.count(key) == 1);
     CHECK(torch::equal(gradient, actual.at(key)));
+  }
+}
+
+TEST_CASE("Hooks that swap weights leave gradients in an optimizer's fp32 sums", "[train]") {
+  const std::string name = GENERATE("llama_plain", "qwen3");  // untied and tied
+  const bool with_lora = GENERATE(true, false);
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  const auto keep = GENERATE(nn::BlockRunner::Keep::kInput, nn::BlockRunner::Keep::kGraph);
+  INFO(name << (with_lora ? " LoRA " : " full ") << c10::toString(dtype)
+            << (keep == nn::BlockRunner::Keep::kGraph ? ", graph in the node" : ""));
+  auto plain = make_model(name, with_lora, 0.0, dtype), sharded = make_model(name, with_lora, 0.0, dtype);
+  const zero::FlatParameters expected = flat_parameters_of(*plain), actual = flat_parameters_of(*sharded);
+  run_backward_without_runner(plain);
+  FakeStage3 hooks(*sharded, &actual);
+  run_backward(*sharded, nn::BlockRunner(keep, &hooks));
+  hooks.finish();
+  CHECK(hooks.max_live == 1);
+  CHECK(hooks.gradients.empty() == with_lora);  // a block's own parameters; adapters are no part of it
+  CHECK(actual.gradient.scalar_type() == at::kFloat);
+  for (int64_t index = 0; index < actual.num_parameters(); ++index) {
+    INFO(actual[index].name);
+    const at::Tensor sum = actual.view(actual.gradient, index);
+    CHECK(sum.abs().max().item<double>() > 0);
+    CHECK(torch::equal(sum, expected.view(expected.gradient, index)));
+    CHECK(actual[index].parameter.grad().data_ptr() == sum.data_ptr());
+    if (const auto final = hooks.gradients.find(actual[index].name); final != hooks.gradients.end())
+      CHECK(torch::equal(final->second, sum));  // as it was after the block's last backward pass
   }
 }
 

@@ -2,6 +2,7 @@
 #include <c10/util/Exception.h>
 
 #include "catch_amalgamated.hpp"
+#include "checkpoint/trainer_state.h"
 #include "support/require_error.h"
 #include "train/tiny_run.h"
 
@@ -10,15 +11,17 @@ using namespace dsft::test;
 
 namespace {
 
-[[noreturn]] void run_out_of_memory() {
-  TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
-}
-
-/// Memory for micro-batches of so many documents; where a larger one meets its end.
+/// Memory for micro-batches of so many documents; where a larger one meets its end, and who says so.
 struct Shortage {
   int64_t max_documents = 0;
   bool is_in_backward = false;
+  bool is_of_library = false;  // beside torch's allocator
 };
+
+[[noreturn]] void run_out_of_memory(const Shortage& shortage) {
+  TORCH_CHECK(!shortage.is_of_library, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`");
+  TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
+}
 
 /// Runs out of memory over a larger micro-batch, in the forward pass or in the middle of the backward pass.
 class ShortLoss final : public loss::Loss {
@@ -31,7 +34,7 @@ class ShortLoss final : public loss::Loss {
   loss::LossResult compute(model::CausalLm& model, const at::Tensor& hidden, const Batch& batch,
                            const nn::BlockRunner& runner, const model::TrainingMode* training) const override {
     *is_too_large_ = batch.num_documents() > shortage_.max_documents;
-    if (*is_too_large_ && !shortage_.is_in_backward) run_out_of_memory();
+    if (*is_too_large_ && !shortage_.is_in_backward) run_out_of_memory(shortage_);
     return loss_.compute(model, hidden, batch, runner, training);
   }
 
@@ -43,19 +46,21 @@ class ShortLoss final : public loss::Loss {
 
 class ShortHooks final : public nn::BlockHooks {
  public:
-  explicit ShortHooks(std::shared_ptr<bool> is_too_large) : is_too_large_(std::move(is_too_large)) {}
+  ShortHooks(Shortage shortage, std::shared_ptr<bool> is_too_large)
+      : shortage_(shortage), is_too_large_(std::move(is_too_large)) {}
   void after_backward(int64_t block) override {
-    if (*is_too_large_ && block == 1) run_out_of_memory();
+    if (*is_too_large_ && block == 1) run_out_of_memory(shortage_);
   }
 
  private:
+  Shortage shortage_;
   std::shared_ptr<bool> is_too_large_;
 };
 
 void add_shortage(train::Job& job, Shortage shortage) {
   const auto is_too_large = std::make_shared<bool>(false);
   job.loss = std::make_unique<ShortLoss>(shortage, is_too_large);
-  job.hooks = std::make_unique<ShortHooks>(is_too_large);
+  job.hooks = std::make_unique<ShortHooks>(shortage, is_too_large);
 }
 
 void find_batch_size(train::TrainingConfig& config) {
@@ -95,7 +100,8 @@ TEST_CASE("Where memory is short, a run has smaller micro-batches and the same u
   split.accumulation = 4;
   found.batch_size = 8;
   found.configure = find_batch_size;
-  const Shortage shortage{.max_documents = 2, .is_in_backward = GENERATE(false, true)};
+  const Shortage shortage{
+      .max_documents = 2, .is_in_backward = GENERATE(false, true), .is_of_library = GENERATE(false, true)};
   std::vector<std::string> lines;
   found.amend = [&](train::Job& job) {
     add_shortage(job, shortage);
@@ -105,6 +111,46 @@ TEST_CASE("Where memory is short, a run has smaller micro-batches and the same u
   REQUIRE(lines.size() == 2);
   CHECK(lines[0].find("4 rows (or bins) in each") != std::string::npos);
   CHECK(lines[1].find("2 rows (or bins) in each") != std::string::npos);
+}
+
+TEST_CASE("A run that goes on has the micro-batches that were found before, and their number is in its state",
+          "[train]") {
+  const TempDir output;
+  const auto saved_batch_size = [&](int64_t step) {
+    return checkpoint::read_trainer_state(output.path() / concat("checkpoint-", step)).train_batch_size;
+  };
+  Setting setting;
+  setting.max_steps = 3;
+  setting.save_steps = 3;
+  setting.batch_size = 8;
+  setting.configure = find_batch_size;
+  std::vector<std::string> lines;
+  int64_t max_documents = 2;
+  setting.amend = [&](train::Job& job) {
+    add_shortage(job, {.max_documents = max_documents});
+    job.observers.push_back(std::make_unique<Messages>(lines));
+  };
+  run_training(setting, output.path());
+  CHECK(saved_batch_size(3) == 2);
+  CHECK(lines.size() == 2);
+
+  lines.clear();
+  max_documents = GENERATE(8, 2, 1);  // of the machine that it goes on
+  setting.max_steps = 6;
+  setting.resume = true;
+  run_training(setting, output.path());
+  CHECK(saved_batch_size(6) == std::min<int64_t>(max_documents, 2));
+  REQUIRE(lines.size() == (max_documents == 1 ? 2 : 1));
+  CHECK(lines[0].find("2 rows (or bins) in each micro-batch, as") != std::string::npos);
+
+  // without the key the recipe's number counts, and it is what a later run finds
+  lines.clear();
+  max_documents = 8;
+  setting.max_steps = 9;
+  setting.configure = nullptr;
+  run_training(setting, output.path());
+  CHECK(saved_batch_size(9) == 8);
+  CHECK(lines.empty());
 }
 
 TEST_CASE("Where memory suffices, looking for the batch size changes nothing", "[train]") {

@@ -1,5 +1,8 @@
 // When observers hear of an update: at once, or while the next one runs.
+#include <chrono>
 #include <cmath>
+#include <functional>
+#include <thread>
 
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
@@ -73,16 +76,17 @@ TEST_CASE("On a GPU, whose numbers come late, a run tells the same in the same o
 
 namespace {
 
-/// Fails after some updates.
-class BrokenSource final : public StepSource {
+/// Does something before it gives the batches of an update.
+class WatchedSource final : public StepSource {
  public:
-  BrokenSource(std::unique_ptr<StepSource> source, int64_t num_steps)
-      : source_(std::move(source)), num_left_(num_steps) {}
+  WatchedSource(std::unique_ptr<StepSource> source, std::function<void(int64_t step)> before_step)
+      : source_(std::move(source)), before_step_(std::move(before_step)) {}
   std::optional<std::vector<Batch>> next_step() override {
-    if (num_left_-- == 0) fail(ErrorKind::kData, "the rows cannot be read");
+    before_step_(++step_);
     return source_->next_step();
   }
   Batch largest_micro_batch() override { return source_->largest_micro_batch(); }
+  int64_t items_per_micro_batch() const override { return source_->items_per_micro_batch(); }
   std::optional<int64_t> halve_micro_batches() override { return source_->halve_micro_batches(); }
   double epoch_progress() const override { return source_->epoch_progress(); }
   int64_t steps_per_epoch() const override { return source_->steps_per_epoch(); }
@@ -91,10 +95,48 @@ class BrokenSource final : public StepSource {
 
  private:
   std::unique_ptr<StepSource> source_;
-  int64_t num_left_;
+  std::function<void(int64_t)> before_step_;
+  int64_t step_ = 0;
 };
 
+/// A source that fails after so many updates.
+std::unique_ptr<StepSource> broken_source(std::unique_ptr<StepSource> source, int64_t num_steps) {
+  return std::make_unique<WatchedSource>(std::move(source), [num_steps](int64_t step) {
+    if (step > num_steps) fail(ErrorKind::kData, "the rows cannot be read");
+  });
+}
+
 }  // namespace
+
+TEST_CASE("A step's time has the wait for its own data in it, and nothing that comes between steps", "[train]") {
+  static constexpr double kPause = 0.4;
+  static const auto pause = [] { std::this_thread::sleep_for(std::chrono::duration<double>(kPause)); };
+  class SlowWitness final : public train::Observer {
+    void on_evaluation(int64_t, double, const std::map<std::string, double>&) override { pause(); }
+  };
+  Seen seen;
+  Setting setting = setting_of(6, {1.0}, seen);
+  setting.numbers_are_read = GENERATE(NumbersAreRead::kAtOnce, NumbersAreRead::kAfterNext);
+  setting.configure = [](train::TrainingConfig& config) {
+    config.eval_strategy = EvalStrategy::kSteps;
+    config.eval_steps = 5;
+  };
+  setting.amend = [amend = setting.amend](train::Job& job) {
+    amend(job);
+    job.observers.push_back(std::make_unique<SlowWitness>());
+    job.source = std::make_unique<WatchedSource>(std::move(job.source), [](int64_t step) {
+      if (step == 3) pause();
+    });
+  };
+  const Run run = run_training(setting);
+  CHECK(seen.evaluated == std::vector<int64_t>{5, 6});
+  REQUIRE(run.reports.size() == 6);
+  for (const train::StepReport& report : run.reports) {
+    INFO("step " << report.step << ": " << report.step_seconds << " s");
+    CHECK(report.step_seconds > 0);
+    CHECK((report.step_seconds >= kPause) == (report.step == 3));
+  }
+}
 
 TEST_CASE("A run that fails has told all updates before, also where their numbers are read late", "[train]") {
   TempDir output;
@@ -102,7 +144,7 @@ TEST_CASE("A run that fails has told all updates before, also where their number
   setting.numbers_are_read = GENERATE(NumbersAreRead::kAtOnce, NumbersAreRead::kAfterNext);
   std::vector<train::StepReport> reports;
   setting.amend = [&](train::Job& job) {
-    job.source = std::make_unique<BrokenSource>(std::move(job.source), 2);
+    job.source = broken_source(std::move(job.source), 2);
     job.observers.push_back(std::make_unique<Recorder>(reports));
     job.observers.push_back(std::make_unique<train::MetricsFile>(output.path(), [](const std::string&) {}));
   };
@@ -124,7 +166,7 @@ TEST_CASE("With several ranks the update before a failure stays untold where it 
     comm::run_thread_ranks(2, [&](comm::Communicator& communicator) {
       Setting own = setting;
       own.amend = [&](train::Job& job) {
-        job.source = std::make_unique<BrokenSource>(std::move(job.source), 3);
+        job.source = broken_source(std::move(job.source), 3);
         job.observers.push_back(std::make_unique<Recorder>(reports[communicator.rank()]));
       };
       train_rank(own, rows, communicator, output.path());
