@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/decode_attention_cuda.cuh"
+#include "kernels/dependent_launch.cuh"
 
 namespace dsft::kernels::cuda {
 namespace {
@@ -133,6 +134,8 @@ template <typename T>
 __global__ void merge(const float* parts, T* out, int64_t heads, int head_dim, int num_splits) {
   const int64_t head = blockIdx.x;
   const int feature = threadIdx.x;
+  let_next_kernel_start();
+  wait_for_earlier_kernels();
   const auto part_of = [&](int split) { return parts + (split * heads + head) * (head_dim + 2); };
   SoftmaxPart whole;
   for (int s = 0; s < num_splits; ++s) whole.maximum = fmaxf(whole.maximum, part_of(s)[head_dim]);
@@ -213,9 +216,10 @@ void decode_attention(const DecodeTensors& tensors, const cpu::DecodeAttentionSh
     visit(type, [&](auto element) {
       using T = decltype(element);
       const int64_t heads = shape.num_sequences * shape.num_kv_heads * shape.group_size;
-      merge<<<static_cast<unsigned>(heads), static_cast<unsigned>(shape.head_dim), 0, stream_of(stream)>>>(
-          tensors.parts, static_cast<T*>(tensors.out), heads, static_cast<int>(shape.head_dim),
-          static_cast<int>(tensors.num_splits));
+      launch_early(merge<T>,
+                   {.grid = dim3(static_cast<unsigned>(heads)), .threads = static_cast<unsigned>(shape.head_dim)},
+                   stream_of(stream), tensors.parts, static_cast<T*>(tensors.out), heads,
+                   static_cast<int>(shape.head_dim), static_cast<int>(tensors.num_splits));
     });
   }
   check_launch("decode_attention");

@@ -1,6 +1,8 @@
 // Attention of a decoding step in 16 bits, by the tensor cores' products of 16 x 16 by 16 x 8.
 #include "kernels/decode_attention_cuda.cuh"
+#include "kernels/dependent_launch.cuh"
 #include "kernels/rotate_head.cuh"
+#include "kernels/tensor_core.cuh"
 
 namespace dsft::kernels::cuda {
 namespace {
@@ -11,21 +13,6 @@ constexpr int kHeads = 8;  // columns of a product, some of them unused
 constexpr int kTilesPerPage = kDecodePageTokens / kTile;
 static_assert(kTilesPerPage >= kWarps, "the first tile of each warp is in the first page");
 
-__device__ inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, __nv_bfloat16) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-      "%3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, __half) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-      "%3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 // Two numbers of 16 bits in a word, the first one low.
 __device__ inline uint32_t pack(float first, float second, __nv_bfloat16) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
@@ -34,16 +21,6 @@ __device__ inline uint32_t pack(float first, float second, __nv_bfloat16) {
 __device__ inline uint32_t pack(float first, float second, __half) {
   const __half2 pair = __floats2half2_rn(first, second);
   return *reinterpret_cast<const uint32_t*>(&pair);
-}
-
-// 16 bytes: eight numbers in four words.
-struct Words {
-  uint32_t words[4];
-};
-template <typename T>
-__device__ Words load_words(const T* from) {
-  const uint4 all = *reinterpret_cast<const uint4*>(from);
-  return {{all.x, all.y, all.z, all.w}};
 }
 
 // What one lane holds of a tile. The order in which a product sums over features is free, so each lane takes
@@ -193,9 +170,6 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
   const int length = static_cast<int>(tensors.lengths[sequence]);
   const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
   const int first_page = pages[0];
-  NewToken<T, kHeadDim> token;
-  token.read(tensors, group);
-
   const int num_tiles = (length + kTile - 1) / kTile;
   const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
   const bool begins_at_zero = num_splits == 1 && shape.window == 0;
@@ -216,6 +190,10 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     rows.load_keys(k_cache + place);
     rows.load_values(v_cache + place);
   }
+  let_next_kernel_start();
+  wait_for_earlier_kernels();
+  NewToken<T, kHeadDim> token;
+  token.read(tensors, group);
   const T* new_value = static_cast<const T*>(tensors.v) + sequence * tensors.v_stride + kv_head * kHeadDim;
   token.write(tensors.factors, group, queries, new_key);
   __syncthreads();
@@ -296,10 +274,8 @@ void decode_attention_by_mma(const DecodeTensors& tensors, const cpu::DecodeAtte
                              cudaStream_t stream) {
   const auto run = [&](auto element) {
     using T = decltype(element);
-    if (shape.head_dim == 64)
-      attend_by_mma<T, 64><<<decode_grid(tensors, shape), kDecodeThreads, 0, stream>>>(tensors, shape);
-    else
-      attend_by_mma<T, 128><<<decode_grid(tensors, shape), kDecodeThreads, 0, stream>>>(tensors, shape);
+    launch_early(shape.head_dim == 64 ? attend_by_mma<T, 64> : attend_by_mma<T, 128>,
+                 {.grid = decode_grid(tensors, shape), .threads = kDecodeThreads}, stream, tensors, shape);
   };
   if (type == FloatType::kHalf)
     run(__half{});

@@ -1,4 +1,4 @@
-#include "kernels/cuda_common.cuh"
+#include "kernels/dependent_launch.cuh"
 #include "kernels/rms_norm_cuda.h"
 
 namespace dsft::kernels::cuda {
@@ -54,6 +54,8 @@ __global__ void __launch_bounds__(Shape<kThreads>::kBlock)
   constexpr int kSize = Vector<T>::kSize;
   const int lane = Shape<kThreads>::lane();
   const int64_t row = Shape<kThreads>::row();
+  let_next_kernel_start();
+  wait_for_earlier_kernels();
   if (row >= rows) return;  // whole groups: a block of one row, or a warp
   Vector<T> in[kVectors];
   float sum = 0;
@@ -194,9 +196,9 @@ void rms_norm(const void* x, const NormAddition& addition, const void* weight, v
     visit_shape(vectors_of<T>(size), [&](auto threads, auto vectors) {
       using S = Shape<threads()>;
       const int64_t blocks = (rows + S::kRowsPerBlock - 1) / S::kRowsPerBlock;
-      forward<T, threads(), vectors()><<<blocks, S::kBlock, 0, stream_of(stream)>>>(
-          static_cast<const T*>(x), addition, static_cast<const T*>(weight), static_cast<T*>(y), inverse_rms, rows,
-          static_cast<int>(size), eps);
+      launch_early(forward<T, threads(), vectors()>, {.grid = dim3(blocks), .threads = S::kBlock}, stream_of(stream),
+                   static_cast<const T*>(x), addition, static_cast<const T*>(weight), static_cast<T*>(y), inverse_rms,
+                   rows, static_cast<int>(size), eps);
     });
   });
   check_launch("rms_norm");

@@ -1,20 +1,10 @@
-#include "kernels/cuda_common.cuh"
+#include "kernels/swiglu.cuh"
 #include "kernels/swiglu_cuda.h"
 
 namespace dsft::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-__device__ inline float sigmoid(float value) {
-  return 1.0f / (1.0f + __expf(-value));
-}
-
-template <typename T>
-__device__ T forward_of(T gate, T up) {
-  const float g = to_float(gate);
-  return from_float<T>(rounded<T>(g * sigmoid(g)) * to_float(up));
-}
 
 template <typename T>
 __device__ void backward_of(T gradient, T gate, T up, T& gate_gradient, T& up_gradient) {
@@ -38,7 +28,7 @@ __global__ void __launch_bounds__(kThreads) forward(const T* gate_up, T* y, int6
   const P g = *reinterpret_cast<const P*>(gate), u = *reinterpret_cast<const P*>(gate + size);
   P out;
 #pragma unroll
-  for (int i = 0; i < kSize; ++i) out.values[i] = forward_of(g.values[i], u.values[i]);
+  for (int i = 0; i < kSize; ++i) out.values[i] = swiglu_of(g.values[i], u.values[i]);
   *reinterpret_cast<P*>(y + first) = out;
 }
 

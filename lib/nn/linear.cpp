@@ -1,6 +1,7 @@
 #include "nn/linear.h"
 
 #include "base/error.h"
+#include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
 #include "nn/side_by_side.h"
 
@@ -59,8 +60,9 @@ at::Tensor Linear::forward_to_residual(const at::Tensor& x, const ForwardContext
   const bool is_plain =
       context.cache && !at::GradMode::is_enabled() && !(adapter_ && adapter_->is_enabled) && !bias_.defined();
   if (is_plain && storage_->resident().defined()) {
-    const at::Tensor parts = kernels::multiply_in_parts(x, storage_->resident());
-    if (parts.defined()) return parts;
+    at::Tensor product = kernels::multiply_few_rows(x, storage_->resident());
+    if (!product.defined()) product = kernels::multiply_in_parts(x, storage_->resident());
+    if (product.defined()) return product;
   }
   return forward(x, context, values);
 }

@@ -1,6 +1,5 @@
 #include "nn/mlp.h"
 
-#include "kernels/swiglu.h"
 #include "nn/block_runner.h"
 #include "nn/side_by_side.h"
 
@@ -17,7 +16,7 @@ Mlp::Mlp(const spec::ModelSpec& spec, at::TensorOptions options) {
 
 // silu(gate(x)) * up(x)
 at::Tensor Mlp::activate(const at::Tensor& x, const ForwardContext& context) const {
-  return kernels::swiglu(multiply_side_by_side(x, {gate_proj_.get(), up_proj_.get()}, context));
+  return multiply_gated(x, *gate_proj_, *up_proj_, context);
 }
 
 at::Tensor Mlp::forward(const at::Tensor& x, const ForwardContext& context, Values values) const {

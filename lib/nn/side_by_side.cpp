@@ -6,8 +6,10 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
 #include "kernels/packed_adapters.h"
+#include "kernels/swiglu.h"
 #include "nn/leaf_gradient.h"
 
 namespace dsft::nn {
@@ -37,6 +39,7 @@ struct Group : torch::CustomClassHolder {
   kernels::DropoutKeys keys;  // sample_keys undefined: nothing is dropped
   int64_t width = 0, rank = 0;
   bool is_packed = false;  // all adapters as one pair of matrices
+  bool is_step = false;    // of generation: an evaluation rounds as training does
   Values values = Values::kRead;
 
   /// Whether the backward pass reads x.
@@ -85,7 +88,11 @@ at::Tensor joined_bias(const Group& group) {
 // x W^T + bias of all parts.
 at::Tensor multiply(const Group& group, const at::Tensor& x) {
   const at::Tensor joined = joined_weight(group);
-  if (joined.defined()) return torch::linear(x, joined, joined_bias(group));
+  if (joined.defined()) {
+    const at::Tensor bias = joined_bias(group);
+    const at::Tensor product = group.is_step ? kernels::multiply_few_rows(x, joined, bias) : at::Tensor();
+    return product.defined() ? product : torch::linear(x, joined, bias);
+  }
   std::vector<at::Tensor> products;
   for (const Part& part : group.parts) products.push_back(part.weight->multiply(x, part.bias));
   return products.size() == 1 ? products[0] : at::cat(products, 1);
@@ -265,6 +272,7 @@ c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, 
                                      Values values, variable_list& inputs) {
   auto group = c10::make_intrusive<Group>();
   group->values = values;
+  group->is_step = context.cache != nullptr && !at::GradMode::is_enabled();
   if (context.is_training()) group->keys = context.dropout;
   const auto add_input = [&](const at::Tensor& tensor) {
     if (!tensor.requires_grad()) return int64_t{-1};
@@ -329,6 +337,15 @@ at::Tensor multiply_side_by_side(const at::Tensor& x, const std::vector<const Li
   variable_list inputs = {x};
   const auto group = make_group(linears, context, values, inputs);
   return SideBySide::apply(at::TensorList(inputs), group);
+}
+
+at::Tensor multiply_gated(const at::Tensor& x, const Linear& gate, const Linear& up, const ForwardContext& context) {
+  variable_list inputs = {x};
+  const auto group = make_group({&gate, &up}, context, Values::kRead, inputs);
+  const at::Tensor joined =
+      group->is_step && group->rank == 0 && !gate.bias().defined() ? joined_weight(*group) : at::Tensor();
+  const at::Tensor product = joined.defined() ? kernels::multiply_few_rows_gated(x, joined) : at::Tensor();
+  return product.defined() ? product : kernels::swiglu(SideBySide::apply(at::TensorList(inputs), group));
 }
 
 }  // namespace dsft::nn

@@ -19,4 +19,7 @@ std::vector<std::shared_ptr<Linear>> make_side_by_side(int64_t in, const std::ve
 at::Tensor multiply_side_by_side(const at::Tensor& x, const std::vector<const Linear*>& linears,
                                  const ForwardContext& context, Values values = Values::kRead);
 
+/// silu(gate(x)) * up(x), of Linears that were made side by side.
+at::Tensor multiply_gated(const at::Tensor& x, const Linear& gate, const Linear& up, const ForwardContext& context);
+
 }  // namespace dsft::nn

@@ -5,6 +5,7 @@
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
+#include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
 #include "kernels/packed_adapters.h"
 #include "kernels/rms_norm.h"
@@ -133,6 +134,37 @@ TEST_CASE("CUDA: a product in parts and the norm that adds them up round once", 
   CHECK(largest(result.normed.to(at::kDouble) - normed) <= 3 * rounding * largest(normed));
   CHECK_FALSE(multiply_in_parts(x.repeat({200, 1}), weight).defined());
   CHECK_FALSE(multiply_in_parts(x.to(at::kFloat), weight.to(at::kFloat)).defined());
+}
+
+TEST_CASE("CUDA: a product of few rows rounds once, and a row's result is its own", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(14);
+  const torch::NoGradGuard no_grad;
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const auto [out, in] = GENERATE(std::pair<int64_t, int64_t>{1024, 3072}, std::pair<int64_t, int64_t>{4096, 1024},
+                                  std::pair<int64_t, int64_t>{12148, 576}, std::pair<int64_t, int64_t>{100, 288});
+  const int64_t tokens = GENERATE(1, 8, 13, 16);
+  INFO(c10::toString(type) << ", " << tokens << " tokens, " << in << " to " << out);
+  const auto options = at::TensorOptions(type).device(kGpu);
+  const at::Tensor x = torch::randn({tokens, in}, options), weight = torch::randn({out, in}, options) * 0.05,
+                   bias = torch::randn({out}, options);
+  const at::Tensor y = multiply_few_rows(x, weight, bias);
+  if (!y.defined()) SKIP("this GPU has no kernel for few rows");
+  const at::Tensor product = x.to(at::kDouble).matmul(weight.to(at::kDouble).t());
+  const double rounding = type == at::kHalf ? 1.0 / 2048 : 1.0 / 256;
+  const auto check = [&](const at::Tensor& actual, const at::Tensor& exact) {
+    REQUIRE(actual.sizes() == exact.sizes());
+    CHECK(at::all((actual.to(at::kDouble) - exact).abs() <= exact.abs() * rounding + 1e-4).item<bool>());
+  };
+  check(y, product + bias.to(at::kDouble));
+  check(multiply_few_rows(x, weight), product);
+  if (tokens > 1)
+    CHECK(at::equal(multiply_few_rows(x, weight).slice(0, tokens / 2),
+                    multiply_few_rows(x.flip(0), weight).flip(0).slice(0, tokens / 2)));
+  const at::Tensor narrow = multiply_few_rows(x, weight);
+  CHECK(at::equal(multiply_few_rows_gated(x, weight), swiglu(narrow)));
+  CHECK_FALSE(multiply_few_rows(x.repeat({17, 1}), weight).defined());
+  CHECK_FALSE(multiply_few_rows(x.to(at::kFloat), weight.to(at::kFloat)).defined());
 }
 
 TEST_CASE("CUDA: packed adapters give what each gives in its columns, and nothing elsewhere", "[kernels][gpu]") {
