@@ -10,9 +10,22 @@
 /// Attention over packed documents by cuDNN's graph API; no_cuda.cpp answers where the build has no CUDA.
 namespace dsft::kernels::cudnn {
 
-/// Whether cuDNN is tried for these queries: 16 bits, heads of a multiple of 8 up to 128, a Hopper or Blackwell GPU of
+/// Whether cuDNN is tried for such queries: 16 bits, heads of a multiple of 8 up to 128, a Hopper or Blackwell GPU of
 /// a server (9.x, 10.x), and no deterministic run.
-bool may_take(const at::Tensor& q);
+bool may_take(const at::TensorOptions& options, int64_t head_dim);
+
+/// What a plan depends on beside the documents.
+struct Shape {
+  int64_t heads, kv_heads, head_dim;
+  int64_t value_stride;  ///< elements between the rows of v
+  double scale;
+  int64_t window;
+};
+
+/// Builds and keeps the plans of both passes for attention to documents like these; may run on a thread of its own.
+void prepare(const at::TensorOptions& options, const Shape& shape, const Documents& documents);
+/// Plans that this process has built, and shapes for which there is none.
+int64_t num_plans();
 
 /// What the forward pass gives.
 struct Attended {

@@ -71,21 +71,24 @@ int64_t power_of_two(int64_t value) {
   return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(value)));
 }
 
-Key key_of(const at::Tensor& q, const at::Tensor& v, const Documents& documents, double scale, int64_t window,
-           bool is_backward) {
+Key key_of(const at::TensorOptions& options, const Shape& shape, const Documents& documents, bool is_backward) {
   const auto count = static_cast<int64_t>(documents.boundaries.size()) - 1;
-  return {.device = q.device().index(),
+  return {.device = options.device().index(),
           .is_backward = is_backward,
-          .is_bfloat16 = q.scalar_type() == at::kBFloat16,
+          .is_bfloat16 = options.dtype() == at::kBFloat16,
           .documents = power_of_two(count),
           .longest = std::max(kSmallestLength, power_of_two(documents.longest)),
-          .tokens = is_backward ? round_up(q.size(0), kTokenBucket) : 0,
-          .heads = q.size(1),
-          .kv_heads = v.size(1),
-          .head_dim = q.size(2),
-          .value_stride = v.stride(0),
-          .window = window,
-          .scale = scale};
+          .tokens = is_backward ? round_up(documents.boundaries.back(), kTokenBucket) : 0,
+          .heads = shape.heads,
+          .kv_heads = shape.kv_heads,
+          .head_dim = shape.head_dim,
+          .value_stride = shape.value_stride,
+          .window = shape.window,
+          .scale = shape.scale};
+}
+
+Shape shape_of(const at::Tensor& q, const at::Tensor& v, double scale, int64_t window) {
+  return {q.size(1), v.size(1), q.size(2), v.stride(0), scale, window};
 }
 
 /// Makes the graphs of one key.
@@ -197,6 +200,17 @@ class Library {
   static Library& get() {
     static Library library;
     return library;
+  }
+
+  /// Builds the plan of a key where there is none.
+  void prepare(const Key& key) {
+    const std::lock_guard lock(mutex_);
+    plan_of(key, handle_of(key.device));
+  }
+
+  int64_t num_plans() {
+    const std::lock_guard lock(mutex_);
+    return static_cast<int64_t>(plans_.size());
   }
 
   /// Runs the graph of a key; false where cuDNN has no plan for it.
@@ -318,19 +332,28 @@ std::unordered_map<int64_t, void*> common_pointers(const at::Tensor& q, const at
 
 }  // namespace
 
-bool may_take(const at::Tensor& q) {
-  const bool is_16_bit = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
-  if (!q.is_cuda() || !is_16_bit || q.size(2) % 8 != 0 || q.size(2) > 128) return false;
+bool may_take(const at::TensorOptions& options, int64_t head_dim) {
+  const bool is_16_bit = options.dtype() == at::kBFloat16 || options.dtype() == at::kHalf;
+  if (!options.device().is_cuda() || !is_16_bit || head_dim % 8 != 0 || head_dim > 128) return false;
   // cuDNN 9.18 and newer have no backward pass with ragged statistics on 8.x and 12.x, and the deterministic one wants
   // memory that grows with the square of the longest document
-  const int major = at::cuda::getDeviceProperties(q.device().index())->major;
+  const int major = at::cuda::getDeviceProperties(options.device().index())->major;
   return (major == 9 || major == 10) && !at::globalContext().deterministicAlgorithms();
+}
+
+void prepare(const at::TensorOptions& options, const Shape& shape, const Documents& documents) {
+  const c10::cuda::CUDAGuard guard(options.device());
+  for (const bool is_backward : {false, true}) Library::get().prepare(key_of(options, shape, documents, is_backward));
+}
+
+int64_t num_plans() {
+  return Library::get().num_plans();
 }
 
 std::optional<Attended> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const Documents& documents, double scale, int64_t window) {
   const c10::cuda::CUDAGuard guard(q.device());
-  const Key key = key_of(q, v, documents, scale, window, /*is_backward=*/false);
+  const Key key = key_of(q.options(), shape_of(q, v, scale, window), documents, /*is_backward=*/false);
   Attended attended{at::empty_like(q), at::empty({q.size(0), q.size(1)}, q.options().dtype(at::kFloat))};
   auto pointers = common_pointers(q, k, v, attended, *cached_offsets(key, documents));
   if (!Library::get().run(key, pointers, q.options())) return std::nullopt;
@@ -341,7 +364,7 @@ std::optional<AttentionGradients> backward(const at::Tensor& gradient, const at:
                                            const at::Tensor& v, const Attended& attended, const Documents& documents,
                                            double scale, int64_t window) {
   const c10::cuda::CUDAGuard guard(q.device());
-  const Key key = key_of(q, v, documents, scale, window, /*is_backward=*/true);
+  const Key key = key_of(q.options(), shape_of(q, v, scale, window), documents, /*is_backward=*/true);
   AttentionGradients gradients{at::empty_like(q), at::empty_like(k), at::empty_like(k)};
   auto pointers = common_pointers(q, k, v, attended, *cached_offsets(key, documents));
   pointers[kGradient] = gradient.data_ptr();

@@ -95,8 +95,14 @@ void dropout(const void*, void*, const int64_t*, const int64_t*, int64_t, int64_
 
 namespace dsft::kernels::cudnn {
 
-bool may_take(const at::Tensor&) {
+bool may_take(const at::TensorOptions&, int64_t) {
   return false;
+}
+void prepare(const at::TensorOptions&, const Shape&, const Documents&) {
+  cuda::fail_without_cuda();
+}
+int64_t num_plans() {
+  return 0;
 }
 std::optional<Attended> forward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Documents&, double,
                                 int64_t) {

@@ -170,4 +170,11 @@ at::Tensor rotary_attention(const at::Tensor& qkv, const PackedHeads& heads, con
   return RotaryAttention::apply(dense, given(norms.q), given(norms.k), attended, call);
 }
 
+void prepare_rotary_attention(const at::TensorOptions& options, const PackedHeads& heads, const Documents& documents,
+                              double scale, int64_t window) {
+  if (cudnn::may_take(options, heads.head_dim))
+    cudnn::prepare(options, {heads.num_heads, heads.num_kv_heads, heads.head_dim, heads.width(), scale, window},
+                   documents);
+}
+
 }  // namespace dsft::kernels

@@ -40,4 +40,9 @@ Heads rotate_heads(const at::Tensor& qkv, const PackedHeads& heads, const HeadNo
 at::Tensor rotary_attention(const at::Tensor& qkv, const PackedHeads& heads, const HeadNorms& norms,
                             const RotaryAngles& angles, const Documents& documents, double scale, int64_t window = 0);
 
+/// Makes what rotary_attention of such projections and documents takes time to make, cuDNN's plans; may run on a thread
+/// of its own.
+void prepare_rotary_attention(const at::TensorOptions& options, const PackedHeads& heads, const Documents& documents,
+                              double scale, int64_t window = 0);
+
 }  // namespace dsft::kernels

@@ -47,6 +47,10 @@ class CausalLm : public torch::nn::Module {
   /// but tensors on the device.
   virtual bool can_be_recorded() const = 0;
 
+  /// Makes what takes time to make before the first training pass over batches like this one. Does not read weights, so
+  /// that a thread can do it while they are loaded.
+  virtual void prepare(const Batch& batch) const = 0;
+
   /// The parameters that a block owns, for sharding; a tied embedding belongs to block 0.
   std::vector<std::pair<std::string, at::Tensor>> block_parameters(int64_t block) const;
 

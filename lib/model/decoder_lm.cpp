@@ -51,6 +51,10 @@ bool DecoderLm::can_be_recorded() const {
          kernels::attends_by_device(body_->embed_tokens->weight().options(), spec().head_dim);
 }
 
+void DecoderLm::prepare(const Batch& batch) const {
+  for (const auto& layer : body_->layers) layer->prepare({batch.boundaries, batch.longest, batch.starts});
+}
+
 nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const TrainingMode* training, nn::KvCache* cache,
                                               bool recomputes_mlp) const {
   auto context = std::make_shared<nn::ForwardContext>();

@@ -15,6 +15,7 @@ class DecoderLm final : public CausalLm {
   bool has_tied_head() const override { return lm_head_->is_tied(); }
   bool has_head_dropout() const override;
   bool can_be_recorded() const override;
+  void prepare(const Batch& batch) const override;
   at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner& runner, const TrainingMode* training,
                            nn::KvCache* cache) override;
   std::vector<at::Tensor> run_head(

@@ -39,4 +39,8 @@ at::Tensor Attention::forward(const at::Tensor& x, const ForwardContext& context
   return o_proj_->forward_to_residual(attended, context);
 }
 
+void Attention::prepare(const kernels::Documents& documents) const {
+  kernels::prepare_rotary_attention(q_proj_->weight().options(), heads_, documents, scale_, window_);
+}
+
 }  // namespace dsft::nn

@@ -19,6 +19,9 @@ class Attention final : public torch::nn::Module {
   /// x [T, H] -> [T, H].
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
 
+  /// Makes what takes time to make before attention to such documents, without the weights' values.
+  void prepare(const kernels::Documents& documents) const;
+
  private:
   int64_t layer_, window_;
   kernels::PackedHeads heads_;

@@ -26,6 +26,8 @@ class DecoderLayer final : public torch::nn::Module {
   DecoderLayer(const spec::ModelSpec& spec, int64_t layer, at::TensorOptions options);
   /// The last sum is left to the next layer. Where values are not read, `added` has none.
   Residual forward(const Residual& x, const ForwardContext& context, Values values = Values::kRead) const;
+  /// Attention::prepare.
+  void prepare(const kernels::Documents& documents) const { self_attn_->prepare(documents); }
 
  private:
   std::shared_ptr<RmsNorm> input_layernorm_, post_attention_layernorm_;

@@ -1,5 +1,7 @@
 #include "recipe/build_model.h"
 
+#include <future>
+
 #include "base/error.h"
 #include "checkpoint/load_weights.h"
 #include "lora/adapters.h"
@@ -28,7 +30,7 @@ at::ScalarType torch_dtype(std::optional<spec::ComputeDtype> dtype, at::Device d
   DSFT_CHECK(false, "dtype");
 }
 
-LoadedModel load_base_model(const ModelRequest& request, const Logger& logger) {
+LoadedModel load_base_model(const ModelRequest& request, const Logger& logger, const Batch* batch) {
   const std::filesystem::path directory = spec::find_model(request.path, request.revision);
   const spec::ModelSpec model_spec = spec::read_model_spec(directory);
   for (const std::string& warning : model_spec.warnings)
@@ -43,7 +45,10 @@ LoadedModel load_base_model(const ModelRequest& request, const Logger& logger) {
          " ids, but the embedding of ", request.path, " has ", model_spec.vocab_size,
          " rows (vocab_size): the adapter was trained on a model with more tokens");
   auto model = model::build_causal_lm(model_spec, request.dtype, request.device);
+  std::future<void> preparation;
+  if (batch) preparation = std::async(std::launch::async, [&] { model->prepare(*batch); });
   checkpoint::load_weights(model_spec, weights, model::named_parameters_of(*model));
+  if (preparation.valid()) preparation.get();
   return {std::move(model), folders};
 }
 

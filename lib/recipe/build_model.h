@@ -34,8 +34,9 @@ struct ModelRequest {
 };
 
 /// Finds a model, checks its vocabulary against the tokenizer (the adapter's where it has one), loads its weights, and
-/// warns of what its config.json asks for in vain. The adapter itself is not loaded. Throws kCheckpoint.
-LoadedModel load_base_model(const ModelRequest& request, const Logger& logger);
+/// warns of what its config.json asks for in vain. The adapter itself is not loaded. Throws kCheckpoint. What training
+/// on batches like `batch` takes time to make is made while the weights are read; null: nothing is.
+LoadedModel load_base_model(const ModelRequest& request, const Logger& logger, const Batch* batch = nullptr);
 
 /// The same for use, not training: with the adapter in its slots.
 LoadedModel load_model(const ModelRequest& request, const Logger& logger);

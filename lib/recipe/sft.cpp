@@ -40,12 +40,13 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
     job.evaluations = build_evaluations(config, folders, data, context);
   job.observers = build_observers(config, context);
 
+  const Batch batch = job.source->largest_micro_batch();
   const LoadedModel loaded = load_base_model({.path = config.model.path,
                                               .revision = config.model.revision,
                                               .adapter = config.adapter(),
                                               .dtype = torch_dtype(config.model.dtype, context.device),
                                               .device = context.device},
-                                             context.logger);
+                                             context.logger, &batch);
   const auto adapter = choose_trainable(config, loaded, context);
   job.model = loaded.model;
   job.loss = std::make_unique<loss::CausalLmLoss>();

@@ -1,10 +1,13 @@
 // The CUDA kernels against LibTorch's own operations in float64 on the CPU.
 #include <torch/types.h>
 
+#include <future>
+
 #include "base/counter_random.h"
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
+#include "kernels/cudnn_attention.h"
 #include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
 #include "kernels/packed_adapters.h"
@@ -246,6 +249,24 @@ TEST_CASE("CUDA: attention of packed projections agrees with float64, values and
   };
   check("rotary_attention", fused_too, plain,
         {torch::randn({50, heads.width()}), torch::randn({2 * half}), torch::randn({2 * half})}, 3e-5);
+}
+
+TEST_CASE("CUDA: attention that was prepared on a thread builds no plan later", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const PackedHeads heads{4, 2, 64};
+  const auto options = at::TensorOptions(at::kBFloat16).device(kGpu);
+  if (!cudnn::may_take(options, heads.head_dim)) SKIP("cuDNN is not used on this GPU");
+  const double scale = 0.1234;  // a shape that no other test has
+  const int64_t before = cudnn::num_plans();
+  std::async(std::launch::async, [&] {
+    prepare_rotary_attention(options, heads, make_documents({0, 100, 250, 300}, kGpu), scale);
+  }).get();
+  CHECK(cudnn::num_plans() == before + 2);
+  const at::Tensor qkv = torch::randn({400, heads.width()}, options).requires_grad_(true);
+  const at::Tensor cos = torch::ones({400, 32}, options.dtype(at::kFloat)), sin = torch::zeros_like(cos);
+  rotary_attention(qkv, heads, {}, {cos, sin}, make_documents({0, 90, 260, 330, 400}, kGpu), scale).sum().backward();
+  CHECK(qkv.grad().isfinite().all().item<bool>());
+  CHECK(cudnn::num_plans() == before + 2);
 }
 
 TEST_CASE("CUDA: the weight of a norm that is frozen gets no gradient, a slice of a row is rotated", "[kernels][gpu]") {

@@ -29,6 +29,7 @@ class WithoutRunner final : public model::CausalLm {
   bool has_tied_head() const override { return lm_->has_tied_head(); }
   bool has_head_dropout() const override { return lm_->has_head_dropout(); }
   bool can_be_recorded() const override { return false; }
+  void prepare(const Batch& batch) const override { lm_->prepare(batch); }
 
   at::Tensor hidden_states(const Batch& batch, const nn::BlockRunner&, const model::TrainingMode* training,
                            nn::KvCache*) override {
