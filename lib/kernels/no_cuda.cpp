@@ -63,6 +63,9 @@ void append_rows(const AppendedRows&, FloatType, Stream) {
 void pack_adapters(const PackedAdapterPointers&, FloatType, Stream) {
   fail_without_cuda();
 }
+void add_unpacked_gradients(const PackedGradientPointers&, Stream) {
+  fail_without_cuda();
+}
 void sample_tokens(const SampledRows&, const cpu::SamplingRule&, FloatType, Stream) {
   fail_without_cuda();
 }

@@ -7,6 +7,13 @@
 #include "kernels/packed_adapters_cuda.h"
 
 namespace dsft::kernels {
+namespace {
+
+bool is_flat_float(const at::Tensor& tensor) {
+  return cuda::takes(tensor) && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
+}
+
+}  // namespace
 
 bool packs_adapters(const at::Tensor& x, size_t num_adapters) {
   return cuda::takes(x) && c10::elementSize(x.scalar_type()) == 2 && num_adapters <= cuda::kMostPackedAdapters;
@@ -42,6 +49,37 @@ PackedAdapters pack_adapters(const std::vector<AdapterOfColumns>& adapters, int6
   pointers.b = packed.b.data_ptr();
   cuda::pack_adapters(pointers, cuda::float_type(x), cuda::stream_for(x));
   return packed;
+}
+
+void add_unpacked_gradients(const PackedAdapters& packed, const std::vector<AdapterOfColumns>& sums) {
+  const at::Tensor &a = packed.a, &b = packed.b;
+  if (!a.defined() && !b.defined()) return;
+  DSFT_CHECK(!sums.empty() && sums.size() <= cuda::kMostPackedAdapters, sums.size(), " adapters");
+  cuda::PackedGradientPointers pointers = {};
+  pointers.num_adapters = static_cast<int>(sums.size());
+  pointers.in = sums[0].a.size(1);
+  pointers.ranks = a.defined() ? a.size(0) : b.size(1);
+  DSFT_CHECK(!a.defined() || (is_flat_float(a) && a.size(1) == pointers.in), "a gradient of ", a.sizes(),
+             " for rows of ", pointers.in);
+  DSFT_CHECK(!b.defined() || (is_flat_float(b) && b.size(1) == pointers.ranks), "a gradient of ", b.sizes(), " for ",
+             pointers.ranks, " ranks");
+  for (size_t i = 0; i < sums.size(); ++i) {
+    const AdapterOfColumns& sum = sums[i];
+    const int64_t width = sum.b.size(0), rank = sum.b.size(1);
+    DSFT_CHECK(is_flat_float(sum.a) && is_flat_float(sum.b) && sum.a.size(0) == rank && sum.a.size(1) == pointers.in &&
+                   sum.first_rank + rank <= pointers.ranks && (!b.defined() || sum.first + width <= b.size(0)),
+               "gradients of ", sum.a.sizes(), " and ", sum.b.sizes(), " from column ", sum.first);
+    pointers.sums[i] = {sum.a.data_ptr<float>(),
+                        sum.b.data_ptr<float>(),
+                        static_cast<float>(sum.scale),
+                        sum.first,
+                        width,
+                        sum.first_rank,
+                        rank};
+  }
+  pointers.a = a.defined() ? a.const_data_ptr<float>() : nullptr;
+  pointers.b = b.defined() ? b.const_data_ptr<float>() : nullptr;
+  cuda::add_unpacked_gradients(pointers, cuda::stream_for(sums[0].a));
 }
 
 }  // namespace dsft::kernels

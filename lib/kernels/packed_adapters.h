@@ -27,4 +27,9 @@ bool packs_adapters(const at::Tensor& x, size_t num_adapters);
 /// Packs up to eight adapters in the type of `x`.
 PackedAdapters pack_adapters(const std::vector<AdapterOfColumns>& adapters, int64_t columns, const at::Tensor& x);
 
+/// Adds fp32 gradients of the packed pair to the adapters' own by one kernel: `sums` are the adapters with contiguous
+/// gradients in the places of a and b. Each a gets its rows of packed.a, each b scale * its block of packed.b, whose
+/// other blocks are not read. Where packed.a or packed.b is undefined, those of every adapter stay as they are.
+void add_unpacked_gradients(const PackedAdapters& packed, const std::vector<AdapterOfColumns>& sums);
+
 }  // namespace dsft::kernels

@@ -162,6 +162,27 @@ at::Tensor multiply_low(const Group& group, const at::Tensor& x, const at::Tenso
   return products.size() == 1 ? products[0] : at::cat(products, 1);
 }
 
+// Up to so many tokens the gradients of all b of a group are one product, of which each part reads its block. For n
+// adapters that is n times the multiplications of n products, but it reads dy once as they do, and few tokens cost less
+// than n - 1 launches.
+constexpr int64_t kMostTokensOfJoinedProduct = 2048;
+
+// The adapters of a group with their gradients in the places of a and b; none where kernels::add_unpacked_gradients
+// cannot add to all of them, or has only one to add to.
+std::vector<kernels::AdapterOfColumns> sums_of_adapters(const Group& group) {
+  std::vector<kernels::AdapterOfColumns> sums;
+  if (!group.is_packed) return sums;
+  for (const Part& part : group.parts) {
+    if (!part.a.defined()) continue;
+    if (part.a_input < 0 || part.b_input < 0) return {};
+    for (const at::Tensor& sum : {part.a.grad(), part.b.grad()})
+      if (!sum.defined() || sum.scalar_type() != at::kFloat || !sum.is_contiguous()) return {};
+    sums.push_back({part.a.grad(), part.b.grad(), part.scale, part.first, part.first_rank});
+  }
+  if (sums.size() < 2) sums.clear();
+  return sums;
+}
+
 class SideBySide : public torch::autograd::Function<SideBySide> {
  public:
   // inputs: x, then what is trained
@@ -236,16 +257,32 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
     const at::Tensor &x = kept[0], &low = kept[1], &a = kept[2];
     const bool trains_a =
         std::any_of(group.parts.begin(), group.parts.end(), [](const Part& part) { return part.a_input >= 0; });
-    for (const Part& part : group.parts)
-      if (part.b_input >= 0)
-        result[part.b_input] = add_to_gradient(part.b, part.of(dy).t(), part.of_low(low), part.scale);
+    const std::vector<kernels::AdapterOfColumns> sums = sums_of_adapters(group);
+    kernels::PackedAdapters joined;  // gradients that are added to `sums`
+    if (!sums.empty() && dy.size(0) <= kMostTokensOfJoinedProduct) {
+      joined.b = kernels::multiply_to_float(dy.t(), low);
+    } else {
+      for (const Part& part : group.parts)
+        if (part.b_input >= 0)
+          result[part.b_input] = add_to_gradient(part.b, part.of(dy).t(), part.of_low(low), part.scale);
+    }
     if (!trains_a && !result[0].defined()) return;
     const at::Tensor d_low = gradient_of_low(group, dy, at::ArrayRef<at::Tensor>(kept).slice(3));
-    if (!group.drops()) {
+    if (group.drops()) {
+      add_dropped(group, d_low, x, a, result);
+    } else {
       if (result[0].defined()) result[0].addmm_(d_low, a);
-      if (trains_a) add_a(group, d_low, x, result);
-      return;
+      if (!sums.empty())
+        joined.a = kernels::multiply_to_float(d_low.t(), x);
+      else if (trains_a)
+        add_a(group, d_low, x, result);
     }
+    kernels::add_unpacked_gradients(joined, sums);
+  }
+
+  // The part of add_low behind d_low where inputs are dropped, each adapter's by itself.
+  static void add_dropped(const Group& group, const at::Tensor& d_low, const at::Tensor& x, const at::Tensor& a,
+                          variable_list& result) {
     for (const Part& part : group.parts) {
       if (!part.a.defined()) continue;
       const at::Tensor of_part = part.of_low(d_low);

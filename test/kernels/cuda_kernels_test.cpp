@@ -2,6 +2,7 @@
 #include <torch/types.h>
 
 #include <future>
+#include <numeric>
 
 #include "base/counter_random.h"
 #include "catch_amalgamated.hpp"
@@ -145,7 +146,7 @@ TEST_CASE("CUDA: a product of few rows rounds once, and a row's result is its ow
   const torch::NoGradGuard no_grad;
   const auto type = GENERATE(at::kBFloat16, at::kHalf);
   const auto [out, in] = GENERATE(std::pair<int64_t, int64_t>{1024, 3072}, std::pair<int64_t, int64_t>{4096, 1024},
-                                  std::pair<int64_t, int64_t>{12144, 576}, std::pair<int64_t, int64_t>{100, 288});
+                                  std::pair<int64_t, int64_t>{12144, 576}, std::pair<int64_t, int64_t>{104, 288});
   const int64_t tokens = GENERATE(1, 8, 13, 16);
   INFO(c10::toString(type) << ", " << tokens << " tokens, " << in << " to " << out);
   const auto options = at::TensorOptions(type).device(kGpu);
@@ -193,6 +194,54 @@ TEST_CASE("CUDA: packed adapters give what each gives in its columns, and nothin
   }
   CHECK(torch::equal(packed.a, a.to(type)));
   CHECK(torch::equal(packed.b, b.to(type)));
+}
+
+TEST_CASE("CUDA: gradients of packed adapters are added to each adapter's own", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(16);
+  struct Sizes {
+    int64_t in, columns;
+    std::vector<int64_t> firsts, widths, ranks;
+  };
+  const Sizes sizes =
+      GENERATE(Sizes{40, 56, {0, 40}, {16, 9}, {3, 5}},  // columns 16 to 40, 49 to 56 have none
+               Sizes{1024, 4096, {0, 2048, 3072}, {2048, 1024, 1024}, {16, 16, 16}},
+               Sizes{33, 40, {0, 5, 10, 15, 20, 25, 30, 35}, {5, 5, 5, 5, 5, 5, 5, 5}, {1, 2, 3, 4, 5, 6, 7, 8}});
+  const bool adds_a = GENERATE(true, false), adds_b = GENERATE(true, false);
+  INFO(sizes.widths.size() << " adapters, " << (adds_a ? "a " : "") << (adds_b ? "b" : ""));
+  const auto options = at::TensorOptions(at::kFloat).device(kGpu);
+  const int64_t ranks = std::accumulate(sizes.ranks.begin(), sizes.ranks.end(), int64_t{0});
+  const at::Tensor a = torch::randn({ranks, sizes.in}, options), b = torch::randn({sizes.columns, ranks}, options);
+  // Views of one buffer at odd offsets, with a float between any two.
+  const at::Tensor start = torch::randn({1 + ranks * (sizes.in + sizes.columns) + 32}, options);
+  at::Tensor buffer = start.clone(), expected = start.to(at::kDouble);
+  std::vector<AdapterOfColumns> sums;
+  int64_t offset = 1, first_rank = 0;
+  for (size_t i = 0; i < sizes.widths.size(); ++i) {
+    const int64_t width = sizes.widths[i], rank = sizes.ranks[i];
+    const double scale = 0.5 + static_cast<double>(i);
+    const auto next = [&](int64_t rows, int64_t columns, const at::Tensor& added) {
+      const at::Tensor view = buffer.narrow(0, offset, rows * columns).view({rows, columns});
+      if (added.defined()) expected.narrow(0, offset, rows * columns).view({rows, columns}).add_(added);
+      offset += rows * columns + 1;
+      return view;
+    };
+    const at::Tensor of_a = a.narrow(0, first_rank, rank).to(at::kDouble),
+                     of_b = b.narrow(0, sizes.firsts[i], width).narrow(1, first_rank, rank).to(at::kDouble) * scale;
+    AdapterOfColumns sum;
+    sum.a = next(rank, sizes.in, adds_a ? of_a : at::Tensor());
+    sum.b = next(width, rank, adds_b ? of_b : at::Tensor());
+    sum.scale = scale;
+    sum.first = sizes.firsts[i];
+    sum.first_rank = first_rank;
+    sums.push_back(sum);
+    first_rank += rank;
+  }
+  add_unpacked_gradients({adds_a ? a : at::Tensor(), adds_b ? b : at::Tensor()}, sums);
+  CHECK(largest(buffer - expected) < 1e-6 * largest(expected));
+  const at::Tensor is_untouched = expected == start.to(at::kDouble);
+  CHECK(torch::equal(buffer.masked_select(is_untouched), start.masked_select(is_untouched)));
+  CHECK(is_untouched[0].item<bool>());
 }
 
 TEST_CASE("CUDA: products are added to fp32 sums without rounding to 16 bits", "[kernels][gpu]") {

@@ -11,11 +11,16 @@ namespace {
 
 constexpr int64_t kIn = 24;
 
+// How the sums of gradients lie that are there before the first backward pass.
+enum class Sums { kRows, kColumns, kMissing };
+
 struct Case {
   std::vector<int64_t> adapted;  // which of the three Linears
   double dropout = 0;            // of the last one of them
   bool trains_weights = false, trains_biases = false, lies_apart = false;
   int64_t num_tokens = 7;
+  bool trains_last_a = true, trains_last_b = true;  // of the last one of `adapted`
+  Sums sums = Sums::kRows;
 };
 
 std::vector<std::shared_ptr<nn::Linear>> make_linears(const Case& c) {
@@ -33,7 +38,11 @@ std::vector<std::shared_ptr<nn::Linear>> make_linears(const Case& c) {
     nn::LoraAdapter adapter{.a = torch::randn({3 + i, kIn}, at::kDouble).requires_grad_(true),
                             .b = torch::randn({linears[i]->out_features(), 3 + i}, at::kDouble).requires_grad_(true),
                             .scale = 0.5 + static_cast<double>(i)};
-    if (i == c.adapted.back()) adapter.dropout = c.dropout;
+    if (i == c.adapted.back()) {
+      adapter.dropout = c.dropout;
+      adapter.a.requires_grad_(c.trains_last_a);
+      adapter.b.requires_grad_(c.trains_last_b);
+    }
     adapter.dropout_key = static_cast<uint64_t>(100 + i);
     linears[i]->adapter() = adapter;
   }
@@ -66,9 +75,10 @@ at::Tensor expected_of(const at::Tensor& x, const std::vector<std::shared_ptr<nn
 std::vector<at::Tensor> trained_of(const at::Tensor& x, const std::vector<std::shared_ptr<nn::Linear>>& linears) {
   std::vector<at::Tensor> trained = {x};
   for (const auto& linear : linears) {
-    for (const at::Tensor& parameter : linear->parameters())
+    std::vector<at::Tensor> parameters = linear->parameters();
+    if (linear->adapter()) parameters.insert(parameters.end(), {linear->adapter()->a, linear->adapter()->b});
+    for (const at::Tensor& parameter : parameters)
       if (parameter.requires_grad()) trained.push_back(parameter);
-    if (linear->adapter()) trained.insert(trained.end(), {linear->adapter()->a, linear->adapter()->b});
   }
   return trained;
 }
@@ -138,9 +148,9 @@ namespace {
 void check_sums(Case c, at::ScalarType type, at::Device device) {
   torch::manual_seed(7);
   const auto linears = make_linears(c);
-  at::Tensor x = torch::randn({7, kIn}).to(type).to(at::kDouble).requires_grad_(true);
-  const at::Tensor direction = torch::randn({7, 32}).to(type);
-  nn::ForwardContext context = training_context(7);
+  at::Tensor x = torch::randn({c.num_tokens, kIn}).to(type).to(at::kDouble).requires_grad_(true);
+  const at::Tensor direction = torch::randn({c.num_tokens, 32}).to(type);
+  nn::ForwardContext context = training_context(c.num_tokens);
   for (const auto& linear : linears) {  // numbers that both types have
     const torch::NoGradGuard no_grad;
     for (at::Tensor& parameter : linear->parameters()) parameter.copy_(parameter.to(type));
@@ -164,14 +174,19 @@ void check_sums(Case c, at::ScalarType type, at::Device device) {
   std::vector<at::Tensor> sums;
   for (size_t i = 0; i < trained.size(); ++i) {
     move(trained[i], i == 0 || c.trains_weights ? type : at::kFloat);
-    if (i == 0) continue;
-    sums.push_back(flat.narrow(0, offset, trained[i].numel()).view(trained[i].sizes()));
-    offset += trained[i].numel() + (c.lies_apart ? 16 : 0);
+    if (i == 0 || c.sums == Sums::kMissing) continue;
+    const at::Tensor sum = flat.narrow(0, offset, trained[i].numel());
+    sums.push_back(c.sums == Sums::kRows ? sum.view(trained[i].sizes()) : sum.view(trained[i].t().sizes()).t());
+    offset += trained[i].numel() + (c.lies_apart ? 15 : 0);
     at::Tensor(trained[i]).mutable_grad() = sums.back();
   }
-  for (const auto& linear : linears)
+  for (const auto& linear : linears) {
     for (const at::Tensor& parameter : linear->parameters())
       if (!is_own(parameter)) move(parameter, type);
+    if (const auto& adapter = linear->adapter())
+      for (const at::Tensor& parameter : {adapter->a, adapter->b})
+        if (!is_own(parameter)) move(parameter, at::kFloat);
+  }
   context.dropout.sample_keys = context.dropout.sample_keys.to(device);
   context.dropout.positions = context.dropout.positions.to(device);
   const std::vector<const nn::Linear*> parts = {linears[0].get(), linears[1].get(), linears[2].get()};
@@ -185,11 +200,12 @@ void check_sums(Case c, at::ScalarType type, at::Device device) {
     check_close(y.detach(), exact.detach());
     y.backward(direction.to(device));
   }
-  for (size_t i = 0; i < sums.size(); ++i) {
+  for (size_t i = 1; i < trained.size(); ++i) {
     INFO("gradient " << i);
-    CHECK(trained[i + 1].grad().data_ptr() == sums[i].data_ptr());
-    check_close(sums[i], expected[i + 1] * 2 + 0.25);
+    if (!sums.empty()) CHECK(trained[i].grad().data_ptr() == sums[i - 1].data_ptr());
+    check_close(trained[i].grad(), expected[i] * 2 + (sums.empty() ? 0 : 0.25));
   }
+  CHECK((flat.narrow(0, offset, flat.numel() - offset) == 0.25).all().item<bool>());
   check_close(x.grad(), expected[0] * 2);
 }
 
@@ -217,6 +233,60 @@ TEST_CASE("On a GPU Linears side by side agree with float64, values and sums of 
   const Case c = generate_case();
   INFO(c.adapted.size() << " adapters, " << (c.lies_apart ? "apart, " : "together, ") << c10::toString(type));
   check_sums(c, type, at::Device(at::kCUDA, 0));
+}
+
+TEST_CASE("Gradients of several adapters are right whichever of them are trained and wherever their sums lie", "[nn]") {
+  const auto sums = GENERATE(Sums::kRows, Sums::kColumns, Sums::kMissing);
+  const bool trains_last_a = GENERATE(true, false), trains_last_b = GENERATE(true, false);
+  check_sums({.adapted = {0, 1, 2}, .trains_last_a = trains_last_a, .trains_last_b = trains_last_b, .sums = sums},
+             at::kBFloat16, at::kCPU);
+}
+
+TEST_CASE("On a GPU gradients of several adapters are right for few and many tokens, wherever their sums lie",
+          "[nn][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  Case c{.adapted = GENERATE(std::vector<int64_t>{0, 2}, std::vector<int64_t>{0, 1, 2}),
+         .dropout = GENERATE(0.0, 0.3),
+         .lies_apart = true,
+         .num_tokens = GENERATE(1, 512, 3000)};
+  c.sums = GENERATE(Sums::kRows, Sums::kColumns, Sums::kMissing);
+  c.trains_last_a = GENERATE(true, false);
+  c.trains_last_b = GENERATE(true, false);
+  INFO(c.adapted.size() << " adapters, dropout " << c.dropout << ", " << c.num_tokens << " tokens, sums "
+                        << static_cast<int>(c.sums) << (c.trains_last_a ? "" : ", an a frozen")
+                        << (c.trains_last_b ? "" : ", a b frozen") << ", " << c10::toString(type));
+  check_sums(c, type, at::Device(at::kCUDA, 0));
+}
+
+TEST_CASE("On a GPU the gradients of several adapters are the same bits each time", "[nn][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(9);
+  const auto options = at::TensorOptions(at::kBFloat16).device(at::kCUDA);
+  const auto linears = nn::make_side_by_side(1024, {2048, 1024, 1024}, /*has_bias=*/false, options);
+  at::Tensor flat = torch::empty({16 * (3 * 1024 + 4096)}, options.dtype(at::kFloat));
+  int64_t offset = 0;
+  const auto next = [&](int64_t rows, int64_t columns) {
+    at::Tensor leaf = torch::randn({rows, columns}, flat.options()).mul_(0.1).requires_grad_(true);
+    leaf.mutable_grad() = flat.narrow(0, offset, leaf.numel()).view(leaf.sizes());
+    offset += leaf.numel();
+    return leaf;
+  };
+  for (const auto& linear : linears) {
+    const torch::NoGradGuard no_grad;
+    linear->weight().normal_(0, 0.02).requires_grad_(false);
+    linear->adapter() = nn::LoraAdapter{.a = next(16, 1024), .b = next(linear->out_features(), 16), .scale = 2};
+  }
+  const at::Tensor x = torch::randn({512, 1024}, options).requires_grad_(true),
+                   direction = torch::randn({512, 4096}, options);
+  at::Tensor first;
+  for (int run = 0; run < 5; ++run) {
+    flat.fill_(0.25);
+    nn::multiply_side_by_side(x, {linears[0].get(), linears[1].get(), linears[2].get()}, {}).backward(direction);
+    if (run == 0) first = flat.clone();
+    CHECK(torch::equal(flat, first));
+  }
+  CHECK_FALSE((first == 0.25).all().item<bool>());
 }
 
 TEST_CASE("A result whose values are not read has the gradients of one that is", "[nn]") {
