@@ -12,6 +12,7 @@
 namespace dsft::kernels::cuda {
 
 constexpr int kWarp = 32;
+constexpr float kLog2e = 1.44269504f;
 
 __device__ inline float to_float(float value) {
   return value;
@@ -43,6 +44,12 @@ template <typename T>
 __device__ float rounded(float value) {
   return to_float(from_float<T>(value));
 }
+
+/// Neighbouring elements that one access moves.
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount) Piece {
+  T values[kCount];
+};
 
 /// As many elements as one 16-byte access moves.
 template <typename T>

@@ -23,6 +23,10 @@ FloatType float_type(const at::Tensor& tensor) {
   }
 }
 
+bool is_aligned(const at::Tensor& tensor, uintptr_t bytes) {
+  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % bytes == 0;
+}
+
 Stream stream_for(const at::Tensor& tensor) {
   return device::current_stream(tensor.device());
 }

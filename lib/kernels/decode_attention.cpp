@@ -77,8 +77,7 @@ at::Tensor by_cuda_kernel(cuda::DecodeTensors rows, const at::Tensor& like, cons
 
 // Rows may lie apart, at places that 16-byte accesses reach.
 at::Tensor with_dense_heads(const at::Tensor& x) {
-  const bool is_aligned =
-      x.stride(0) * x.element_size() % 16 == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+  const bool is_aligned = x.stride(0) * x.element_size() % 16 == 0 && cuda::is_aligned(x);
   return x.stride(2) == 1 && x.stride(1) == x.size(2) && is_aligned ? x : x.contiguous();
 }
 
@@ -146,8 +145,14 @@ at::Tensor rotary_append_and_attend(const at::Tensor& qkv, const PackedHeads& he
     return append_and_attend(rotate_heads(qkv, heads, norms, angles), paged, scale, window)
         .reshape({qkv.size(0), heads.num_heads * heads.head_dim});
   const at::Tensor dense = qkv.contiguous(), cos = angles.cos.contiguous(), sin = angles.sin.contiguous();
-  DSFT_CHECK(dense.size(1) == heads.width() && cos.size(0) == dense.size(0) && 2 * cos.size(1) == heads.head_dim,
-             "heads of ", qkv.sizes(), " with angles ", cos.sizes());
+  DSFT_CHECK(dense.size(1) == heads.width() && cos.size(0) == dense.size(0) && 2 * cos.size(1) == heads.head_dim &&
+                 sin.sizes() == cos.sizes(),
+             "heads of ", qkv.sizes(), " with angles ", cos.sizes(), " and ", sin.sizes());
+  DSFT_CHECK(norms.q.defined() == norms.k.defined(), "a norm of queries or of keys alone");
+  for (const at::Tensor& norm : {norms.q, norms.k})
+    DSFT_CHECK(!norm.defined() || (norm.numel() == heads.head_dim && norm.is_contiguous() &&
+                                   norm.scalar_type() == dense.scalar_type()),
+               "a norm ", norm.sizes(), " of heads of ", heads.head_dim);
   const auto columns_from = [&](int64_t head) {
     return static_cast<const char*>(dense.const_data_ptr()) + head * heads.head_dim * dense.element_size();
   };

@@ -8,7 +8,6 @@ namespace dsft::kernels::cuda {
 
 constexpr int kDecodeThreads = 128;
 constexpr int kDecodePageTokens = 64;
-constexpr float kLog2e = 1.44269504f;
 
 /// The weight of a part of a softmax in the whole; a part without keys has none. Maxima are of scores in units of
 /// log 2.

@@ -9,10 +9,6 @@
 namespace dsft::kernels {
 namespace {
 
-bool is_on_16_bytes(const at::Tensor& tensor) {
-  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
-}
-
 at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool is_gated) {
   DSFT_CHECK(x.dim() == 2 && weight.dim() == 2 && weight.size(1) == x.size(1) &&
                  weight.scalar_type() == x.scalar_type() && (!is_gated || weight.size(0) % 2 == 0),
@@ -30,9 +26,9 @@ at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const at::Ten
                                .in = x.size(1),
                                .columns = is_gated ? weight.size(0) / 2 : weight.size(0),
                                .is_gated = is_gated};
-  const bool are_on_16_bytes =
-      is_on_16_bytes(in) && is_on_16_bytes(weight) && (!bias.defined() || is_on_16_bytes(bias));
-  if (!are_on_16_bytes || !cuda::has_few_rows_product(product, cuda::float_type(x))) return {};
+  const bool are_aligned =
+      cuda::is_aligned(in) && cuda::is_aligned(weight) && (!bias.defined() || cuda::is_aligned(bias));
+  if (!are_aligned || !cuda::has_few_rows_product(product, cuda::float_type(x))) return {};
   at::Tensor y = at::empty({product.rows, product.columns}, x.options());
   product.y = y.data_ptr();
   cuda::few_rows_product(product, cuda::float_type(x), cuda::stream_for(x));

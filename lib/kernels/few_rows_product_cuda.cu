@@ -144,11 +144,9 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(FewRowsProduct product) 
       if (s < num_slices) total.x += parts[s].x, total.y += parts[s].y, total.z += parts[s].z, total.w += parts[s].w;
     return total;
   };
-  struct alignas(8) Piece {
-    T values[4];
-  };
+  using Four = Piece<T, 4>;
   const auto narrow = [](const float4& wide) {
-    return Piece{{from_float<T>(wide.x), from_float<T>(wide.y), from_float<T>(wide.z), from_float<T>(wide.w)}};
+    return Four{{from_float<T>(wide.x), from_float<T>(wide.y), from_float<T>(wide.z), from_float<T>(wide.w)}};
   };
   const int per_slice = (kPieces + num_slices - 1) / num_slices, last = min(kPieces, (slice + 1) * per_slice);
   for (int piece = slice * per_slice + threadIdx.x; piece < last; piece += kThreads) {
@@ -156,20 +154,20 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(FewRowsProduct product) 
     const int column = static_cast<int>(blockIdx.x) * kResults + local;
     if (row >= rows || column >= columns) continue;
     float4 total = add_up(row, local);
-    Piece out;
+    Four out;
     if constexpr (kIsGated) {
-      const Piece gate = narrow(total), up = narrow(add_up(row, kHalf + local));
+      const Four gate = narrow(total), up = narrow(add_up(row, kHalf + local));
 #pragma unroll
       for (int i = 0; i < 4; ++i) out.values[i] = swiglu_of(gate.values[i], up.values[i]);
     } else {
       if (product.bias != nullptr) {
-        const Piece bias = *reinterpret_cast<const Piece*>(static_cast<const T*>(product.bias) + column);
+        const Four bias = *reinterpret_cast<const Four*>(static_cast<const T*>(product.bias) + column);
         total.x += to_float(bias.values[0]), total.y += to_float(bias.values[1]);
         total.z += to_float(bias.values[2]), total.w += to_float(bias.values[3]);
       }
       out = narrow(total);
     }
-    *reinterpret_cast<Piece*>(static_cast<T*>(product.y) + int64_t{row} * columns + column) = out;
+    *reinterpret_cast<Four*>(static_cast<T*>(product.y) + int64_t{row} * columns + column) = out;
   }
   if (num_slices > 1) cluster.sync();  // the others have read this block's sums
 #endif

@@ -15,11 +15,6 @@ __device__ void backward_of(T gradient, T gate, T up, T& gate_gradient, T& up_gr
 
 // Each thread takes kSize neighbouring elements of a row.
 template <typename T, int kSize>
-struct alignas(sizeof(T) * kSize) Piece {
-  T values[kSize];
-};
-
-template <typename T, int kSize>
 __global__ void __launch_bounds__(kThreads) forward(const T* gate_up, T* y, int64_t count, int64_t size) {
   const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kSize;
   if (first >= count) return;

@@ -5,7 +5,6 @@ namespace dsft::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr float kLog2e = 1.44269504f;
 
 // Running maximum, where it stands first, and the sum of exponentials relative to it.
 struct Statistics {

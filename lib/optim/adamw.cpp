@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "device/device.h"
+#include "kernels/cuda_tensors.h"
 #include "optim/adamw_cpu.h"
 #include "optim/adamw_cuda.h"
 
@@ -66,6 +67,11 @@ void update_on_cpu(AdamWTensors& tensors, const AdamWOptions& options, const Ada
 }
 
 void update_on_cuda(AdamWTensors& tensors, const AdamWOptions& options, const AdamWUpdate& update) {
+  for (const at::Tensor* tensor : {&tensors.weight, &tensors.gradient, &tensors.exp_avg, &tensors.exp_avg_sq})
+    DSFT_CHECK(kernels::cuda::is_aligned(*tensor),
+               "the GPU updates elements from a place that is no multiple of 16 bytes");
+  DSFT_CHECK(!tensors.copy.defined() || kernels::cuda::is_aligned(tensors.copy, 8),
+             "the GPU writes 16-bit copies to a place that is no multiple of 8 bytes");
   cuda::adamw({.weight = tensors.weight.data_ptr<float>(),
                .gradient = tensors.gradient.const_data_ptr<float>(),
                .exp_avg = tensors.exp_avg.data_ptr<float>(),

@@ -39,15 +39,11 @@ __device__ inline void update_one(float& weight, float gradient, float& exp_avg,
 }
 
 constexpr int kSize = 4;  // neighbouring elements of a thread
-struct alignas(16) Floats {
-  float values[kSize];
-};
+using Floats = kernels::cuda::Piece<float, kSize>;
 
 template <typename Copy>
 __global__ void __launch_bounds__(kThreads) update(AdamWPointers p, int64_t numel, Betas betas) {
-  struct alignas(sizeof(Copy) * kSize) Copies {
-    Copy values[kSize];
-  };
+  using Copies = kernels::cuda::Piece<Copy, kSize>;
   __shared__ cpu::AdamWFactors factors;
   if (!*p.is_applied) return;
   if (threadIdx.x == 0) factors = factors_of(p, betas);

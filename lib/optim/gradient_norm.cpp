@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "device/device.h"
+#include "kernels/cuda_tensors.h"
 #include "optim/adamw_cpu.h"
 #include "optim/gradient_norm_cuda.h"
 
@@ -24,6 +25,7 @@ at::Tensor sum_of_squares(const at::Tensor& values) {
   at::NoGradGuard no_grad;
   DSFT_CHECK(values.scalar_type() == at::kFloat && values.is_contiguous(), "a gradient that is not contiguous fp32");
   if (values.is_cuda()) {
+    DSFT_CHECK(kernels::cuda::is_aligned(values), "the GPU sums squares from a place that is no multiple of 16 bytes");
     at::Tensor result = at::empty({}, values.options().dtype(at::kDouble)),
                parts = at::empty({cuda::sum_of_squares_parts()}, result.options());
     cuda::sum_of_squares(values.const_data_ptr<float>(), values.numel(), parts.data_ptr<double>(),
