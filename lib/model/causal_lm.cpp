@@ -13,6 +13,12 @@ kernels::DropoutKeys dropout_keys(const Batch& batch, const TrainingMode* traini
   return {training->seed, batch.sample_keys, batch.positions[0].contiguous()};
 }
 
+int64_t CausalLm::block_of(const std::string& tensor) const {
+  for (int64_t block = 0; block < num_blocks(); ++block)
+    if (is_inside(tensor, block_modules(block))) return block;
+  DSFT_CHECK(false, tensor, " lies in no block");
+}
+
 std::vector<std::pair<std::string, at::Tensor>> CausalLm::block_parameters(int64_t block) const {
   auto list = named_parameters_of(*this);
   const std::vector<std::string> modules = block_modules(block);

@@ -37,6 +37,8 @@ class CausalLm : public torch::nn::Module {
 
   /// Paths of the modules that a block runs ("model.layers.0"); each module belongs to one block.
   virtual std::vector<std::string> block_modules(int64_t block) const = 0;
+  /// The block that runs the module of a tensor of this name.
+  int64_t block_of(const std::string& tensor) const;
   /// Whether the head shares the embedding's weight. Training one of the two alone unties them (lora::attach).
   virtual bool has_tied_head() const = 0;
 

@@ -87,9 +87,11 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
                                                         train::RunContext& context) {
   std::vector<zero::TrainableParameter> parameters;
   for (const auto& trainable : lora::trainable_tensors(model))
-    parameters.push_back({trainable.name, trainable.tensor, has_weight_decay(trainable.name), trainable.is_adapter});
+    parameters.push_back({trainable.name, trainable.tensor, has_weight_decay(trainable.name), trainable.is_adapter,
+                          model.block_of(trainable.name)});
   zero::OptimizerOptions options;
   options.stage = config.zero.stage;
+  options.overlaps_backward = config.zero.stage == 0 || config.zero.overlap_comm;
   options.adamw = {config.training.adam_beta1, config.training.adam_beta2, config.training.adam_epsilon,
                    config.training.weight_decay};
   options.max_grad_norm = config.training.max_grad_norm;

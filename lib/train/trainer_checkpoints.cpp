@@ -70,6 +70,7 @@ void Trainer::save_checkpoint(Content content) {
                                      {"is_evaluation_cut", state_.is_evaluation_cut}})
                          .dump();
   run_state.weights_size_bytes = job_.weights_size_bytes;
+  run_state.optimizer_shards = job_.optimizer->num_state_shards();
   if (is_resumable)
     for (const zero::NamedState& item : job_.optimizer->state())
       run_state.optimizer.emplace_back(item.name, item.tensor);

@@ -2,14 +2,13 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <set>
 
 #include "base/error.h"
 
 namespace dsft::zero {
 namespace {
-
-constexpr int64_t kAlignmentElements = 16;
 
 void check_parameters(const std::vector<TrainableParameter>& parameters) {
   DSFT_CHECK(!parameters.empty(), "nothing to train");
@@ -27,11 +26,25 @@ void check_parameters(const std::vector<TrainableParameter>& parameters) {
   }
 }
 
+// Parameters of one bucket have one type, so that it is gathered by one call.
+std::vector<PlannedParameter> planned(const std::vector<TrainableParameter>& parameters) {
+  std::vector<PlannedParameter> plan;
+  int64_t bucket = 0;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const bool continues = i > 0 && parameters[i].block == parameters[i - 1].block &&
+                           parameters[i].parameter.scalar_type() == parameters[i - 1].parameter.scalar_type();
+    if (!continues) ++bucket;
+    plan.push_back({parameters[i].parameter.numel(), bucket, !parameters[i].is_lora});
+  }
+  return plan;
+}
+
 }  // namespace
 
-FlatParameters::FlatParameters(std::vector<TrainableParameter> parameters) : parameters_(std::move(parameters)) {
-  check_parameters(parameters_);
-  lay_out();
+FlatParameters::FlatParameters(std::vector<TrainableParameter> parameters, Sharding sharding)
+    : parameters_((check_parameters(parameters), std::move(parameters))),
+      plan_(planned(parameters_), sharding.num_ranks, sharding.rank) {
+  find_spans();
   move_in();
   attach_gradients();
 }
@@ -40,46 +53,57 @@ bool FlatParameters::has_master(int64_t index) const {
   return (*this)[index].parameter.scalar_type() != at::kFloat;
 }
 
-at::Tensor FlatParameters::view(const at::Tensor& buffer, int64_t index) const {
+at::Tensor FlatParameters::view(const at::Tensor& whole, int64_t index) const {
   const at::Tensor& parameter = (*this)[index].parameter;
-  return buffer.narrow(0, offset(index), parameter.numel()).view(parameter.sizes());
+  return whole.narrow(0, plan_.offset(index), parameter.numel()).view(parameter.sizes());
 }
 
-void FlatParameters::lay_out() {
-  int64_t end = 0;
+at::Tensor FlatParameters::own_view(const at::Tensor& own, int64_t index) const {
+  const Range part = plan_.own_part(index);
+  if (part.size() == 0) return own.narrow(0, 0, 0);
+  return own.narrow(0, plan_.own_place(plan_.bucket_of(index), part.begin), part.size());
+}
+
+void FlatParameters::find_spans() {
   for (int64_t index = 0; index < num_parameters(); ++index) {
-    offsets_.push_back(end);
-    const int64_t numel = (*this)[index].parameter.numel();
-    end += (numel + kAlignmentElements - 1) / kAlignmentElements * kAlignmentElements;
-    const bool continues_run = !runs_.empty() &&
-                               (*this)[runs_.back().first].has_weight_decay == (*this)[index].has_weight_decay &&
-                               has_master(runs_.back().first) == has_master(index);
-    if (continues_run) {
-      runs_.back().last = index + 1;
-    } else {
-      runs_.push_back({index, index + 1});
-    }
+    const ShardPlan::Bucket& bucket = plan_.bucket_of(index);
+    const Range slice = plan_.own_slice(bucket);
+    // the gap behind a parameter goes with it
+    const int64_t end = index + 1 == bucket.last ? bucket.whole.end : plan_.offset(index + 1);
+    const Range part = {std::max(slice.begin, plan_.offset(index)), std::min(slice.end, end)};
+    if (part.size() <= 0) continue;
+    const Span span{index, part.begin, plan_.own_place(bucket, part.begin), part.size()};
+    Span* before = spans_.empty() ? nullptr : &spans_.back();
+    const bool continues = before != nullptr && before->whole_begin + before->size == span.whole_begin &&
+                           before->own_begin + before->size == span.own_begin &&
+                           (*this)[before->first_parameter].has_weight_decay == (*this)[index].has_weight_decay &&
+                           has_master(before->first_parameter) == has_master(index);
+    if (continues)
+      before->size += span.size;
+    else
+      spans_.push_back(span);
   }
-  offsets_.push_back(end);
 }
 
 void FlatParameters::move_in() {
   at::NoGradGuard no_grad;
   const auto options = at::TensorOptions().dtype(at::kFloat).device((*this)[0].parameter.device());
-  weight = at::zeros({offsets_.back()}, options);
-  gradient = at::zeros_like(weight);
-  exp_avg = at::zeros_like(weight);
-  exp_avg_sq = at::zeros_like(weight);
+  gradient = at::zeros({plan_.whole_size()}, options);
+  exp_avg = at::zeros({plan_.own_size()}, options);
+  exp_avg_sq = at::zeros_like(exp_avg);
   for (int64_t index = 0; index < num_parameters(); ++index) {
     at::Tensor parameter = (*this)[index].parameter;
-    view(weight, index).copy_(parameter);
+    at::Tensor& whole = has_master(index) ? narrow_values : values;
+    if (!whole.defined()) whole = at::zeros_like(gradient, parameter.scalar_type());
+    DSFT_CHECK(whole.scalar_type() == parameter.scalar_type(), (*this)[index].name, " mixes 16-bit types");
+    view(whole, index).copy_(parameter);
     if (has_master(index)) {
-      if (!copy.defined()) copy = at::zeros_like(weight, parameter.scalar_type());
-      DSFT_CHECK(copy.scalar_type() == parameter.scalar_type(), (*this)[index].name, " mixes 16-bit types");
-      view(copy, index).copy_(parameter);
+      if (!master.defined()) master = at::zeros_like(exp_avg);
+      const Range part = plan_.own_part(index);
+      own_view(master, index).copy_(whole.narrow(0, part.begin, part.size()));
     }
     // one by one, so that only one parameter is there twice at a time
-    parameter.set_data(view(has_master(index) ? copy : weight, index));
+    parameter.set_data(view(whole, index));
   }
 }
 

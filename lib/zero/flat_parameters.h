@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "zero/shard_plan.h"
+
 namespace dsft::zero {
 
 /// A parameter that is trained.
@@ -14,55 +16,65 @@ struct TrainableParameter {
   at::Tensor parameter;   ///< a leaf that requires gradients
   bool has_weight_decay;  ///< false for biases and weights of norms
   bool is_lora = false;   ///< stays replicated at every stage
+  int64_t block = 0;      ///< neighbours of one block are reduced and gathered as one
 };
 
-/// Trainable parameters laid one behind the other in flat fp32 buffers, so that a run of them is updated or reduced by
-/// one call. An fp32 parameter is a view of `weight`; a 16-bit parameter is a view of `copy`, its fp32 master lies in
-/// `weight`. The .grad of either is a view of `gradient`, in fp32. All 16-bit parameters have the same type.
+/// How the ranks share the parameters' optimizer state.
+struct Sharding {
+  int64_t num_ranks = 1, rank = 0;  ///< one rank: every parameter is whole
+};
+
+/// Trainable parameters laid one behind the other in flat buffers, so that a run of them is updated or reduced by one
+/// call. Whole buffers hold every element, a rank's own ones its slices (ShardPlan). Parameters are views of `values`,
+/// or of `narrow_values` where they have 16 bits; these have their fp32 masters in `master`. The .grad of either is a
+/// view of `gradient`, in fp32. All 16-bit parameters have the same type.
 class FlatParameters {
  public:
-  explicit FlatParameters(std::vector<TrainableParameter> parameters);
+  explicit FlatParameters(std::vector<TrainableParameter> parameters, Sharding sharding = {});
 
   int64_t num_parameters() const { return static_cast<int64_t>(parameters_.size()); }
   const TrainableParameter& operator[](int64_t index) const { return parameters_[static_cast<size_t>(index)]; }
-  at::Device device() const { return weight.device(); }
+  at::Device device() const { return gradient.device(); }
+  const ShardPlan& plan() const { return plan_; }
   bool has_master(int64_t index) const;
 
-  /// First element of a parameter; of num_parameters(): the end. Parameters start at multiples of 16 elements, and the
-  /// elements between them stay zero.
-  int64_t offset(int64_t index) const { return offsets_[static_cast<size_t>(index)]; }
+  /// The part of a whole buffer that belongs to a parameter, in its shape.
+  at::Tensor view(const at::Tensor& whole, int64_t index) const;
+  /// The part of an own buffer that belongs to a parameter, flat; perhaps empty.
+  at::Tensor own_view(const at::Tensor& own, int64_t index) const;
 
-  /// The part of a buffer that belongs to a parameter, in its shape.
-  at::Tensor view(const at::Tensor& buffer, int64_t index) const;
-
-  /// Runs of consecutive parameters with the same weight decay and type, as [first, last).
-  struct Run {
-    int64_t first;
-    int64_t last;
+  /// Elements that this rank owns, of consecutive parameters with the same weight decay and type, gaps included.
+  struct Span {
+    int64_t first_parameter;
+    int64_t whole_begin, own_begin, size;
+    at::Tensor of_whole(const at::Tensor& buffer) const { return buffer.narrow(0, whole_begin, size); }
+    at::Tensor of_own(const at::Tensor& buffer) const { return buffer.narrow(0, own_begin, size); }
   };
-  const std::vector<Run>& runs() const { return runs_; }
-  /// The elements of a run in a flat buffer, with the gaps.
-  at::Tensor span(const at::Tensor& buffer, Run run) const {
-    return buffer.narrow(0, offset(run.first), offset(run.last) - offset(run.first));
+  const std::vector<Span>& spans() const { return spans_; }
+
+  /// What a bucket's parameters are views of.
+  const at::Tensor& values_of(const ShardPlan::Bucket& bucket) const {
+    return has_master(bucket.first) ? narrow_values : values;
   }
 
   /// Makes each .grad the view of `gradient` again.
   void attach_gradients();
 
-  // fp32, of equal length, on the parameters' device
-  at::Tensor weight;
-  at::Tensor gradient;
-  at::Tensor exp_avg;
-  at::Tensor exp_avg_sq;
-  at::Tensor copy;  ///< bf16 or fp16, of the same length; undefined where all parameters are fp32
+  // on the parameters' device; whole
+  at::Tensor values;         ///< fp32; undefined where all parameters have 16 bits
+  at::Tensor narrow_values;  ///< bf16 or fp16; undefined where all parameters are fp32
+  at::Tensor gradient;       ///< fp32
+  // own, fp32
+  at::Tensor master;  ///< undefined where all parameters are fp32
+  at::Tensor exp_avg, exp_avg_sq;
 
  private:
-  void lay_out();
+  void find_spans();
   void move_in();
 
   std::vector<TrainableParameter> parameters_;
-  std::vector<int64_t> offsets_;
-  std::vector<Run> runs_;
+  ShardPlan plan_;
+  std::vector<Span> spans_;
 };
 
 }  // namespace dsft::zero

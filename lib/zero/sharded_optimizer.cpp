@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <map>
 
 #include "base/error.h"
 #include "optim/gradient_norm.h"
@@ -14,6 +13,10 @@ namespace {
 // bounds the communicator's scratch memory
 constexpr int64_t kReduceBucketElements = int64_t{1} << 23;
 
+constexpr const char* kAppliedUpdates = "applied_updates";
+constexpr const char* kLossScaler = "loss_scaler";
+constexpr int64_t kScalerValues = 4;
+
 at::Tensor to_cpu(const at::Tensor& tensor) {
   return tensor.detach().to(at::kCPU).contiguous();
 }
@@ -21,17 +24,18 @@ at::Tensor to_cpu(const at::Tensor& tensor) {
 }  // namespace
 
 struct ShardedOptimizer::PendingReduction {
-  at::Tensor gradient;
+  at::Tensor sums, gradient;  // of a reduce-scatter: `sums` are a part of `gradient`
   std::unique_ptr<comm::Work> work;
 };
 
 ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
                                    comm::Communicator& communicator)
-    : flat_(std::move(parameters)),
+    : flat_(std::move(parameters),
+            options.stage == 0 ? Sharding{} : Sharding{communicator.size(), communicator.rank()}),
       options_(options),
       communicator_(communicator),
       is_reduced_(static_cast<size_t>(flat_.num_parameters()), false) {
-  DSFT_CHECK(options.stage == 0, "zero stage ", options.stage, " is not built yet");
+  DSFT_CHECK(options.stage == 0 || options.stage == 1, "zero stage ", options.stage, " is not built yet");
   if (options.loss_scaler) loss_scaler_.emplace(*options.loss_scaler);
   const auto scalar = [&](at::ScalarType type) {
     return at::zeros({}, at::TensorOptions().dtype(type).device(flat_.device()));
@@ -87,7 +91,7 @@ void ShardedOptimizer::discard_gradients() {
 
 void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
   for (int64_t index : indices) add_gradient(index);
-  if (!is_last_micro_batch_) return;
+  if (!is_last_micro_batch_ || !options_.overlaps_backward) return;
   for (size_t i = 0; i < indices.size();) {
     const int64_t first = indices[i];
     int64_t last = first;
@@ -112,12 +116,39 @@ void ShardedOptimizer::start_reduction(int64_t first, int64_t last) {
     DSFT_CHECK(!is_reduced_[index], flat_[index].name, " was said to be final twice in one update");
     is_reduced_[index] = true;
   }
-  for (int64_t begin = flat_.offset(first); begin < flat_.offset(last); begin += kReduceBucketElements) {
-    const int64_t numel = std::min(kReduceBucketElements, flat_.offset(last) - begin);
-    PendingReduction reduction{flat_.gradient.narrow(0, begin, numel), nullptr};
-    reduction.work = communicator_.start_all_reduce(reduction.gradient, comm::ReduceOp::kSum);
+  const ShardPlan& plan = flat_.plan();
+  for (int64_t next = first; next < last;) {
+    const ShardPlan::Bucket& bucket = plan.bucket_of(next);
+    int64_t end = std::min(last, bucket.last);
+    if (bucket.is_sharded) {
+      if (std::all_of(is_reduced_.begin() + bucket.first, is_reduced_.begin() + bucket.last,
+                      [](bool is) { return is; }))
+        start_reduce_scatter(bucket);
+    } else {
+      while (end < last && !plan.bucket_of(end).is_sharded) end = std::min(last, plan.bucket_of(end).last);
+      start_all_reduce({plan.offset(next), plan.offset(end)});
+    }
+    next = end;
+  }
+}
+
+void ShardedOptimizer::start_all_reduce(Range elements) {
+  for (int64_t begin = elements.begin; begin < elements.end; begin += kReduceBucketElements) {
+    PendingReduction reduction;
+    reduction.sums = flat_.gradient.narrow(0, begin, std::min(kReduceBucketElements, elements.end - begin));
+    reduction.work = communicator_.start_all_reduce(reduction.sums, comm::ReduceOp::kSum);
     pending_.push_back(std::move(reduction));
   }
+}
+
+// In place: the sums of this rank's slice stand where its own gradients stood, and the rest is no gradient any more.
+void ShardedOptimizer::start_reduce_scatter(const ShardPlan::Bucket& bucket) {
+  const Range own = flat_.plan().own_slice(bucket);
+  PendingReduction reduction;
+  reduction.gradient = flat_.gradient.narrow(0, bucket.whole.begin, bucket.whole.size());
+  reduction.sums = flat_.gradient.narrow(0, own.begin, own.size());
+  reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.gradient);
+  pending_.push_back(std::move(reduction));
 }
 
 void ShardedOptimizer::finish_reductions() {
@@ -135,7 +166,7 @@ StepResult ShardedOptimizer::clip_and_step(const at::Tensor& learning_rates, dev
                           .learning_rate = learning_rate_,
                           .loss_scale = loss_scaler_ ? loss_scaler_->scale() : 1.0};
   const auto work = [&] { update(learning_rates); };
-  graph ? graph->run(work) : work();
+  graph && !flat_.plan().is_sharded() ? graph->run(work) : work();
   if (loss_scaler_) {
     // fp16 reads its one flag each step; the others leave it on the device
     loss_scaler_->update(!is_applied_.item<bool>());
@@ -149,23 +180,39 @@ StepResult ShardedOptimizer::clip_and_step(const at::Tensor& learning_rates, dev
   return result;
 }
 
+// Of the whole reduced gradient. Each rank adds its slices of what is sharded; the rest is the same on all.
+at::Tensor ShardedOptimizer::sum_of_squares() {
+  const ShardPlan& plan = flat_.plan();
+  if (!plan.is_sharded()) return optim::sum_of_squares(flat_.gradient);
+  at::Tensor sharded = at::zeros_like(grad_norm_), replicated = at::zeros_like(grad_norm_);
+  for (const ShardPlan::Bucket& bucket : plan.buckets()) {
+    const Range own = plan.own_slice(bucket);
+    (bucket.is_sharded ? sharded : replicated)
+        .add_(optim::sum_of_squares(flat_.gradient.narrow(0, own.begin, own.size())));
+  }
+  communicator_.all_reduce(sharded);
+  return sharded + replicated;
+}
+
 // What of an update the device does; it is enqueued the same each time.
 void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   const at::Tensor scale = loss_scale_.to(at::kDouble);
-  grad_norm_.copy_(optim::sum_of_squares(flat_.gradient).sqrt() / scale);
+  grad_norm_.copy_(sum_of_squares().sqrt() / scale);
   is_applied_.copy_(at::isfinite(grad_norm_));
   learning_rate_.copy_(
       learning_rates.index_select(0, num_applied_updates_.clamp_max(learning_rates.numel() - 1).unsqueeze(0))
           .squeeze(0));
   const at::Tensor factor = optim::clip_factor(grad_norm_, options_.max_grad_norm) / scale;
-  for (const FlatParameters::Run& run : flat_.runs()) {
+  for (const FlatParameters::Span& span : flat_.spans()) {
+    const int64_t first = span.first_parameter;
     optim::AdamWOptions adamw = options_.adamw;
-    if (!flat_[run.first].has_weight_decay) adamw.weight_decay = 0;
-    optim::AdamWTensors tensors{.weight = flat_.span(flat_.weight, run),
-                                .gradient = flat_.span(flat_.gradient, run),
-                                .exp_avg = flat_.span(flat_.exp_avg, run),
-                                .exp_avg_sq = flat_.span(flat_.exp_avg_sq, run)};
-    if (flat_.has_master(run.first)) tensors.copy = flat_.span(flat_.copy, run);
+    if (!flat_[first].has_weight_decay) adamw.weight_decay = 0;
+    optim::AdamWTensors tensors{
+        .weight = flat_.has_master(first) ? span.of_own(flat_.master) : span.of_whole(flat_.values),
+        .gradient = span.of_whole(flat_.gradient),
+        .exp_avg = span.of_own(flat_.exp_avg),
+        .exp_avg_sq = span.of_own(flat_.exp_avg_sq)};
+    if (flat_.has_master(first)) tensors.copy = span.of_whole(flat_.narrow_values);
     optim::adamw_update(tensors, adamw,
                         {.learning_rate = learning_rate_,
                          .gradient_factor = factor,
@@ -174,6 +221,25 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   }
   num_applied_updates_.add_(is_applied_);
   flat_.gradient.zero_();
+  gather_values();
+}
+
+// Each rank has updated its slice of what is sharded.
+void ShardedOptimizer::gather_values() {
+  struct Gathering {
+    at::Tensor whole, own;
+    std::unique_ptr<comm::Work> work;
+  };
+  std::vector<Gathering> gatherings;
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets()) {
+    if (!bucket.is_sharded) continue;
+    const at::Tensor& values = flat_.values_of(bucket);
+    const Range own = flat_.plan().own_slice(bucket);
+    gatherings.push_back(
+        {values.narrow(0, bucket.whole.begin, bucket.whole.size()), values.narrow(0, own.begin, own.size()), nullptr});
+    gatherings.back().work = communicator_.start_all_gather(gatherings.back().whole, gatherings.back().own);
+  }
+  for (Gathering& gathering : gatherings) gathering.work->wait();
 }
 
 // Backward passes that are replayed read it from the device.
@@ -186,63 +252,65 @@ int64_t ShardedOptimizer::num_applied_updates() const {
 }
 
 std::vector<NamedState> ShardedOptimizer::state() const {
+  const ShardPlan& plan = flat_.plan();
+  const bool has_the_rest = !plan.is_sharded() || communicator_.rank() == 0;
   std::vector<NamedState> state;
-  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
-    const std::string& name = flat_[index].name;
-    if (flat_.has_master(index)) state.push_back({name + ".master", to_cpu(flat_.view(flat_.weight, index))});
-    state.push_back({name + ".exp_avg", to_cpu(flat_.view(flat_.exp_avg, index))});
-    state.push_back({name + ".exp_avg_sq", to_cpu(flat_.view(flat_.exp_avg_sq, index))});
-  }
-  state.push_back({"applied_updates", to_cpu(num_applied_updates_).clone()});
-  if (loss_scaler_) {
+  const auto add = [&](const std::string& name, const at::Tensor& own, int64_t index) {
+    const at::Tensor part = flat_.own_view(own, index);
+    if (!plan.bucket_of(index).is_sharded) {
+      if (has_the_rest) state.push_back({name, to_cpu(part.view(flat_[index].parameter.sizes()))});
+    } else if (part.numel() > 0) {
+      state.push_back({concat(name, "@", plan.own_part(index).begin - plan.offset(index)), to_cpu(part)});
+    }
+  };
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index)
+    for (const StateKind& kind : kinds_of(index)) add(flat_[index].name + kind.suffix, *kind.own, index);
+  // every rank's part says how far it is
+  state.push_back({kAppliedUpdates, to_cpu(num_applied_updates_).clone()});
+  if (loss_scaler_ && has_the_rest) {
     const optim::LossScaler::State& scaler = loss_scaler_->state();
-    state.push_back({"loss_scaler", at::tensor({scaler.scale, static_cast<double>(scaler.iteration),
-                                                static_cast<double>(scaler.last_overflow_iteration),
-                                                static_cast<double>(scaler.hysteresis)},
-                                               at::kDouble)});
+    state.push_back({kLossScaler, at::tensor({scaler.scale, static_cast<double>(scaler.iteration),
+                                              static_cast<double>(scaler.last_overflow_iteration),
+                                              static_cast<double>(scaler.hysteresis)},
+                                             at::kDouble)});
   }
   return state;
 }
 
+std::vector<ShardedOptimizer::StateKind> ShardedOptimizer::kinds_of(int64_t index) const {
+  std::vector<StateKind> kinds;
+  if (flat_.has_master(index)) kinds.push_back({".master", &flat_.master});
+  kinds.insert(kinds.end(), {{".exp_avg", &flat_.exp_avg}, {".exp_avg_sq", &flat_.exp_avg_sq}});
+  return kinds;
+}
+
 void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
   at::NoGradGuard no_grad;
-  std::map<std::string, at::Tensor> given;
-  for (const NamedState& item : state) given[item.name] = item.tensor;
-  std::string faults;
-  // state() names what is expected, in the shapes expected; nothing is changed before all of it has been checked
-  const std::vector<NamedState> expected = this->state();
-  for (const NamedState& item : expected) {
-    const auto found = given.find(item.name);
-    if (found == given.end()) {
-      faults += "\n  missing: " + item.name;
-    } else if (found->second.sizes() != item.tensor.sizes() ||
-               found->second.scalar_type() != item.tensor.scalar_type()) {
-      faults +=
-          concat("\n  ", item.name, " is ", c10::toString(found->second.scalar_type()), " ", found->second.sizes(),
-                 ", not ", c10::toString(item.tensor.scalar_type()), " ", item.tensor.sizes());
-    }
-  }
-  for (const auto& [name, tensor] : given) {
-    const bool is_expected =
-        std::any_of(expected.begin(), expected.end(), [&](const auto& e) { return e.name == name; });
-    if (!is_expected) faults += "\n  unexpected: " + name;
-  }
+  SavedState saved(state);
+  // nothing is changed before all of it has been checked
+  for (int64_t index = 0; index < flat_.num_parameters(); ++index)
+    for (const StateKind& kind : kinds_of(index))
+      saved.expect(flat_[index].name + kind.suffix, at::empty(flat_[index].parameter.sizes(), at::kFloat));
+  saved.expect(kAppliedUpdates, at::empty({}, at::kLong));
+  if (loss_scaler_) saved.expect(kLossScaler, at::empty({kScalerValues}, at::kDouble));
+  const std::string faults = saved.faults();
   if (!faults.empty()) {
     fail(ErrorKind::kCheckpoint,
          "the saved optimizer state does not fit the parameters that this recipe trains:", faults);
   }
   for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
     const std::string& name = flat_[index].name;
-    flat_.view(flat_.exp_avg, index).copy_(given[name + ".exp_avg"]);
-    flat_.view(flat_.exp_avg_sq, index).copy_(given[name + ".exp_avg_sq"]);
+    const int64_t first = flat_.plan().own_part(index).begin - flat_.plan().offset(index);
+    for (const StateKind& kind : kinds_of(index))
+      saved.copy(name + kind.suffix, first, flat_.own_view(*kind.own, index));
     if (!flat_.has_master(index)) continue;
-    flat_.view(flat_.weight, index).copy_(given[name + ".master"]);
-    flat_.view(flat_.copy, index).copy_(given[name + ".master"]);
+    saved.copy(name + ".master", 0, flat_.view(flat_.narrow_values, index).view(-1));
     flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
   }
-  num_applied_updates_.copy_(given["applied_updates"]);
+  saved.copy(kAppliedUpdates, 0, num_applied_updates_.view(-1));
   if (loss_scaler_) {
-    const double* values = given["loss_scaler"].const_data_ptr<double>();
+    double values[kScalerValues];
+    saved.copy(kLossScaler, 0, at::from_blob(values, {kScalerValues}, at::kDouble));
     loss_scaler_->restore(
         {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2]), static_cast<int64_t>(values[3])});
     update_loss_scale();

@@ -13,12 +13,14 @@
 #include "optim/adamw.h"
 #include "optim/loss_scaler.h"
 #include "zero/flat_parameters.h"
+#include "zero/saved_state.h"
 
 namespace dsft::zero {
 
 /// How an optimizer works, from `zero` and `training`.
 struct OptimizerOptions {
   int64_t stage = 0;
+  bool overlaps_backward = true;  ///< reductions start as soon as gradients are final, not after the backward pass
   optim::AdamWOptions adamw = {};
   double max_grad_norm = 1.0;  ///< 0 or less: no clipping
   /// Set for fp16: the loss is scaled, and the scale is agreed by all ranks.
@@ -34,15 +36,10 @@ struct StepResult {
   double loss_scale = 1;     ///< the one that the update used
 };
 
-/// A tensor of the saved state: "<parameter>.exp_avg", "<parameter>.exp_avg_sq", "<parameter>.master" (16-bit
-/// parameters only), "applied_updates", "loss_scaler".
-struct NamedState {
-  std::string name;
-  at::Tensor tensor;
-};
-
 /// AdamW over the trainable parameters of a job: gradients summed in fp32 over micro-batches and ranks, fp32 master
 /// weights for 16-bit parameters, clipping, and skipping of non-finite updates. Stage 0: all is held on every rank.
+/// Stage 1: each rank holds and updates its slice of the state of all but LoRA's parameters (ShardPlan); it gets the
+/// sums of its slices' gradients alone, and the updated parameters are gathered.
 ///
 /// It moves the parameters' storage into flat buffers and owns their .grad from then on. After an update the version
 /// counters of the parameters have grown.
@@ -79,28 +76,43 @@ class ShardedOptimizer final {
   /// update takes the entry of the number of updates applied so far (the last one beyond the end). Where the norm of
   /// the gradients is not finite the update is skipped, on all ranks alike, and that number does not grow. But for
   /// fp16's loss scale the host waits for nothing. `graph`: where given, the device's work is recorded there and
-  /// replayed; always with the same `learning_rates`.
+  /// replayed, unless ranks have to talk in it; always with the same `learning_rates`. Collective where the state is
+  /// sharded.
   StepResult clip_and_step(const at::Tensor& learning_rates, device::Graph* graph = nullptr);
 
   /// Updates applied so far. Waits for the device.
   int64_t num_applied_updates() const;
   const optim::LossScaler* loss_scaler() const { return loss_scaler_ ? &*loss_scaler_ : nullptr; }
 
-  /// All that a run needs to go on bit for bit, beside the parameters themselves: CPU tensors in the parameters'
-  /// shapes, in the parameters' order. They may share memory with the optimizer until the next update.
+  /// All that a run needs to go on bit for bit, beside the parameters themselves: CPU tensors in the parameters' order.
+  /// They may share memory with the optimizer until the next update. Where the state is sharded it is what this rank
+  /// adds: its parts of what is sharded, and on rank 0 the rest too.
   std::vector<NamedState> state() const;
-  /// Takes a saved state. What is missing, unexpected or of another shape is one kCheckpoint error that lists all.
-  /// Master weights are rounded into their parameters.
+  /// How many ranks have a part of the state: the first so many.
+  int num_state_shards() const { return flat_.plan().is_sharded() ? communicator_.size() : 1; }
+  /// Takes a saved state, the parts of all ranks together; they may have been other ranks than these. What is missing,
+  /// unexpected or of another shape is one kCheckpoint error that lists all. Master weights are rounded into their
+  /// parameters.
   void restore(const std::vector<NamedState>& state);
 
  private:
   struct PendingReduction;
+  // A kind of state that a parameter has, and the own buffer that holds it.
+  struct StateKind {
+    const char* suffix;
+    const at::Tensor* own;
+  };
+  std::vector<StateKind> kinds_of(int64_t index) const;
 
   void accumulate(const at::Tensor& loss);
   void add_gradient(int64_t index);
   void start_reduction(int64_t first, int64_t last);
+  void start_all_reduce(Range elements);
+  void start_reduce_scatter(const ShardPlan::Bucket& bucket);
   void finish_reductions();
+  at::Tensor sum_of_squares();
   void update(const at::Tensor& learning_rates);
+  void gather_values();
   void update_loss_scale();
 
   FlatParameters flat_;

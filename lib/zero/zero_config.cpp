@@ -19,9 +19,10 @@ void describe_fields(config::Fields& fields, OffloadConfig& config) {
 void describe_fields(config::Fields& fields, ZeroConfig& config) {
   fields
       .add("stage", config.stage,
-           "What the ranks share; 0: nothing, each has the whole state. Others are not built yet",
+           "What the ranks share; 0: nothing, each has the whole state; 1: the optimizer's state. Others are not built "
+           "yet",
            config::between(0, 3))
-      .later = {{"1", kComesWith}, {"2", kComesWith}, {"3", kComesWith}};
+      .later = {{"2", kComesWith}, {"3", kComesWith}};
   fields.section("offload_optimizer", config.offload_optimizer, "Optimizer state in host memory");
   fields.section("offload_param", config.offload_param, "Parameters in host memory");
   const auto add = [&](const char* name, auto& member, const std::string& help, auto... range) {
@@ -44,26 +45,32 @@ void describe_fields(config::Fields& fields, ZeroConfig& config) {
 }
 
 void validate(const ZeroConfig& config, config::Section& section) {
-  if (config.stage > 0) {
+  if (config.stage > 1) {
     section.fault("stage",
-                  concat("stage ", config.stage, " is not built yet: it comes with ", kComesWith, "; write stage: 0"));
+                  concat("stage ", config.stage, " is not built yet: it comes with ", kComesWith, "; write stage: 1"));
     return;
   }
   // resolved.yaml writes every key with its default: only other values are worth a word
   const ZeroConfig defaults;
-  const auto warn_where = [&](const char* key, bool is_changed) {
-    if (is_changed) section.no_effect(key, "stage 0 shards nothing");
+  const auto warn_where = [&](const char* key, bool is_changed, const char* reason) {
+    if (is_changed) section.no_effect(key, config.stage == 0 ? "stage 0 shards nothing" : reason);
   };
-  warn_where("overlap_comm", config.overlap_comm != defaults.overlap_comm);
-  warn_where("contiguous_gradients", config.contiguous_gradients != defaults.contiguous_gradients);
-  warn_where("reduce_bucket_size", config.reduce_bucket_size != defaults.reduce_bucket_size);
-  warn_where("allgather_bucket_size", config.allgather_bucket_size != defaults.allgather_bucket_size);
-  warn_where("stage3_prefetch_bucket_size", config.stage3_prefetch_bucket_size != defaults.stage3_prefetch_bucket_size);
-  warn_where("stage3_param_persistence_threshold",
+  const auto of_stage_3 = [&](const char* key, bool is_changed) {
+    warn_where(key, is_changed, "stage 3 alone shards parameters");
+  };
+  if (config.stage == 0) warn_where("overlap_comm", config.overlap_comm != defaults.overlap_comm, "");
+  warn_where("contiguous_gradients", config.contiguous_gradients != defaults.contiguous_gradients,
+             "gradients lie in one flat storage anyway");
+  warn_where("reduce_bucket_size", config.reduce_bucket_size != defaults.reduce_bucket_size,
+             "the gradients of a block are reduced as one");
+  warn_where("allgather_bucket_size", config.allgather_bucket_size != defaults.allgather_bucket_size,
+             "the parameters of a block are gathered as one");
+  of_stage_3("stage3_prefetch_bucket_size", config.stage3_prefetch_bucket_size != defaults.stage3_prefetch_bucket_size);
+  of_stage_3("stage3_param_persistence_threshold",
              config.stage3_param_persistence_threshold != defaults.stage3_param_persistence_threshold);
-  warn_where("stage3_max_live_parameters", config.stage3_max_live_parameters != defaults.stage3_max_live_parameters);
-  warn_where("stage3_max_reuse_distance", config.stage3_max_reuse_distance != defaults.stage3_max_reuse_distance);
-  warn_where("stage3_gather_16bit_weights_on_model_save", !config.stage3_gather_16bit_weights_on_model_save);
+  of_stage_3("stage3_max_live_parameters", config.stage3_max_live_parameters != defaults.stage3_max_live_parameters);
+  of_stage_3("stage3_max_reuse_distance", config.stage3_max_reuse_distance != defaults.stage3_max_reuse_distance);
+  of_stage_3("stage3_gather_16bit_weights_on_model_save", !config.stage3_gather_16bit_weights_on_model_save);
 }
 
 }  // namespace dsft::zero

@@ -147,7 +147,7 @@ class FakeStage3 final : public nn::BlockHooks {
     const auto holds = [&](const at::Tensor& buffer) {
       return buffer.defined() && parameter.storage().is_alias_of(buffer.storage());
     };
-    return flat_ && (holds(flat_->weight) || holds(flat_->copy));
+    return flat_ && (holds(flat_->values) || holds(flat_->narrow_values));
   }
   void gather(int64_t block) {
     for (Item& item : blocks_[block]) restore(item);

@@ -57,8 +57,9 @@ TEST_CASE("Packing does not change a run whose updates hold the same rows", "[tr
   require_same_curve(run_training(packed), run_training(rows), kBound);
 }
 
-TEST_CASE("The number of ranks does not change a run, and ranks stay equal bit for bit", "[train]") {
+TEST_CASE("Neither the number of ranks nor the stage changes a run, and ranks stay equal bit for bit", "[train]") {
   Setting one, several;
+  several.stage = GENERATE(0, 1);
   one.trained = several.trained = GENERATE(Trained::kLora, Trained::kAll);
   one.dropout = several.dropout = GENERATE(0.0, 0.05);
   const int num_ranks = GENERATE(2, 3);  // 3 does not divide the update: a rank runs short
@@ -81,6 +82,7 @@ TEST_CASE("Ranks without a row in the last update change nothing, whatever is tr
   Setting one, several;
   one.trained = several.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
   one.model = several.model = GENERATE(as<std::string>(), "llama_plain", "qwen3");  // untied and tied
+  several.stage = 1;                                                                // with adapters alone it is stage 0
   one.max_steps = several.max_steps = 6;
   one.num_rows = several.num_rows = 25;  // the epoch's last update has one row
   one.batch_size = 12;
@@ -123,6 +125,7 @@ TEST_CASE("A run goes on with another number of ranks as if nothing had been", "
   Setting part;
   part.num_rows = 28;
   part.trained = GENERATE(Trained::kLora, Trained::kAll);
+  part.stage = part.trained == Trained::kAll ? GENERATE(0, 1) : 0;
   part.batch_size = 12;
   const Run expected = run_training(part);
   TempDir output;

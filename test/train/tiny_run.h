@@ -51,6 +51,7 @@ struct Setting {
   int64_t max_steps = 20;
   int64_t save_steps = 1000;
   bool resume = false;
+  int64_t stage = 0;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   std::function<void(train::TrainingConfig&)> configure = {};  ///< changes what the trainer is told
@@ -133,8 +134,9 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
   job.loss = std::make_unique<loss::CausalLmLoss>();
   std::vector<zero::TrainableParameter> parameters;
   for (const auto& item : lora::trainable_tensors(*lm))
-    parameters.push_back({item.name, item.tensor, true, item.is_adapter});
+    parameters.push_back({item.name, item.tensor, true, item.is_adapter, lm->block_of(item.name)});
   zero::OptimizerOptions options;
+  options.stage = setting.stage;
   if (setting.dtype == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
   job.optimizer = std::make_unique<zero::ShardedOptimizer>(parameters, options, communicator);
   job.schedule = {optim::SchedulerType::kCosine, {}, 5e-3, 3, 40};

@@ -1,0 +1,90 @@
+#include "zero/saved_state.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/error.h"
+
+namespace dsft::zero {
+namespace {
+
+// "name@first" -> name and first; else the text and -1.
+std::pair<std::string, int64_t> split_name(const std::string& text) {
+  const size_t at = text.rfind('@');
+  if (at == std::string::npos) return {text, -1};
+  int64_t first = -1;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data() + at + 1, end, first);
+  if (error != std::errc() || rest != end || first < 0) return {text, -1};
+  return {text.substr(0, at), first};
+}
+
+std::string describe(const at::Tensor& tensor) {
+  return concat(c10::toString(tensor.scalar_type()), " ", tensor.sizes());
+}
+
+}  // namespace
+
+SavedState::SavedState(const std::vector<NamedState>& state) {
+  for (const NamedState& item : state) {
+    const auto [name, first] = split_name(item.name);
+    Saved& saved = saved_[name];
+    if (first >= 0) {
+      if (!saved.parts.emplace(first, item.tensor).second) faults_ += concat("\n  twice: ", item.name);
+    } else if (!saved.whole.defined()) {
+      saved.whole = item.tensor;
+    } else if (saved.whole.scalar_type() != item.tensor.scalar_type() || !at::equal(saved.whole, item.tensor)) {
+      faults_ += concat("\n  ", name, " differs between the parts of the ranks");
+    }
+  }
+}
+
+void SavedState::expect(const std::string& name, const at::Tensor& like) {
+  const auto found = saved_.find(name);
+  if (found == saved_.end()) {
+    faults_ += concat("\n  missing: ", name);
+    return;
+  }
+  Saved& saved = found->second;
+  saved.is_expected = true;
+  if (saved.whole.defined()) {
+    if (saved.whole.sizes() != like.sizes() || saved.whole.scalar_type() != like.scalar_type())
+      faults_ += concat("\n  ", name, " is ", describe(saved.whole), ", not ", describe(like));
+    if (!saved.parts.empty()) faults_ += concat("\n  ", name, " is there whole and in parts");
+    return;
+  }
+  int64_t end = 0;
+  for (const auto& [first, part] : saved.parts) {
+    if (part.dim() != 1 || part.scalar_type() != like.scalar_type())
+      faults_ +=
+          concat("\n  ", name, "@", first, " is ", describe(part), ", not flat ", c10::toString(like.scalar_type()));
+    if (first != end)
+      faults_ += concat("\n  ", name, first > end ? " lacks elements " : " has elements twice, ", std::min(first, end),
+                        " to ", std::max(first, end));
+    end = first + part.numel();
+  }
+  if (end != like.numel()) faults_ += concat("\n  ", name, " has ", end, " elements in parts, not ", like.numel());
+}
+
+std::string SavedState::faults() const {
+  std::string text = faults_;
+  for (const auto& [name, saved] : saved_)
+    if (!saved.is_expected) text += concat("\n  unexpected: ", name);
+  return text;
+}
+
+void SavedState::copy(const std::string& name, int64_t first, at::Tensor to) const {
+  const Saved& saved = saved_.at(name);
+  if (saved.whole.defined()) {
+    to.copy_(saved.whole.reshape(-1).narrow(0, first, to.numel()));
+    return;
+  }
+  for (const auto& [begin, part] : saved.parts) {
+    const int64_t from = std::max(begin, first), end = std::min(begin + part.numel(), first + to.numel());
+    if (from < end) to.narrow(0, from - first, end - from).copy_(part.narrow(0, from - begin, end - from));
+  }
+}
+
+}  // namespace dsft::zero
