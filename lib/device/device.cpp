@@ -118,8 +118,10 @@ bool says_out_of_memory(std::string_view text) {
 
 bool is_out_of_memory(const std::exception& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error)) return true;
-  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
-  return of_torch && says_out_of_memory(of_torch->what_without_backtrace());
+  if (const auto* of_torch = dynamic_cast<const c10::Error*>(&error))
+    return says_out_of_memory(of_torch->what_without_backtrace());
+  const auto* own = dynamic_cast<const Error*>(&error);
+  return own && own->kind() == ErrorKind::kDevice && says_out_of_memory(own->what());
 }
 
 void clear_error(at::Device device) {

@@ -24,7 +24,7 @@ struct Shape {
 
 /// Builds and keeps the plans of both passes for attention to documents like these; may run on a thread of its own.
 void prepare(const at::TensorOptions& options, const Shape& shape, const Documents& documents);
-/// Plans that this process has built, and shapes for which there is none.
+/// Plans that this process has built, and shapes for which there is none; for tests.
 int64_t num_plans();
 
 /// What the forward pass gives.

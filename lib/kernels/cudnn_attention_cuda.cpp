@@ -251,6 +251,7 @@ class Library {
   static Plan make_plan(const Key& key, cudnnHandle_t handle) {
     Plan plan;
     fe::error_t status = build(key, handle, plan);
+    if (status.get_code() == fe::error_code_t::GRAPH_NOT_SUPPORTED) return plan;
     if (status.is_bad()) {
       // torch may keep all memory for later tensors, and then none is left to load a kernel
       c10::cuda::CUDACachingAllocator::emptyCache();

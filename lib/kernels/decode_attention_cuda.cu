@@ -191,10 +191,7 @@ bool has_decode_attention(const cpu::DecodeAttentionShape& shape) {
 }
 
 int64_t decode_attention_splits(const cpu::DecodeAttentionShape& shape) {
-  int device = 0, multiprocessors = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
-    return 1;
+  const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
   const int64_t blocks = std::max<int64_t>(1, shape.num_sequences * shape.num_kv_heads);
   const int64_t wanted = kBlocksPerMultiprocessor * multiprocessors / blocks;
   return std::max<int64_t>(1, std::min({wanted, shape.pages_per_sequence, int64_t{kMostSplits}}));
@@ -216,10 +213,10 @@ void decode_attention(const DecodeTensors& tensors, const cpu::DecodeAttentionSh
     visit(type, [&](auto element) {
       using T = decltype(element);
       const int64_t heads = shape.num_sequences * shape.num_kv_heads * shape.group_size;
-      launch_early(merge<T>,
-                   {.grid = dim3(static_cast<unsigned>(heads)), .threads = static_cast<unsigned>(shape.head_dim)},
-                   stream_of(stream), tensors.parts, static_cast<T*>(tensors.out), heads,
-                   static_cast<int>(shape.head_dim), static_cast<int>(tensors.num_splits));
+      launch_early<merge<T>>(
+          {.grid = dim3(static_cast<unsigned>(heads)), .threads = static_cast<unsigned>(shape.head_dim)},
+          stream_of(stream), static_cast<const float*>(tensors.parts), static_cast<T*>(tensors.out), heads,
+          static_cast<int>(shape.head_dim), static_cast<int>(tensors.num_splits));
     });
   }
   check_launch("decode_attention");

@@ -167,9 +167,14 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
   const int64_t sequence = blockIdx.x, kv_head = blockIdx.y;
   const int split = static_cast<int>(blockIdx.z), num_splits = static_cast<int>(tensors.num_splits);
   const int group = static_cast<int>(shape.group_size), warp = threadIdx.x / kWarp;
+  let_next_kernel_start();
+  wait_for_earlier_kernels();
   const int length = static_cast<int>(tensors.lengths[sequence]);
   const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
   const int first_page = pages[0];
+  NewToken<T, kHeadDim> token;
+  token.read(tensors, group);
+
   const int num_tiles = (length + kTile - 1) / kTile;
   const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
   const bool begins_at_zero = num_splits == 1 && shape.window == 0;
@@ -190,10 +195,6 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     rows.load_keys(k_cache + place);
     rows.load_values(v_cache + place);
   }
-  let_next_kernel_start();
-  wait_for_earlier_kernels();
-  NewToken<T, kHeadDim> token;
-  token.read(tensors, group);
   const T* new_value = static_cast<const T*>(tensors.v) + sequence * tensors.v_stride + kv_head * kHeadDim;
   token.write(tensors.factors, group, queries, new_key);
   __syncthreads();
@@ -274,8 +275,11 @@ void decode_attention_by_mma(const DecodeTensors& tensors, const cpu::DecodeAtte
                              cudaStream_t stream) {
   const auto run = [&](auto element) {
     using T = decltype(element);
-    launch_early(shape.head_dim == 64 ? attend_by_mma<T, 64> : attend_by_mma<T, 128>,
-                 {.grid = decode_grid(tensors, shape), .threads = kDecodeThreads}, stream, tensors, shape);
+    const LaunchShape launch{.grid = decode_grid(tensors, shape), .threads = kDecodeThreads};
+    if (shape.head_dim == 64)
+      launch_early<attend_by_mma<T, 64>>(launch, stream, tensors, shape);
+    else
+      launch_early<attend_by_mma<T, 128>>(launch, stream, tensors, shape);
   };
   if (type == FloatType::kHalf)
     run(__half{});

@@ -1,15 +1,15 @@
 // Kernels that may start while the kernel before them ends (programmatic dependent launch), so that the time between
-// two short kernels is put to use: what does not depend on earlier kernels of the step is read meanwhile.
+// two short kernels is put to use: constants, such as frozen weights, are read meanwhile.
 #pragma once
-
-#include <type_traits>
 
 #include "kernels/cuda_common.cuh"
 
 namespace dsft::kernels::cuda {
 
 /// Returns when the kernels before this one are complete and their writes are seen. A kernel that is launched by
-/// launch_early calls it on every thread, before it reads what they wrote and before it writes anything.
+/// launch_early calls it on every thread, before it writes anything and before it reads anything but constants. Of the
+/// kernels before it several may be under way then, for they let it start before they wait themselves: a constant is
+/// what had been written when the last kernel began that was launched in the ordinary way.
 __device__ inline void wait_for_earlier_kernels() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -23,13 +23,27 @@ __device__ inline void let_next_kernel_start() {
 #endif
 }
 
-/// The major compute capability of the current device; 0 where it is not known.
-inline int compute_capability() {
-  int device = 0, major = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess)
+/// Whether the code of a kernel that this GPU runs was compiled for 9.0 or newer, with all that stands behind
+/// __CUDA_ARCH__ >= 900: an older GPU's code may also be what a newer one runs.
+template <auto kKernel>
+bool is_made_for_9_0() {
+  static const bool is_made = [] {
+    cudaFuncAttributes attributes = {};
+    if (cudaFuncGetAttributes(&attributes, kKernel) != cudaSuccess) {
+      cudaGetLastError();
+      return false;
+    }
+    return attributes.ptxVersion >= 90;
+  }();
+  return is_made;
+}
+
+/// An attribute of the current device; 0 where it is not known.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, attribute, device) != cudaSuccess)
     return 0;
-  return major;
+  return value;
 }
 
 struct LaunchShape {
@@ -40,9 +54,8 @@ struct LaunchShape {
 };
 
 /// Launches a kernel that calls wait_for_earlier_kernels.
-template <typename... Parameters>
-void launch_early(void (*kernel)(Parameters...), const LaunchShape& shape, cudaStream_t stream,
-                  const std::type_identity_t<Parameters>&... arguments) {
+template <auto kKernel, typename... Arguments>
+void launch_early(const LaunchShape& shape, cudaStream_t stream, const Arguments&... arguments) {
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;
   config.blockDim = dim3(shape.threads);
@@ -50,7 +63,7 @@ void launch_early(void (*kernel)(Parameters...), const LaunchShape& shape, cudaS
   config.stream = stream;
   cudaLaunchAttribute attributes[2] = {};
   config.attrs = attributes;
-  if (compute_capability() >= 9) {
+  if (is_made_for_9_0<kKernel>()) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }
@@ -60,7 +73,7 @@ void launch_early(void (*kernel)(Parameters...), const LaunchShape& shape, cudaS
     cluster.x = cluster.z = 1;
     cluster.y = shape.cluster_height;
   }
-  cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);  // check_launch asks how it went
+  cudaLaunchKernelEx(&config, kKernel, arguments...);  // check_launch asks how it went
 }
 
 }  // namespace dsft::kernels::cuda

@@ -43,10 +43,12 @@ AttentionGradients attend_documents_backward(const at::Tensor& gradient, const a
                                              const at::Tensor& v, const AttendedDocuments& attended,
                                              const Documents& documents, double scale, int64_t window) {
   if (attended.flash_state.empty()) {
-    const auto result =
-        cudnn::backward(gradient, q, k, v, {attended.out, attended.statistics}, documents, scale, window);
-    DSFT_CHECK(result, "cuDNN has a plan for the forward pass of attention and none for the backward pass");
-    return *result;
+    if (const auto result =
+            cudnn::backward(gradient, q, k, v, {attended.out, attended.statistics}, documents, scale, window))
+      return *result;
+    // FlashAttention goes back only from a state of its own
+    return attend_documents_backward(gradient, q, k, v, by_flash(q, k, v, documents, scale, window), documents, scale,
+                                     window);
   }
   const Window bounds = flash_window(window);
   const auto [dq, dk, dv] = at::_flash_attention_backward(

@@ -11,10 +11,11 @@ namespace {
 
 at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool is_gated) {
   DSFT_CHECK(x.dim() == 2 && weight.dim() == 2 && weight.size(1) == x.size(1) &&
-                 weight.scalar_type() == x.scalar_type() && (!is_gated || weight.size(0) % 2 == 0),
+                 weight.scalar_type() == x.scalar_type() && weight.device() == x.device() &&
+                 (!is_gated || weight.size(0) % 2 == 0),
              "a product of ", x.sizes(), " and ", weight.sizes());
   DSFT_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0) && bias.is_contiguous() &&
-                                 bias.scalar_type() == x.scalar_type()),
+                                 bias.scalar_type() == x.scalar_type() && bias.device() == x.device()),
              "a bias ", bias.sizes(), " of ", weight.size(0), " results");
   if (!cuda::takes(x) || !weight.is_contiguous()) return {};
   const at::Tensor in = x.contiguous();

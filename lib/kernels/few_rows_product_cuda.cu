@@ -1,6 +1,7 @@
 #include <cooperative_groups.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "kernels/dependent_launch.cuh"
 #include "kernels/few_rows_product_cuda.h"
@@ -19,7 +20,7 @@ constexpr int64_t kMostWeightBytes = 64 << 20;  // more of them keep the GPU's m
 constexpr int kStep = 32;                       // features of a step
 [[maybe_unused]] constexpr int kDepth = 8;      // steps whose weights are under way
 constexpr int kMostSlices = 8;                  // a cluster's portable size
-constexpr int64_t kMostInputBytes = 100 << 10;  // of x in a block, so that two blocks have room
+constexpr int64_t kMostSharedBytes = 96 << 10;  // of a block: 12.x has no more, and 9.0 has room for two of them
 
 /// Results' columns of a block.
 constexpr int block_columns(int tiles) {
@@ -173,14 +174,6 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(FewRowsProduct product) 
 #endif
 }
 
-int multiprocessors() {
-  int device = 0, count = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
-    return 1;
-  return count;
-}
-
 int64_t weight_rows(const FewRowsProduct& product) {
   return product.is_gated ? 2 * product.columns : product.columns;
 }
@@ -194,7 +187,7 @@ struct Plan {
 // About one block for each multiprocessor.
 Plan plan_of(const FewRowsProduct& product) {
   const int64_t rows = weight_rows(product);
-  const int64_t wanted = multiprocessors() * 9 / 10;
+  const int64_t wanted = device_attribute(cudaDevAttrMultiProcessorCount) * 9 / 10;
   Plan plan{.tiles = 2, .slices = 1, .blocks = 0};
   if (rows * kMostSlices < wanted * block_columns(2)) plan.tiles = 1;
   plan.blocks = static_cast<int>((rows + block_columns(plan.tiles) - 1) / block_columns(plan.tiles));
@@ -215,17 +208,22 @@ int64_t input_bytes(const FewRowsProduct& product, const Plan& plan) {
 template <typename T, int kRows, int kTiles, bool kIsGated>
 void launch(const FewRowsProduct& product, const Plan& plan, cudaStream_t stream) {
   constexpr int64_t kSumsBytes = int64_t{4} * kRows * sums_stride(kTiles);
-  const auto kernel = multiply<T, kRows, kTiles, kIsGated>;
-  static const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                          static_cast<int>(std::max(kMostInputBytes, kSumsBytes)));
-  DSFT_CHECK(allowed == cudaSuccess, "shared memory for few_rows_product: ", cudaGetErrorString(allowed));
+  static_assert(kSumsBytes <= kMostSharedBytes);
+  constexpr auto kKernel = multiply<T, kRows, kTiles, kIsGated>;
+  static std::atomic<bool> is_allowed = false;
+  if (!is_allowed) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kMostSharedBytes));
+    if (error != cudaSuccess)
+      fail(ErrorKind::kDevice, "shared memory for few_rows_product: ", cudaGetErrorString(error));
+    is_allowed = true;
+  }
   const auto slices = static_cast<unsigned>(plan.slices);
-  launch_early(kernel,
-               {.grid = {static_cast<unsigned>(plan.blocks), slices},
-                .threads = kThreads,
-                .shared_bytes = static_cast<size_t>(std::max(input_bytes(product, plan), kSumsBytes)),
-                .cluster_height = slices},
-               stream, product);
+  launch_early<kKernel>({.grid = {static_cast<unsigned>(plan.blocks), slices},
+                         .threads = kThreads,
+                         .shared_bytes = static_cast<size_t>(std::max(input_bytes(product, plan), kSumsBytes)),
+                         .cluster_height = slices},
+                        stream, product);
 }
 
 }  // namespace
@@ -233,8 +231,10 @@ void launch(const FewRowsProduct& product, const Plan& plan, cudaStream_t stream
 bool has_few_rows_product(const FewRowsProduct& product, FloatType type) {
   return type != FloatType::kFloat && product.rows > 0 && product.rows <= kMostRows && product.in % kStep == 0 &&
          product.in >= kStep * kMostSlices && weight_rows(product) * product.in * 2 <= kMostWeightBytes &&
-         product.columns % 4 == 0 && product.columns < (int64_t{1} << 30) && compute_capability() >= 9 &&
-         input_bytes(product, plan_of(product)) <= kMostInputBytes;
+         product.columns % 4 == 0 && product.columns < (int64_t{1} << 30) &&
+         is_made_for_9_0<multiply<__nv_bfloat16, kMostRows, 1, false>>() &&
+         device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= kMostSharedBytes &&
+         input_bytes(product, plan_of(product)) <= kMostSharedBytes;
 }
 
 void few_rows_product(const FewRowsProduct& product, FloatType type, Stream stream) {

@@ -196,9 +196,9 @@ void rms_norm(const void* x, const NormAddition& addition, const void* weight, v
     visit_shape(vectors_of<T>(size), [&](auto threads, auto vectors) {
       using S = Shape<threads()>;
       const int64_t blocks = (rows + S::kRowsPerBlock - 1) / S::kRowsPerBlock;
-      launch_early(forward<T, threads(), vectors()>, {.grid = dim3(blocks), .threads = S::kBlock}, stream_of(stream),
-                   static_cast<const T*>(x), addition, static_cast<const T*>(weight), static_cast<T*>(y), inverse_rms,
-                   rows, static_cast<int>(size), eps);
+      launch_early<forward<T, threads(), vectors()>>(
+          {.grid = dim3(blocks), .threads = S::kBlock}, stream_of(stream), static_cast<const T*>(x), addition,
+          static_cast<const T*>(weight), static_cast<T*>(y), inverse_rms, rows, static_cast<int>(size), eps);
     });
   });
   check_launch("rms_norm");

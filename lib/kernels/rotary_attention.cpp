@@ -172,6 +172,7 @@ at::Tensor rotary_attention(const at::Tensor& qkv, const PackedHeads& heads, con
 
 void prepare_rotary_attention(const at::TensorOptions& options, const PackedHeads& heads, const Documents& documents,
                               double scale, int64_t window) {
+  if (window >= documents.longest) window = 0;  // as rotary_attention does
   if (cudnn::may_take(options, heads.head_dim))
     cudnn::prepare(options, {heads.num_heads, heads.num_kv_heads, heads.head_dim, heads.width(), scale, window},
                    documents);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstdint>
 #include <memory>
@@ -32,6 +33,8 @@ struct ForwardContext {
   bool recomputes_mlp = false;   ///< gate and up are not kept for the backward pass but computed again
 
   bool is_training() const { return dropout.sample_keys.defined(); }
+  /// An evaluation without a cache is none: it rounds as training does.
+  bool is_generating() const { return cache != nullptr && !at::GradMode::is_enabled(); }
 };
 
 /// Whether the values of a module's result are read, or only the graph behind it, in a block that is computed again

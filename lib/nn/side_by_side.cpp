@@ -39,7 +39,7 @@ struct Group : torch::CustomClassHolder {
   kernels::DropoutKeys keys;  // sample_keys undefined: nothing is dropped
   int64_t width = 0, rank = 0;
   bool is_packed = false;  // all adapters as one pair of matrices
-  bool is_step = false;    // of generation: an evaluation rounds as training does
+  bool is_generating = false;
   Values values = Values::kRead;
 
   /// Whether the backward pass reads x.
@@ -90,7 +90,7 @@ at::Tensor multiply(const Group& group, const at::Tensor& x) {
   const at::Tensor joined = joined_weight(group);
   if (joined.defined()) {
     const at::Tensor bias = joined_bias(group);
-    const at::Tensor product = group.is_step ? kernels::multiply_few_rows(x, joined, bias) : at::Tensor();
+    const at::Tensor product = group.is_generating ? kernels::multiply_few_rows(x, joined, bias) : at::Tensor();
     return product.defined() ? product : torch::linear(x, joined, bias);
   }
   std::vector<at::Tensor> products;
@@ -309,7 +309,7 @@ c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, 
                                      Values values, variable_list& inputs) {
   auto group = c10::make_intrusive<Group>();
   group->values = values;
-  group->is_step = context.cache != nullptr && !at::GradMode::is_enabled();
+  group->is_generating = context.is_generating();
   if (context.is_training()) group->keys = context.dropout;
   const auto add_input = [&](const at::Tensor& tensor) {
     if (!tensor.requires_grad()) return int64_t{-1};
@@ -380,7 +380,7 @@ at::Tensor multiply_gated(const at::Tensor& x, const Linear& gate, const Linear&
   variable_list inputs = {x};
   const auto group = make_group({&gate, &up}, context, Values::kRead, inputs);
   const at::Tensor joined =
-      group->is_step && group->rank == 0 && !gate.bias().defined() ? joined_weight(*group) : at::Tensor();
+      group->is_generating && group->rank == 0 && !gate.bias().defined() ? joined_weight(*group) : at::Tensor();
   const at::Tensor product = joined.defined() ? kernels::multiply_few_rows_gated(x, joined) : at::Tensor();
   return product.defined() ? product : kernels::swiglu(SideBySide::apply(at::TensorList(inputs), group));
 }

@@ -3,9 +3,12 @@
 #include <cmath>
 
 #include "batch/packed_text_source.h"
+#include "batch/padded_batch.h"
+#include "device/device.h"
 #include "recipe/build_evaluations.h"
 #include "recipe/build_parts.h"
 #include "recipe_config/input_checks.h"
+#include "train/graphed_passes.h"
 
 namespace dsft::recipe {
 namespace {
@@ -13,6 +16,18 @@ namespace {
 // Whole and begun epochs that a run can need: with max_steps each epoch has at least one update.
 int64_t num_epochs(const train::TrainingConfig& training) {
   return training.max_steps > 0 ? training.max_steps : static_cast<int64_t>(std::ceil(training.num_train_epochs));
+}
+
+// A micro-batch such as the first update has, in the shape in which it is computed. None on a CPU, where there is
+// nothing to prepare.
+std::optional<Batch> batch_to_prepare_for(const train::TrainingConfig& training, StepSource& source,
+                                          at::Device device) {
+  if (!device::is_asynchronous(device)) return std::nullopt;
+  const Batch batch = source.largest_micro_batch();
+  const bool is_recorded = training.cuda_graphs != train::CudaGraphs::kFalse && !training.full_determinism &&
+                           batch.supervised.numel() > 0 &&
+                           padded_shape(batch).tokens <= train::GraphLimits().max_tokens;
+  return is_recorded ? pad_batch(batch, padded_shape(batch)) : batch;
 }
 
 }  // namespace
@@ -40,13 +55,13 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
     job.evaluations = build_evaluations(config, folders, data, context);
   job.observers = build_observers(config, context);
 
-  const Batch batch = job.source->largest_micro_batch();
+  const std::optional<Batch> batch = batch_to_prepare_for(config.training, *job.source, context.device);
   const LoadedModel loaded = load_base_model({.path = config.model.path,
                                               .revision = config.model.revision,
                                               .adapter = config.adapter(),
                                               .dtype = torch_dtype(config.model.dtype, context.device),
                                               .device = context.device},
-                                             context.logger, &batch);
+                                             context.logger, batch ? &*batch : nullptr);
   const auto adapter = choose_trainable(config, loaded, context);
   job.model = loaded.model;
   job.loss = std::make_unique<loss::CausalLmLoss>();

@@ -142,7 +142,7 @@ void Trainer::restore_batch_size(const fs::path& path, int64_t saved) {
   if (!config_.auto_find_batch_size || saved < 1 || job_.source->items_per_micro_batch() <= saved) return;
   while (job_.source->items_per_micro_batch() > saved) job_.source->halve_micro_batches();
   message(concat("training.auto_find_batch_size: ", job_.source->items_per_micro_batch(),
-                 " rows (or bins) in each micro-batch, as ", path.string(), " has them"));
+                 " rows (or bins) in each micro-batch; ", path.string(), " had ", saved));
 }
 
 }  // namespace dsft::train

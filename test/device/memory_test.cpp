@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "base/error.h"
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
 
@@ -29,6 +30,9 @@ TEST_CASE("A lack of memory is told from other errors", "[device]") {
   CHECK_FALSE(says_out_of_memory(at::kCPU, -1));  // no size
   CHECK(device::is_out_of_memory(std::bad_alloc()));
   CHECK_FALSE(device::is_out_of_memory(std::runtime_error("out of memory")));
+  CHECK(
+      device::is_out_of_memory(Error(ErrorKind::kDevice, "the CUDA kernel adamw could not be started: out of memory")));
+  CHECK_FALSE(device::is_out_of_memory(Error(ErrorKind::kData, "row 3 speaks of CUDA, out of memory")));
   device::forget_memory_use(at::kCPU);
   device::clear_error(at::kCPU);
 }
