@@ -43,11 +43,16 @@ class ReductionHooks final : public nn::BlockHooks {
     const std::vector<lora::TrainableTensor> trainable = lora::trainable_tensors(model);
     for (int64_t block = 0; block < model.num_blocks(); ++block) {
       indices_.emplace_back();
-      if (block == 0 && model.has_tied_head()) continue;
       const std::vector<std::string> modules = model.block_modules(block);
       for (const lora::TrainableTensor& item : trainable)
         if (model::is_inside(item.name, modules)) indices_.back().push_back(optimizer.index_of(item.tensor));
     }
+    if (model.has_tied_head()) tied_.swap(indices_.front());
+  }
+  void before_backward(int64_t block) override {
+    const auto index = static_cast<size_t>(block);
+    optimizer_.gradients_begin(indices_[index]);
+    if (index + 1 == indices_.size()) optimizer_.gradients_begin(tied_);
   }
   void after_backward(int64_t block) override {
     if (!indices_[static_cast<size_t>(block)].empty()) optimizer_.gradients_final(indices_[static_cast<size_t>(block)]);
@@ -55,7 +60,8 @@ class ReductionHooks final : public nn::BlockHooks {
 
  private:
   zero::ShardedOptimizer& optimizer_;
-  std::vector<std::vector<int64_t>> indices_;
+  std::vector<std::vector<int64_t>> indices_;  // by block
+  std::vector<int64_t> tied_;                  // of an embedding whose weight is the head's
 };
 
 }  // namespace

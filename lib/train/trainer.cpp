@@ -46,7 +46,7 @@ StepOptions step_options(const Job& job, const TrainingConfig& config) {
   StepOptions options;
   options.keep = keep_of(config.gradient_checkpointing);
   // padding changes the rounding of some products, and one that promises the same bits should not depend on it
-  if (config.cuda_graphs == CudaGraphs::kAuto && !config.full_determinism)
+  if (config.cuda_graphs == CudaGraphs::kAuto && !config.full_determinism && job.optimizer->has_stable_gradients())
     options.graphs = possible_graphs(*job.model, *job.loss);
   return options;
 }

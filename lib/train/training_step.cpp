@@ -88,7 +88,7 @@ void TrainingStep::rehearse(const Batch& batch) {
   const size_t num_denominators = parts_.loss.counts({batch}).size();
   set_denominators(std::vector<double>(num_denominators, std::numeric_limits<double>::infinity()));
   try {
-    pass_over(batch.to(parts_.model.device()), /*reduces=*/false);
+    parts_.optimizer.rehearse_backward(forward(batch.to(parts_.model.device())));
   } catch (...) {
     parts_.optimizer.discard_gradients();
     throw;
@@ -122,8 +122,16 @@ TrainingStep::Totals TrainingStep::count(const std::vector<Batch>& micro_batches
           .reduces_in_pass = totals[num_denominators + 1] == 0};
 }
 
-// Forward, loss and backward; `reduces`: the gradients are summed over the ranks on the way.
+// `reduces`: the gradients are summed over the ranks on the way.
 void TrainingStep::pass_over(const Batch& batch, bool reduces) {
+  const at::Tensor objective = forward(batch);
+  passed(StepPart::kForward);
+  parts_.optimizer.backward(objective, reduces);
+  passed(StepPart::kBackward);
+}
+
+// This micro-batch's share of the update's objective.
+at::Tensor TrainingStep::forward(const Batch& batch) {
   const at::Tensor hidden = parts_.model.hidden_states(batch, runner_, &mode_);
   const loss::LossResult result = parts_.loss.compute(parts_.model, hidden, batch, runner_, &mode_);
   at::Tensor objective;
@@ -132,9 +140,7 @@ void TrainingStep::pass_over(const Batch& batch, bool reduces) {
     objective = objective.defined() ? objective + part : part;
   }
   add_to_sums(objective.detach(), result);
-  passed(StepPart::kForward);
-  parts_.optimizer.backward(objective, reduces);
-  passed(StepPart::kBackward);
+  return objective;
 }
 
 void TrainingStep::add_to_sums(const at::Tensor& objective, const loss::LossResult& result) {

@@ -89,6 +89,7 @@ class TrainingStep final {
   Totals count(const std::vector<Batch>& micro_batches, int64_t step) const;
   void set_denominators(const std::vector<double>& values);
   void pass_over(const Batch& batch, bool reduces);
+  at::Tensor forward(const Batch& batch);
   void add_to_sums(const at::Tensor& objective, const loss::LossResult& result);
   void passed(StepPart part) const;
 

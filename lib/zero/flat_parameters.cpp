@@ -43,7 +43,9 @@ std::vector<PlannedParameter> planned(const std::vector<TrainableParameter>& par
 
 FlatParameters::FlatParameters(std::vector<TrainableParameter> parameters, Sharding sharding)
     : parameters_((check_parameters(parameters), std::move(parameters))),
-      plan_(planned(parameters_), sharding.num_ranks, sharding.rank) {
+      plan_(planned(parameters_), sharding.num_ranks, sharding.rank),
+      shards_gradients_(sharding.has_gradients),
+      whole_gradients_(plan_.buckets().size()) {
   find_spans();
   move_in();
   attach_gradients();
@@ -88,13 +90,13 @@ void FlatParameters::find_spans() {
 void FlatParameters::move_in() {
   at::NoGradGuard no_grad;
   const auto options = at::TensorOptions().dtype(at::kFloat).device((*this)[0].parameter.device());
-  gradient = at::zeros({plan_.whole_size()}, options);
-  exp_avg = at::zeros({plan_.own_size()}, options);
-  exp_avg_sq = at::zeros_like(exp_avg);
+  gradient = at::zeros({plan_.own_size()}, options);
+  exp_avg = at::zeros_like(gradient);
+  exp_avg_sq = at::zeros_like(gradient);
   for (int64_t index = 0; index < num_parameters(); ++index) {
     at::Tensor parameter = (*this)[index].parameter;
     at::Tensor& whole = has_master(index) ? narrow_values : values;
-    if (!whole.defined()) whole = at::zeros_like(gradient, parameter.scalar_type());
+    if (!whole.defined()) whole = at::zeros({plan_.whole_size()}, parameter.options().requires_grad(false));
     DSFT_CHECK(whole.scalar_type() == parameter.scalar_type(), (*this)[index].name, " mixes 16-bit types");
     view(whole, index).copy_(parameter);
     if (has_master(index)) {
@@ -107,11 +109,45 @@ void FlatParameters::move_in() {
   }
 }
 
-void FlatParameters::attach_gradients() {
-  for (int64_t index = 0; index < num_parameters(); ++index) {
+at::Tensor FlatParameters::gradient_of(int64_t index) const {
+  const ShardPlan::Bucket& bucket = plan_.bucket_of(index);
+  const at::Tensor& parameter = (*this)[index].parameter;
+  if (!bucket.is_sharded) return own_view(gradient, index).view(parameter.sizes());
+  const at::Tensor& whole = whole_gradient(bucket);
+  if (!whole.defined()) return {};
+  return whole.narrow(0, plan_.offset(index) - bucket.whole.begin, parameter.numel()).view(parameter.sizes());
+}
+
+void FlatParameters::attach_gradients(const ShardPlan::Bucket& bucket) {
+  at::Tensor& whole = whole_gradients_[index_of(bucket)];
+  if (bucket.is_sharded && !whole.defined()) whole = at::zeros({bucket.whole.size()}, gradient.options());
+  const at::NoGradGuard no_grad;
+  for (int64_t index = bucket.first; index < bucket.last; ++index) {
     at::Tensor parameter = (*this)[index].parameter;
-    parameter.mutable_grad() = view(gradient, index);
+    at::Tensor sum = gradient_of(index);
+    const at::Tensor given = parameter.grad();
+    if (given.defined() && given.data_ptr() != sum.data_ptr()) sum.add_(given);
+    parameter.mutable_grad() = sum;
   }
+}
+
+void FlatParameters::attach_gradients() {
+  for (const ShardPlan::Bucket& bucket : plan_.buckets())
+    if (!is_transient(bucket)) attach_gradients(bucket);
+}
+
+void FlatParameters::detach_gradients(const ShardPlan::Bucket& bucket) {
+  for (int64_t index = bucket.first; index < bucket.last; ++index) {
+    at::Tensor parameter = (*this)[index].parameter;
+    parameter.mutable_grad() = at::Tensor();
+  }
+  whole_gradients_[index_of(bucket)] = at::Tensor();
+}
+
+void FlatParameters::clear_gradients() {
+  gradient.zero_();
+  for (at::Tensor& whole : whole_gradients_)
+    if (whole.defined()) whole.zero_();
 }
 
 }  // namespace dsft::zero

@@ -22,12 +22,14 @@ struct TrainableParameter {
 /// How the ranks share the parameters' optimizer state.
 struct Sharding {
   int64_t num_ranks = 1, rank = 0;  ///< one rank: every parameter is whole
+  bool has_gradients = false;       ///< gradients of sharded parameters are there for a part of a backward pass alone
 };
 
 /// Trainable parameters laid one behind the other in flat buffers, so that a run of them is updated or reduced by one
 /// call. Whole buffers hold every element, a rank's own ones its slices (ShardPlan). Parameters are views of `values`,
-/// or of `narrow_values` where they have 16 bits; these have their fp32 masters in `master`. The .grad of either is a
-/// view of `gradient`, in fp32. All 16-bit parameters have the same type.
+/// or of `narrow_values` where they have 16 bits; these have their fp32 masters in `master`. The .grad of either is in
+/// fp32: of what is whole on every rank a view of `gradient`, of what is sharded a view of a buffer of its bucket,
+/// whose sums over the ranks go into this rank's slice of `gradient`. All 16-bit parameters have the same type.
 class FlatParameters {
  public:
   explicit FlatParameters(std::vector<TrainableParameter> parameters, Sharding sharding = {});
@@ -57,24 +59,42 @@ class FlatParameters {
     return has_master(bucket.first) ? narrow_values : values;
   }
 
-  /// Makes each .grad the view of `gradient` again.
+  /// Where the gradient of a parameter adds up; undefined where its bucket's buffer is not there.
+  at::Tensor gradient_of(int64_t index) const;
+  /// The buffer of a sharded bucket; undefined where it is not there.
+  const at::Tensor& whole_gradient(const ShardPlan::Bucket& bucket) const { return whole_gradients_[index_of(bucket)]; }
+  /// Makes the .grad of a bucket's parameters what gradient_of() says, with a buffer of zeros where there is none. What
+  /// another tensor in the place of one holds is added.
+  void attach_gradients(const ShardPlan::Bucket& bucket);
+  /// The same for all that have one for the whole run.
   void attach_gradients();
+  /// Takes the buffer of a sharded bucket away, and every .grad with it.
+  void detach_gradients(const ShardPlan::Bucket& bucket);
+  /// Whether a bucket has a gradient buffer for a part of a backward pass alone.
+  bool is_transient(const ShardPlan::Bucket& bucket) const { return bucket.is_sharded && shards_gradients_; }
+  /// All gradients that are there become 0.
+  void clear_gradients();
 
   // on the parameters' device; whole
   at::Tensor values;         ///< fp32; undefined where all parameters have 16 bits
   at::Tensor narrow_values;  ///< bf16 or fp16; undefined where all parameters are fp32
-  at::Tensor gradient;       ///< fp32
   // own, fp32
+  at::Tensor gradient;
   at::Tensor master;  ///< undefined where all parameters are fp32
   at::Tensor exp_avg, exp_avg_sq;
 
  private:
+  size_t index_of(const ShardPlan::Bucket& bucket) const {
+    return static_cast<size_t>(&bucket - plan_.buckets().data());
+  }
   void find_spans();
   void move_in();
 
   std::vector<TrainableParameter> parameters_;
   ShardPlan plan_;
   std::vector<Span> spans_;
+  bool shards_gradients_;
+  std::vector<at::Tensor> whole_gradients_;  // by bucket
 };
 
 }  // namespace dsft::zero

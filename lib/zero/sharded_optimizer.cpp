@@ -17,6 +17,11 @@ constexpr const char* kAppliedUpdates = "applied_updates";
 constexpr const char* kLossScaler = "loss_scaler";
 constexpr int64_t kScalerValues = 4;
 
+Sharding sharding_of(const OptimizerOptions& options, const comm::Communicator& communicator) {
+  if (options.stage == 0) return {};
+  return {communicator.size(), communicator.rank(), /*has_gradients=*/options.stage >= 2};
+}
+
 at::Tensor to_cpu(const at::Tensor& tensor) {
   return tensor.detach().to(at::kCPU).contiguous();
 }
@@ -24,18 +29,19 @@ at::Tensor to_cpu(const at::Tensor& tensor) {
 }  // namespace
 
 struct ShardedOptimizer::PendingReduction {
-  at::Tensor sums, gradient;  // of a reduce-scatter: `sums` are a part of `gradient`
-  std::unique_ptr<comm::Work> work;
+  at::Tensor sums;
+  at::Tensor input = {};   // of a reduce-scatter: what `sums` are a slice's sums of
+  at::Tensor target = {};  // what the sums are added to; undefined: they stand where they should
+  std::unique_ptr<comm::Work> work = nullptr;
 };
 
 ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
                                    comm::Communicator& communicator)
-    : flat_(std::move(parameters),
-            options.stage == 0 ? Sharding{} : Sharding{communicator.size(), communicator.rank()}),
+    : flat_(std::move(parameters), sharding_of(options, communicator)),
       options_(options),
       communicator_(communicator),
       is_reduced_(static_cast<size_t>(flat_.num_parameters()), false) {
-  DSFT_CHECK(options.stage == 0 || options.stage == 1, "zero stage ", options.stage, " is not built yet");
+  DSFT_CHECK(options.stage >= 0 && options.stage <= 2, "zero stage ", options.stage, " is not built yet");
   if (options.loss_scaler) loss_scaler_.emplace(*options.loss_scaler);
   const auto scalar = [&](at::ScalarType type) {
     return at::zeros({}, at::TensorOptions().dtype(type).device(flat_.device()));
@@ -60,20 +66,36 @@ int64_t ShardedOptimizer::index_of(const at::Tensor& parameter) const {
 void ShardedOptimizer::backward(const at::Tensor& loss, bool is_last_micro_batch) {
   is_last_micro_batch_ = is_last_micro_batch;
   accumulate(loss);
-  if (is_last_micro_batch) reduce();
+  reduce_rest(is_last_micro_batch);
+}
+
+void ShardedOptimizer::rehearse_backward(const at::Tensor& loss) {
+  is_rehearsed_ = true;  // until discard_gradients()
+  accumulate(loss);
 }
 
 void ShardedOptimizer::accumulate(const at::Tensor& loss) {
-  const int64_t version_before = flat_.gradient._version();
+  const int64_t writes_before = count_writes();
+  has_new_gradients_ = false;
   (loss_scaler_ ? loss * loss_scale_ : loss).backward();
   for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
     if (!is_reduced_[index]) add_gradient(index);
   }
   // a first hidden state that does not require gradients would leave all of them undefined, in silence
-  DSFT_CHECK(flat_.gradient._version() != version_before, "the backward pass reached no trainable parameter");
+  DSFT_CHECK(has_new_gradients_ || count_writes() != writes_before, "the backward pass reached no trainable parameter");
 }
 
-void ShardedOptimizer::reduce() {
+// Into the gradients that are there; buffers that come and go are looked at where they go (has_new_gradients_).
+int64_t ShardedOptimizer::count_writes() const {
+  int64_t count = flat_.gradient._version();
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
+    if (flat_.whole_gradient(bucket).defined()) count += flat_.whole_gradient(bucket)._version();
+  return count;
+}
+
+// What gradients_final() was not told of.
+void ShardedOptimizer::reduce_rest(bool is_last_micro_batch) {
+  is_last_micro_batch_ = is_last_micro_batch;
   for (int64_t first = 0; first < flat_.num_parameters();) {
     int64_t last = first;
     while (last < flat_.num_parameters() && is_reduced_[last] == is_reduced_[first]) ++last;
@@ -81,17 +103,41 @@ void ShardedOptimizer::reduce() {
     first = last;
   }
   is_last_micro_batch_ = false;
+  if (is_last_micro_batch) return;
+  // the next micro-batch's gradients come on top
+  finish_reductions();
+  std::fill(is_reduced_.begin(), is_reduced_.end(), false);
 }
 
 void ShardedOptimizer::discard_gradients() {
   const at::NoGradGuard no_grad;
+  is_rehearsed_ = false;
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
+    if (flat_.is_transient(bucket)) flat_.detach_gradients(bucket);
   flat_.attach_gradients();
-  flat_.gradient.zero_();
+  flat_.clear_gradients();
+}
+
+bool ShardedOptimizer::has_stable_gradients() const {
+  const auto& buckets = flat_.plan().buckets();
+  return std::none_of(buckets.begin(), buckets.end(),
+                      [this](const auto& bucket) { return flat_.is_transient(bucket); });
+}
+
+void ShardedOptimizer::gradients_begin(const std::vector<int64_t>& indices) {
+  const at::NoGradGuard no_grad;
+  for (int64_t index : indices) {
+    const ShardPlan::Bucket& bucket = flat_.plan().bucket_of(index);
+    if (flat_.is_transient(bucket) && !flat_.whole_gradient(bucket).defined()) flat_.attach_gradients(bucket);
+  }
 }
 
 void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
-  for (int64_t index : indices) add_gradient(index);
-  if (!is_last_micro_batch_ || !options_.overlaps_backward) return;
+  for (int64_t index : indices) {
+    add_gradient(index);
+    if (is_rehearsed_) drop_gradient(flat_.plan().bucket_of(index));
+  }
+  if (!options_.overlaps_backward || is_rehearsed_) return;
   for (size_t i = 0; i < indices.size();) {
     const int64_t first = indices[i];
     int64_t last = first;
@@ -102,58 +148,79 @@ void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
 
 // Backward passes add to the fp32 sums by themselves, unless autograd put another tensor in the place of one.
 void ShardedOptimizer::add_gradient(int64_t index) {
-  at::NoGradGuard no_grad;
-  at::Tensor parameter = flat_[index].parameter;
-  at::Tensor& grad = parameter.mutable_grad();
-  at::Tensor sum = flat_.view(flat_.gradient, index);
-  if (grad.defined() && grad.data_ptr() == sum.data_ptr()) return;
-  if (grad.defined()) sum.add_(grad);
-  grad = sum;
+  const at::Tensor given = flat_[index].parameter.grad(), sum = flat_.gradient_of(index);
+  const bool is_there = given.defined() && sum.defined() && given.data_ptr() == sum.data_ptr();
+  if (!is_there && (given.defined() || sum.defined())) flat_.attach_gradients(flat_.plan().bucket_of(index));
+}
+
+// A whole gradient that is not there for good.
+void ShardedOptimizer::drop_gradient(const ShardPlan::Bucket& bucket) {
+  if (!flat_.is_transient(bucket) || !flat_.whole_gradient(bucket).defined()) return;
+  has_new_gradients_ = has_new_gradients_ || flat_.whole_gradient(bucket)._version() > 0;
+  flat_.detach_gradients(bucket);
+}
+
+bool ShardedOptimizer::is_reduced_now(const ShardPlan::Bucket& bucket) const {
+  return is_last_micro_batch_ || flat_.is_transient(bucket);
 }
 
 void ShardedOptimizer::start_reduction(int64_t first, int64_t last) {
-  for (int64_t index = first; index < last; ++index) {
-    DSFT_CHECK(!is_reduced_[index], flat_[index].name, " was said to be final twice in one update");
-    is_reduced_[index] = true;
-  }
   const ShardPlan& plan = flat_.plan();
   for (int64_t next = first; next < last;) {
     const ShardPlan::Bucket& bucket = plan.bucket_of(next);
     int64_t end = std::min(last, bucket.last);
-    if (bucket.is_sharded) {
-      if (std::all_of(is_reduced_.begin() + bucket.first, is_reduced_.begin() + bucket.last,
-                      [](bool is) { return is; }))
-        start_reduce_scatter(bucket);
-    } else {
+    if (!bucket.is_sharded)
       while (end < last && !plan.bucket_of(end).is_sharded) end = std::min(last, plan.bucket_of(end).last);
-      start_all_reduce({plan.offset(next), plan.offset(end)});
+    if (is_reduced_now(bucket)) {
+      for (int64_t index = next; index < end; ++index) {
+        DSFT_CHECK(!is_reduced_[index], flat_[index].name, " was said to be final twice in one update");
+        is_reduced_[index] = true;
+      }
+      const auto begin = is_reduced_.begin();
+      if (!bucket.is_sharded)
+        start_all_reduce({plan.own_place(bucket, plan.offset(next)),
+                          plan.own_place(plan.bucket_of(end - 1), plan.own_part(end - 1).end)});
+      else if (std::all_of(begin + bucket.first, begin + bucket.last, [](bool is_reduced) { return is_reduced; }))
+        start_reduce_scatter(bucket);
     }
     next = end;
   }
 }
 
+// Of elements in a rank's own form.
 void ShardedOptimizer::start_all_reduce(Range elements) {
   for (int64_t begin = elements.begin; begin < elements.end; begin += kReduceBucketElements) {
-    PendingReduction reduction;
-    reduction.sums = flat_.gradient.narrow(0, begin, std::min(kReduceBucketElements, elements.end - begin));
+    PendingReduction reduction{
+        .sums = flat_.gradient.narrow(0, begin, std::min(kReduceBucketElements, elements.end - begin))};
     reduction.work = communicator_.start_all_reduce(reduction.sums, comm::ReduceOp::kSum);
     pending_.push_back(std::move(reduction));
   }
 }
 
-// In place: the sums of this rank's slice stand where its own gradients stood, and the rest is no gradient any more.
 void ShardedOptimizer::start_reduce_scatter(const ShardPlan::Bucket& bucket) {
+  flat_.attach_gradients(bucket);  // a rank that no gradient reached adds zeros
   const Range own = flat_.plan().own_slice(bucket);
-  PendingReduction reduction;
-  reduction.gradient = flat_.gradient.narrow(0, bucket.whole.begin, bucket.whole.size());
-  reduction.sums = flat_.gradient.narrow(0, own.begin, own.size());
-  reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.gradient);
+  const at::Tensor slice = flat_.gradient.narrow(0, bucket.own_begin, own.size());
+  PendingReduction reduction{.sums = slice, .input = flat_.whole_gradient(bucket)};
+  if (flat_.is_transient(bucket)) {
+    drop_gradient(bucket);
+    reduction.target = slice;
+    reduction.sums = at::empty_like(slice);
+    finish_reductions(/*most_left=*/1);  // few whole gradients are there at a time
+  }
+  reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.input);
   pending_.push_back(std::move(reduction));
 }
 
-void ShardedOptimizer::finish_reductions() {
-  for (PendingReduction& reduction : pending_) reduction.work->wait();
-  pending_.clear();
+// In the order in which they were started.
+void ShardedOptimizer::finish_reductions(size_t most_left) {
+  const at::NoGradGuard no_grad;
+  while (pending_.size() > most_left) {
+    PendingReduction& reduction = pending_.front();
+    reduction.work->wait();
+    if (reduction.target.defined()) reduction.target.add_(reduction.sums);
+    pending_.pop_front();
+  }
 }
 
 StepResult ShardedOptimizer::clip_and_step(const at::Tensor& learning_rates, device::Graph* graph) {
@@ -186,9 +253,8 @@ at::Tensor ShardedOptimizer::sum_of_squares() {
   if (!plan.is_sharded()) return optim::sum_of_squares(flat_.gradient);
   at::Tensor sharded = at::zeros_like(grad_norm_), replicated = at::zeros_like(grad_norm_);
   for (const ShardPlan::Bucket& bucket : plan.buckets()) {
-    const Range own = plan.own_slice(bucket);
-    (bucket.is_sharded ? sharded : replicated)
-        .add_(optim::sum_of_squares(flat_.gradient.narrow(0, own.begin, own.size())));
+    const at::Tensor own = flat_.gradient.narrow(0, bucket.own_begin, plan.own_slice(bucket).size());
+    (bucket.is_sharded ? sharded : replicated).add_(optim::sum_of_squares(own));
   }
   communicator_.all_reduce(sharded);
   return sharded + replicated;
@@ -209,7 +275,7 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
     if (!flat_[first].has_weight_decay) adamw.weight_decay = 0;
     optim::AdamWTensors tensors{
         .weight = flat_.has_master(first) ? span.of_own(flat_.master) : span.of_whole(flat_.values),
-        .gradient = span.of_whole(flat_.gradient),
+        .gradient = span.of_own(flat_.gradient),
         .exp_avg = span.of_own(flat_.exp_avg),
         .exp_avg_sq = span.of_own(flat_.exp_avg_sq)};
     if (flat_.has_master(first)) tensors.copy = span.of_whole(flat_.narrow_values);
@@ -220,7 +286,7 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
                          .is_applied = is_applied_});
   }
   num_applied_updates_.add_(is_applied_);
-  flat_.gradient.zero_();
+  flat_.clear_gradients();
   gather_values();
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,7 +40,9 @@ struct StepResult {
 /// AdamW over the trainable parameters of a job: gradients summed in fp32 over micro-batches and ranks, fp32 master
 /// weights for 16-bit parameters, clipping, and skipping of non-finite updates. Stage 0: all is held on every rank.
 /// Stage 1: each rank holds and updates its slice of the state of all but LoRA's parameters (ShardPlan); it gets the
-/// sums of its slices' gradients alone, and the updated parameters are gathered.
+/// sums of its slices' gradients alone, and the updated parameters are gathered. Stage 2: the gradients of these
+/// parameters are reduced in every micro-batch, block by block, and a block's whole gradient is there only while its
+/// backward pass runs.
 ///
 /// It moves the parameters' storage into flat buffers and owns their .grad from then on. After an update the version
 /// counters of the parameters have grown.
@@ -58,15 +61,27 @@ class ShardedOptimizer final {
   /// recorded (device::Graph): what a replay adds is there as if the pass had run.
   void backward(const at::Tensor& loss, bool is_last_micro_batch);
 
+  /// backward() of a pass that is not to count: without talk between the ranks, of which one may fail.
+  /// discard_gradients() has to follow.
+  void rehearse_backward(const at::Tensor& loss);
+
   /// Sums over the ranks after the last micro-batch, where no backward() was told that it is the last. Collective.
-  void reduce();
+  void reduce() { reduce_rest(/*is_last_micro_batch=*/true); }
 
   /// Takes back what backward() has added since the last update, of passes that were not to count.
   void discard_gradients();
 
+  /// Tells, from inside a backward pass, that those of these parameters begin to come (stage 2). Gradients that come
+  /// without it are rounded to the parameters' type on their way.
+  void gradients_begin(const std::vector<int64_t>& indices);
+
+  /// Whether backward passes find every .grad at the same address each time, so that they can be recorded.
+  bool has_stable_gradients() const;
+
   /// Tells, from inside a backward pass, that the gradients of these parameters (indices into the constructor's list)
-  /// are final: in the last micro-batch their reduction starts at once, beside the rest of the pass. The same calls in
-  /// the same order on every rank. Parameters that are never named, such as a tied embedding, are reduced at the end.
+  /// are final: in the last micro-batch (stage 2: in each) their reduction starts at once, beside the rest of the pass.
+  /// The same calls in the same order on every rank. Parameters that are never named, such as a tied embedding, are
+  /// reduced at the end.
   void gradients_final(const std::vector<int64_t>& indices);
 
   /// The index of a parameter in the constructor's list, or -1.
@@ -105,11 +120,15 @@ class ShardedOptimizer final {
   std::vector<StateKind> kinds_of(int64_t index) const;
 
   void accumulate(const at::Tensor& loss);
+  int64_t count_writes() const;
   void add_gradient(int64_t index);
+  void drop_gradient(const ShardPlan::Bucket& bucket);
+  void reduce_rest(bool is_last_micro_batch);
+  bool is_reduced_now(const ShardPlan::Bucket& bucket) const;
   void start_reduction(int64_t first, int64_t last);
   void start_all_reduce(Range elements);
   void start_reduce_scatter(const ShardPlan::Bucket& bucket);
-  void finish_reductions();
+  void finish_reductions(size_t most_left = 0);
   at::Tensor sum_of_squares();
   void update(const at::Tensor& learning_rates);
   void gather_values();
@@ -123,9 +142,10 @@ class ShardedOptimizer final {
   at::Tensor loss_scale_;                              ///< fp32
   at::Tensor num_applied_updates_;                     ///< int64
   at::Tensor grad_norm_, is_applied_, learning_rate_;  ///< of the last update, as in StepResult
-  bool is_last_micro_batch_ = false;
-  std::vector<bool> is_reduced_;  ///< by parameter, in this update
-  std::vector<PendingReduction> pending_;
+  bool is_last_micro_batch_ = false, is_rehearsed_ = false;
+  bool has_new_gradients_ = false;  ///< since the backward pass began
+  std::vector<bool> is_reduced_;    ///< by parameter, in this update
+  std::deque<PendingReduction> pending_;
 };
 
 }  // namespace dsft::zero

@@ -19,10 +19,11 @@ void describe_fields(config::Fields& fields, OffloadConfig& config) {
 void describe_fields(config::Fields& fields, ZeroConfig& config) {
   fields
       .add("stage", config.stage,
-           "What the ranks share; 0: nothing, each has the whole state; 1: the optimizer's state. Others are not built "
-           "yet",
+           "What the ranks share; 0: nothing, each has the whole state; 1: the optimizer's state; 2: gradients too. 3 "
+           "is "
+           "not built yet",
            config::between(0, 3))
-      .later = {{"2", kComesWith}, {"3", kComesWith}};
+      .later = {{"3", kComesWith}};
   fields.section("offload_optimizer", config.offload_optimizer, "Optimizer state in host memory");
   fields.section("offload_param", config.offload_param, "Parameters in host memory");
   const auto add = [&](const char* name, auto& member, const std::string& help, auto... range) {
@@ -45,9 +46,9 @@ void describe_fields(config::Fields& fields, ZeroConfig& config) {
 }
 
 void validate(const ZeroConfig& config, config::Section& section) {
-  if (config.stage > 1) {
+  if (config.stage > 2) {
     section.fault("stage",
-                  concat("stage ", config.stage, " is not built yet: it comes with ", kComesWith, "; write stage: 1"));
+                  concat("stage ", config.stage, " is not built yet: it comes with ", kComesWith, "; write stage: 2"));
     return;
   }
   // resolved.yaml writes every key with its default: only other values are worth a word

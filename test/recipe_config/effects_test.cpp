@@ -32,6 +32,12 @@ TEST_CASE("keys without effect are named", "[recipe_config]") {
              ContainsSubstring("data.eval: the weight of a file has no effect here"));
   CHECK_THAT(said("", false, "{train: [t.jsonl], num_workers: 100000}"),
              ContainsSubstring("data.num_workers: more than"));
+  CHECK_THAT(said("zero: {stage: 0, overlap_comm: false}\n"), ContainsSubstring("stage 0 shards nothing"));
+  CHECK(said("zero: {stage: 2, overlap_comm: false}\n") == "");
+  CHECK_THAT(said("zero: {stage: 2, reduce_bucket_size: 1000, stage3_max_live_parameters: 5}\n"),
+             ContainsSubstring("zero.reduce_bucket_size: has no effect") &&
+                 ContainsSubstring("zero.stage3_max_live_parameters: has no effect") &&
+                 ContainsSubstring("stage 3 alone shards parameters"));
   const std::string folder = test::fixture_path("checkpoint/base").string();
   CHECK_THAT(said("", false, "{train: [t.jsonl]}", "{path: " + folder + ", revision: main}"),
              ContainsSubstring("model.revision: has no effect"));

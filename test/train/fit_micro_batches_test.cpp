@@ -141,7 +141,7 @@ TEST_CASE("A run that goes on has the micro-batches that were found before, and 
   run_training(setting, output.path());
   CHECK(saved_batch_size(6) == std::min<int64_t>(max_documents, 2));
   REQUIRE(lines.size() == (max_documents == 1 ? 2 : 1));
-  CHECK(lines[0].find("2 rows (or bins) in each micro-batch, as") != std::string::npos);
+  CHECK(lines[0].find("2 rows (or bins) in each micro-batch; ") != std::string::npos);
 
   // without the key the recipe's number counts, and it is what a later run finds
   lines.clear();

@@ -207,10 +207,15 @@ TEST_CASE("The larger a model's layers, the smaller the micro-batches that are r
 
 namespace {
 
+// Its optimizer trains nothing of the model.
 train::Job job_of(std::shared_ptr<model::CausalLm> lm) {
+  static const auto communicator = comm::make_single_process_communicator();
   train::Job job;
   job.model = std::move(lm);
   job.loss = std::make_unique<loss::CausalLmLoss>();
+  job.optimizer = std::make_unique<zero::ShardedOptimizer>(
+      std::vector<zero::TrainableParameter>{{"weight", at::zeros({1}).set_requires_grad(true), true}},
+      zero::OptimizerOptions(), *communicator);
   return job;
 }
 
