@@ -3,7 +3,7 @@
 # rows of a chat beside TRL, and decoding; bf16, random weights and tokens.
 #   scripts/bench_gpu.sh [CASE ...]      default: all of them
 #     0.6b 0.6b-recompute 0.6b-recompute-selectively 0.6b-full 0.6b-short 0.6b-2x512 0.6b-4x512 1.5b 7b 7b-recompute 7b-recompute-selectively
-#     chat decode-0.6b decode-1.5b first-step
+#     chat decode-0.6b decode-1.5b decode-7b first-step
 #   DSFT_PEERS=DIR    a Python environment with torch, numpy, transformers, peft; for the second peer liger-kernel, for chat trl (default: .venv-peers)
 # Prints one JSON line per measurement; the median step counts.
 set -euo pipefail
@@ -16,7 +16,7 @@ dsft=${DSFT:-build/bin/dsft}
 qwen3_0_6b=recipes/configs/qwen3_0.6b.json
 cases=("$@")
 [ ${#cases[@]} -gt 0 ] || cases=(0.6b 0.6b-recompute 0.6b-recompute-selectively 0.6b-full 0.6b-short 0.6b-2x512 0.6b-4x512 1.5b 7b 7b-recompute
-  7b-recompute-selectively chat decode-0.6b decode-1.5b first-step)
+  7b-recompute-selectively chat decode-0.6b decode-1.5b decode-7b first-step)
 
 # peer SCRIPT [OPTION ...]: one that fails (out of memory, a package that is missing) does not end the others
 peer() {
@@ -100,9 +100,12 @@ for case in "${cases[@]}"; do
     7b-recompute | 7b-recompute-selectively) measure bench/gpu/qwen2.5_7b.json qwen2.5-7b 4 2048 "${case#7b-}" ;;
     chat) chat ;;
     decode-0.6b)
-      for sequences in 1 64 256; do measure_decoding "$qwen3_0_6b" qwen3-0.6b $sequences; done
+      for sequences in 1 8 16 64 256; do measure_decoding "$qwen3_0_6b" qwen3-0.6b $sequences; done
       ;;
-    decode-1.5b) measure_decoding bench/gpu/qwen2.5_1.5b.json qwen2.5-1.5b 256 ;;
+    decode-1.5b)
+      for sequences in 1 256; do measure_decoding bench/gpu/qwen2.5_1.5b.json qwen2.5-1.5b $sequences; done
+      ;;
+    decode-7b) measure_decoding bench/gpu/qwen2.5_7b.json qwen2.5-7b 1 ;;
     first-step) first_step ;;
     *) stop "no such case: $case" ;;
   esac
