@@ -9,6 +9,9 @@ namespace dsft::device::cuda {
 bool is_built();
 int device_count();
 std::string device_name(int index);
+/// Has the allocator extend its segments page by page, unless the environment says how it works: batches of different
+/// lengths leave it with gaps else (docs/benchmarks.md).
+void extend_segments();
 void set_device(int index);
 void synchronize();
 void forbid_waits(bool are_forbidden);

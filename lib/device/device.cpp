@@ -43,6 +43,7 @@ at::Device choose_device(DeviceChoice choice, int local_rank) {
   if (local_rank >= count)
     fail(ErrorKind::kDevice, "rank ", local_rank, " of this host has no GPU: ", count, " are visible. Start at most ",
          count, " ranks per host.");
+  cuda::extend_segments();
   cuda::set_device(local_rank);  // kernels and pinned memory go to the current one
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 }

@@ -13,6 +13,9 @@ int device_count() {
 std::string device_name(int) {
   DSFT_CHECK(false, "built without CUDA");
 }
+void extend_segments() {
+  DSFT_CHECK(false, "built without CUDA");
+}
 void set_device(int) {
   DSFT_CHECK(false, "built without CUDA");
 }

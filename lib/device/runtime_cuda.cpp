@@ -1,8 +1,11 @@
 #include <ATen/cuda/CUDAContext.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
+
+#include <cstdlib>
 
 #include "device/cuda_device.h"
 
@@ -16,6 +19,10 @@ int device_count() {
 }
 std::string device_name(int index) {
   return at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index))->name;
+}
+void extend_segments() {
+  if (!std::getenv("PYTORCH_ALLOC_CONF") && !std::getenv("PYTORCH_CUDA_ALLOC_CONF"))
+    c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
 }
 void set_device(int index) {
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));

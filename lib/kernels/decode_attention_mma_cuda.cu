@@ -155,7 +155,9 @@ struct NewToken {
 
 // A block serves the query heads of one kv head of one part of a sequence; its warps take the tiles in turn, the next
 // one's memory under way while they compute. Blocks start together, so what waits for memory at the start waits for
-// nothing else: the new token is asked for before the first tile, whose page is known before the length.
+// nothing else: the page of the first tile is known before the length. Lengths, pages and the tokens of earlier steps
+// are constants in a step (dependent_launch.cuh): they were written before its first kernel, the lookup of embeddings,
+// which is launched in the ordinary way. Only the new token is waited for.
 template <typename T, int kHeadDim>
 __global__ void __launch_bounds__(kDecodeThreads, 4)
     attend_by_mma(DecodeTensors tensors, cpu::DecodeAttentionShape shape) {
@@ -167,14 +169,9 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
   const int64_t sequence = blockIdx.x, kv_head = blockIdx.y;
   const int split = static_cast<int>(blockIdx.z), num_splits = static_cast<int>(tensors.num_splits);
   const int group = static_cast<int>(shape.group_size), warp = threadIdx.x / kWarp;
-  let_next_kernel_start();
-  wait_for_earlier_kernels();
   const int length = static_cast<int>(tensors.lengths[sequence]);
   const int32_t* pages = tensors.pages + sequence * shape.pages_per_sequence;
   const int first_page = pages[0];
-  NewToken<T, kHeadDim> token;
-  token.read(tensors, group);
-
   const int num_tiles = (length + kTile - 1) / kTile;
   const int first = shape.window > 0 && shape.window < length ? length - static_cast<int>(shape.window) : 0;
   const bool begins_at_zero = num_splits == 1 && shape.window == 0;
@@ -195,6 +192,10 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     rows.load_keys(k_cache + place);
     rows.load_values(v_cache + place);
   }
+  let_next_kernel_start();
+  wait_for_earlier_kernels();
+  NewToken<T, kHeadDim> token;
+  token.read(tensors, group);
   const T* new_value = static_cast<const T*>(tensors.v) + sequence * tensors.v_stride + kv_head * kHeadDim;
   token.write(tensors.factors, group, queries, new_key);
   __syncthreads();

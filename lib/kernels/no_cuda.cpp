@@ -3,6 +3,7 @@
 #include "kernels/counter_dropout_cuda.h"
 #include "kernels/cudnn_attention.h"
 #include "kernels/decode_attention_cuda.h"
+#include "kernels/embedding_gradient_cuda.h"
 #include "kernels/few_rows_product_cuda.h"
 #include "kernels/packed_adapters_cuda.h"
 #include "kernels/rms_norm_cuda.h"
@@ -73,6 +74,9 @@ bool has_few_rows_product(const FewRowsProduct&, FloatType) {
   return false;
 }
 void few_rows_product(const FewRowsProduct&, FloatType, Stream) {
+  fail_without_cuda();
+}
+void add_embedding_gradient(float*, const int*, const int64_t*, const void*, int64_t, int64_t, FloatType, Stream) {
   fail_without_cuda();
 }
 void swiglu(const void*, void*, int64_t, int64_t, FloatType, Stream) {

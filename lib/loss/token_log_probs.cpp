@@ -12,14 +12,17 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Logits that exist at a time. Where the head is trained each chunk passes over the whole sum of its gradients, which
-// fewer and larger ones do less often.
+// About the logits that exist at a time. Where the head is trained each chunk passes over the whole sum of its
+// gradients, which fewer and larger ones do less often.
 constexpr int64_t kChunkElements = int64_t{1} << 26;
 constexpr int64_t kTrainedChunkBytes = int64_t{1} << 29;
 
+// Whole tiles of the products, whose rate falls by up to a sixth where a tile is cut (docs/benchmarks.md).
 int64_t rows_of_chunk(const at::Tensor& weight) {
+  constexpr int64_t kTile = 256, kFewest = 16;
   const int64_t elements = weight.requires_grad() ? kTrainedChunkBytes / weight.element_size() : kChunkElements;
-  return std::max<int64_t>(16, elements / weight.size(0));
+  const int64_t rows = elements / weight.size(0);
+  return rows < kTile / 2 ? std::max(kFewest, rows) : (rows + kTile / 2) / kTile * kTile;
 }
 
 // log p is a function of one hidden state alone, so its gradient there, W[target] - softmax W, can be made in the

@@ -23,7 +23,7 @@ TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, 
                               const kernels::DropoutKeys& dropout = {});
 
 /// The same for normalised hidden states [N, H] and a head weight [V, H]. `chunk_rows` <= 0: chosen so that a chunk of
-/// logits has 2^26 elements.
+/// logits has about 2^26 elements.
 TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
                                int64_t chunk_rows = 0);
 

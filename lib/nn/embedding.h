@@ -11,8 +11,9 @@ class Embedding final : public torch::nn::Module {
   Embedding(int64_t vocab_size, int64_t size, at::TensorOptions options) {
     weight_ = register_parameter("weight", torch::empty({vocab_size, size}, options), /*requires_grad=*/false);
   }
-  /// ids int64 [T] -> [T, H].
-  at::Tensor forward(const at::Tensor& ids) const { return torch::embedding(weight_, ids); }
+  /// ids int64 [T] -> [T, H]. Where the weight has a .grad, which is in fp32 (an optimizer keeps the sum of its
+  /// micro-batches there), the backward pass adds to its rows.
+  at::Tensor forward(const at::Tensor& ids) const;
   const at::Tensor& weight() const { return weight_; }
 
  private:

@@ -9,6 +9,7 @@
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
 #include "kernels/cudnn_attention.h"
+#include "kernels/embedding_gradient.h"
 #include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
 #include "kernels/packed_adapters.h"
@@ -337,7 +338,7 @@ TEST_CASE("CUDA: the weight of a norm that is frozen gets no gradient, a slice o
 TEST_CASE("CUDA: token log-probabilities and their gradient agree with float64", "[kernels][gpu]") {
   if (!device::has_cuda()) SKIP("no GPU");
   torch::manual_seed(2);
-  const int64_t vocab_size = GENERATE(301, 4096, 50000);
+  const int64_t vocab_size = GENERATE(301, 4096, 50000, 100000);  // two passes; 1, 5 and 5 blocks of two kernels
   const at::Tensor logits = torch::randn({11, vocab_size}) * 6, targets = torch::randint(vocab_size, {11});
   at::Tensor reference = logits.to(at::kDouble).requires_grad_(true);
   const at::Tensor expected = torch::log_softmax(reference, -1).gather(1, targets.unsqueeze(1)).squeeze(1);
@@ -360,6 +361,25 @@ TEST_CASE("CUDA: token log-probabilities and their gradient agree with float64",
   CHECK(extreme.is_argmax[0].item<bool>());
   CHECK_FALSE(extreme.is_argmax[1].item<bool>());  // all equal: the first wins
   CHECK(extreme.log_probs[2].item<float>() == 0.0f);
+}
+
+TEST_CASE("CUDA: the gradient of an embedding agrees with float64, the same in every run", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(3);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
+  const int64_t size = GENERATE(5, 64, 1536), tokens = 700, vocab_size = 1000;
+  // one id stands in most places, some in none
+  const at::Tensor ids = torch::where(torch::rand({tokens}) < 0.6, torch::full({tokens}, 7, at::kLong),
+                                      torch::randint(vocab_size, {tokens}, at::kLong));
+  const at::Tensor gradient = torch::randn({tokens, size}).to(type), before = torch::randn({vocab_size, size});
+  const at::Tensor expected = before.to(at::kDouble).index_add(0, ids, gradient.to(at::kDouble));
+  at::Tensor sum = before.to(kGpu), again = before.to(kGpu);
+  add_embedding_gradient(sum, ids.to(kGpu), gradient.to(kGpu));
+  add_embedding_gradient(again, ids.to(kGpu), gradient.to(kGpu));
+  CHECK(largest(sum.cpu() - expected) < 1e-4);
+  CHECK(torch::equal(sum, again));
+  add_embedding_gradient(sum, ids.to(kGpu).slice(0, 0, 0), gradient.to(kGpu).slice(0, 0, 0));
+  CHECK(torch::equal(sum, again));
 }
 
 TEST_CASE("CUDA: dropout is the CPU's to the bit", "[kernels][gpu]") {

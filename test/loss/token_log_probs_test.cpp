@@ -1,6 +1,7 @@
 #include "loss/token_log_probs.h"
 
 #include "catch_amalgamated.hpp"
+#include "device/device.h"
 #include "support/tiny_model.h"
 
 using namespace dsft;
@@ -46,6 +47,44 @@ TEST_CASE("Log-probabilities over chunks equal log_softmax in float64, values an
   } else {
     CHECK(!head.grad().defined());
   }
+}
+
+TEST_CASE("In 16 bits log-probabilities are no further from float64 than the unfused operations, but for one rounding",
+          "[loss][gpu]") {
+  const bool trains_head = GENERATE(false, true);
+  const at::Device device(device::has_cuda() ? at::kCUDA : at::kCPU);
+  INFO((trains_head ? "trained" : "frozen") << " head on " << device.str());
+  torch::manual_seed(4);
+  const int64_t rows = 70, size = 64, vocab_size = 4096;
+  const auto narrow = [&](const at::Tensor& x) { return x.to(device, at::kBFloat16); };
+  const at::Tensor hidden = narrow(torch::randn({rows, size})), weight = narrow(torch::randn({vocab_size, size}) * 0.2);
+  const at::Tensor targets = torch::randint(vocab_size, {rows}, at::kLong).to(device);
+  const at::Tensor gradient = narrow(torch::rand({rows}) / rows);
+  struct Results {
+    at::Tensor log_probs, of_hidden, of_weight;
+  };
+  const auto results_of = [&](at::ScalarType type, const auto& log_probs_of) {
+    const at::Tensor x = hidden.to(type).detach().clone().requires_grad_(true);
+    const at::Tensor head = weight.to(type).detach().clone().requires_grad_(trains_head);
+    const at::Tensor log_probs = log_probs_of(x, head);
+    log_probs.backward(gradient.to(log_probs.scalar_type()));
+    return Results{log_probs.detach(), x.grad(), head.grad()};
+  };
+  const auto unfused = [&](const at::Tensor& x, const at::Tensor& head) {
+    return torch::log_softmax(x.mm(head.t()), -1).gather(1, targets.unsqueeze(1)).squeeze(1);
+  };
+  const Results exact = results_of(at::kDouble, unfused), plain = results_of(at::kBFloat16, unfused);
+  const Results fused = results_of(at::kBFloat16, [&](const at::Tensor& x, const at::Tensor& head) {
+    return loss::linear_log_probs(x, head, targets, 32).log_probs;
+  });
+  const auto check = [](const at::Tensor& actual, const at::Tensor& peer, const at::Tensor& expected) {
+    const double rounding = expected.abs().max().item<double>() / 512;  // a frozen head's gradient is scaled last
+    CHECK(largest_gap(actual, expected) <= largest_gap(peer, expected) + rounding);
+    CHECK(largest_gap(actual, expected) > 0);  // it did compute in 16 bits
+  };
+  check(fused.log_probs, plain.log_probs, exact.log_probs);
+  check(fused.of_hidden, plain.of_hidden, exact.of_hidden);
+  if (trains_head) check(fused.of_weight, plain.of_weight, exact.of_weight);
 }
 
 TEST_CASE("Without a row the head's gradients are zero, and defined", "[loss]") {
