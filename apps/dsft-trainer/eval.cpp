@@ -63,7 +63,7 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   if (options.compute.device != device::DeviceChoice::kAuto) config.device = options.compute.device;
   recipe_config::resolve_defaults(config, device::has_cuda());
   const at::Device device = device::choose_device(config.device, placement.local_rank);
-  const auto communicator = comm::make_communicator(device);
+  const auto communicator = comm::make_communicator();
   train::RunContext context{*communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   // An adapter that is still to be trained is the base model; one to continue from is judged as it stands.
   const recipe::LoadedModel loaded = recipe::load_model({.path = config.model.path,

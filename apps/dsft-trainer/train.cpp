@@ -24,7 +24,9 @@ void make_output_dir(const std::string& output_dir) {
 
 int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Communicator& communicator,
           const Logger& logger) {
+  const auto device_communicator = comm::make_device_communicator(device, communicator);
   train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
+  context.device_communicator = device_communicator.get();
   train::Job job = recipe::build_job(config, context);
   if (communicator.rank() == 0) make_output_dir(config.output_dir);
   communicator.barrier();
@@ -57,7 +59,7 @@ int run_train(const TrainOptions& options, const Logger& logger) {
   for (const std::string& warning : warnings) logger.warn(warning);
   if (config.training.full_determinism) make_deterministic();
   const at::Device device = device::choose_device(config.device, placement.local_rank);
-  const auto communicator = comm::make_communicator(device);
+  const auto communicator = comm::make_communicator();
   try {
     return train(config, device, *communicator, logger);
   } catch (...) {

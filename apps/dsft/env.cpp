@@ -81,7 +81,7 @@ Json describe_environment() {
   facts["libtorch"] = DSFT_BUILD_LIBTORCH;
   facts["cuda_built_in"] = std::string(DSFT_BUILD_CUDA) == "TRUE";
   facts["cuda"] = DSFT_BUILD_CUDA_VERSION;
-  facts["nccl"] = "not built in";  // comes with training over several GPUs
+  facts["nccl"] = DSFT_BUILD_NCCL;
   facts["attn_implementation"] = Json::array({"auto"});
   for (const std::string_view name : spec::kPeersAttention) facts["attn_implementation"].push_back(name);
   facts["mpi"] = DSFT_BUILD_MPI;

@@ -9,7 +9,8 @@ namespace dsft::comm {
 
 enum class ReduceOp { kSum, kMax, kMin };
 
-/// An asynchronous collective. wait() must be called once; tensors must stay alive and untouched until then.
+/// An asynchronous collective. wait() must be called once; tensors must stay alive and untouched until then. On a GPU
+/// the stream that is current then waits, and not the host.
 class Work {
  public:
   virtual ~Work() = default;
@@ -23,9 +24,9 @@ class FinishedWork final : public Work {
 };
 
 /// Collectives over the ranks of a job. Collective: all ranks call the same functions in the same order with equal
-/// shapes and types. Tensors are contiguous and on the device that the communicator serves (CPU: fp32, fp64, bf16,
-/// fp16, int32, int64, uint8). Sums are taken in the order of ranks, 16-bit floats in fp32 and rounded once, so that
-/// they are the same on every rank and in every run. Errors throw kCommunication.
+/// shapes and types. Tensors are contiguous, of fp32, fp64, bf16, fp16, int32, int64 or uint8, and on the device that
+/// the communicator serves. Sums on the CPU are taken in the order of ranks, 16-bit floats in fp32 and rounded once, so
+/// that they are the same on every rank and in every run; on GPUs in NCCL's order. Errors throw kCommunication.
 class Communicator {
  public:
   virtual ~Communicator() = default;

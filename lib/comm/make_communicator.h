@@ -6,9 +6,12 @@
 
 namespace dsft::comm {
 
-/// The communicator of this process for tensors on `device`: MPI where mpirun placed it (OMPI_COMM_WORLD_SIZE > 1),
-/// else the one of a single process. MPI_Init is called here, once in a process, and MPI_Finalize when the communicator
-/// and all that were split from it have died. Several ranks on CUDA devices are one clear error (kCommunication).
-std::unique_ptr<Communicator> make_communicator(c10::Device device = c10::Device(c10::kCPU));
+/// The communicator of this process for CPU tensors: MPI where mpirun placed it (OMPI_COMM_WORLD_SIZE > 1), else the
+/// one of a single process, which serves tensors of any device. MPI_Init is called here, once in a process, and
+/// MPI_Finalize when the communicator and all that were split from it have died.
+std::unique_ptr<Communicator> make_communicator();
+
+/// The same ranks for tensors on `device`, where `control` does not serve these: NCCL. Else null. Collective.
+std::unique_ptr<Communicator> make_device_communicator(c10::Device device, Communicator& control);
 
 }  // namespace dsft::comm

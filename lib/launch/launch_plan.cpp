@@ -38,10 +38,6 @@ int num_gpu_ranks(const LaunchRequest& request, const Machine& machine) {
          machine.num_visible_gpus,
          " can be used here: see `dsft env`, nvidia-smi and CUDA_VISIBLE_DEVICES; without GPUs use device=cpu");
   }
-  if (num_ranks > 1) {
-    fail(ErrorKind::kUsage, "training over ", num_ranks,
-         " GPUs is not built yet: it comes with the NCCL communicator. Use --num-gpus 1");
-  }
   return num_ranks;
 }
 

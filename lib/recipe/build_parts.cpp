@@ -102,7 +102,7 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
                    config.training.weight_decay};
   options.max_grad_norm = config.training.max_grad_norm;
   if (model.dtype() == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
-  auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.communicator);
+  auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.of_device());
   if (options.stage > 0 && optimizer->num_state_shards() == 1)
     context.logger.info("zero.stage: ", options.stage, " has nothing to share: ",
                         context.communicator.size() == 1 ? "there is one rank" : "adapters stay whole on every rank");

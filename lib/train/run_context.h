@@ -17,7 +17,7 @@ enum class NumbersAreRead { kAtOnce, kAfterNext };
 
 /// Where and as whom a job runs; travels as an argument.
 struct RunContext {
-  comm::Communicator& communicator;  ///< over CPU tensors: control, counts and, on CPU ranks, gradients
+  comm::Communicator& communicator;  ///< over CPU tensors: control and counts
   at::Device device;
   uint64_t seed = 42;
   std::filesystem::path output_dir;
@@ -25,6 +25,9 @@ struct RunContext {
   const StopSignal* stop_signal = nullptr;  ///< of the process; null: only the plan ends the run
   NumbersAreRead numbers_are_read =         ///< late where the device works beside the host, and would wait for it
       device::is_asynchronous(device) ? NumbersAreRead::kAfterNext : NumbersAreRead::kAtOnce;
+  /// The same ranks over tensors on `device`; null: `communicator` serves these too.
+  comm::Communicator* device_communicator = nullptr;
+  comm::Communicator& of_device() const { return device_communicator ? *device_communicator : communicator; }
 };
 
 }  // namespace dsft::train

@@ -11,6 +11,8 @@
 #include "comm/single_process_communicator.h"
 #include "comm/small_collectives.h"
 #include "comm/thread_ranks.h"
+#include "device/cuda_device.h"
+#include "device/device.h"
 #include "support/require_error.h"
 
 using namespace dsft;
@@ -191,13 +193,60 @@ TEST_CASE("Slices of the wrong size are a fault", "[comm]") {
   test::require_error(ErrorKind::kInternal, {"3", "4"}, [&] { communicator->all_gather(output, at::zeros({4})); });
 }
 
-TEST_CASE("Several ranks on CUDA devices are one clear error until NCCL is built", "[comm]") {
+TEST_CASE("A placement that is no number is one clear error", "[comm]") {
   if (comm::read_placement().size > 1) SKIP("runs outside mpirun");
-  REQUIRE(comm::make_communicator(at::kCUDA)->size() == 1);
-  ::setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
-  test::require_error(ErrorKind::kCommunication, {"2 GPUs", "not built yet", "--num-gpus 1"},
-                      [] { comm::make_communicator(at::kCUDA); });
   ::setenv("OMPI_COMM_WORLD_SIZE", "two", 1);
   test::require_error(ErrorKind::kCommunication, {"OMPI_COMM_WORLD_SIZE", "'two'"}, [] { comm::read_placement(); });
   ::unsetenv("OMPI_COMM_WORLD_SIZE");
+}
+
+TEST_CASE("One process, and CPU ranks, need no communicator for the device", "[comm]") {
+  const auto alone = comm::make_single_process_communicator();
+  CHECK(comm::make_device_communicator(at::Device(at::kCUDA, 0), *alone) == nullptr);
+  comm::run_thread_ranks(2, [](Communicator& communicator) {
+    expect(comm::make_device_communicator(at::kCPU, communicator) == nullptr, "CPU ranks serve themselves");
+  });
+}
+
+TEST_CASE("NCCL ranks give every collective's result on their GPUs", "[comm][nccl]") {
+  const comm::Placement placement = comm::read_placement();
+  if (placement.size == 1) SKIP("not started by mpirun");
+  if (device::cuda::device_count() < placement.size) SKIP("fewer GPUs than ranks");
+  const auto control = comm::make_communicator();
+  const at::Device gpu = device::choose_device(device::DeviceChoice::kCuda, placement.local_rank);
+  const auto communicator = comm::make_device_communicator(gpu, *control);
+  REQUIRE(communicator->size() == placement.size);
+  const int size = communicator->size(), rank = communicator->rank();
+  for (at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf, at::kInt, at::kLong, at::kByte}) {
+    at::Tensor tensor = values_of(rank, 4099, type).to(gpu);
+    communicator->all_reduce(tensor);
+    const at::Tensor expected = sum_in_rank_order(size, 4099, type);
+    if (size == 2 || !tensor.is_floating_point()) REQUIRE(at::equal(tensor.cpu(), expected));  // one order of two
+    REQUIRE(at::allclose(tensor.cpu().to(at::kDouble), expected.to(at::kDouble), 1e-2));
+  }
+  at::Tensor slice = at::empty({5}, gpu), whole = at::empty({size, 6}, at::TensorOptions(at::kBFloat16).device(gpu));
+  communicator->reduce_scatter(slice, values_of(rank, 5 * size, at::kFloat).to(gpu));
+  REQUIRE(at::allclose(slice.cpu(), sum_in_rank_order(size, 5 * size, at::kFloat).narrow(0, 5 * rank, 5)));
+  communicator->all_gather(whole, values_of(rank, 6, at::kBFloat16).to(gpu));
+  for (int other = 0; other < size; ++other) REQUIRE(at::equal(whole[other].cpu(), values_of(other, 6, at::kBFloat16)));
+  at::Tensor sent = values_of(rank, 9, at::kHalf).to(gpu);
+  communicator->broadcast(sent, size - 1);
+  REQUIRE(at::equal(sent.cpu(), values_of(size - 1, 9, at::kHalf)));
+  // what the stream computes before a collective is in it, and what comes after its wait() has its result
+  at::Tensor summed = at::zeros({int64_t{1} << 22}, gpu);
+  for (int round = 0; round < 20; ++round) {
+    summed.add_(1);
+    at::Tensor copy = summed.clone();
+    const auto work = communicator->start_all_reduce(copy, ReduceOp::kSum);
+    work->wait();
+    summed.copy_(copy / size);
+  }
+  REQUIRE(at::equal(summed.cpu(), at::full({int64_t{1} << 22}, 20.0)));
+  const auto part = communicator->split(rank % 2, -rank);
+  REQUIRE(part->size() == (size + 1 - rank % 2) / 2);
+  test::require_error(ErrorKind::kInternal, {"gaps"}, [&] {
+    at::Tensor transposed = at::zeros({4, 5}, gpu).t();
+    communicator->all_reduce(transposed);
+  });
+  communicator->barrier();
 }

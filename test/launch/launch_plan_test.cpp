@@ -71,7 +71,11 @@ TEST_CASE("Contradicting or impossible requests are told", "[launch]") {
   LaunchRequest needs_cuda = kRequest;
   needs_cuda.device = DeviceChoice::kCuda;
   require_fault(ErrorKind::kDevice, {"1 GPU is asked for, but 0"}, needs_cuda, {});
-  require_fault(ErrorKind::kUsage, {"2 GPUs", "not built yet", "--num-gpus 1"}, kRequest, {.num_visible_gpus = 2});
+}
+
+TEST_CASE("Every visible GPU gets a rank, unless fewer are asked for", "[launch]") {
+  CHECK(launch::plan_launch(kRequest, {.num_visible_gpus = 4}).num_ranks == 4);
+  CHECK(launch::plan_launch(with_gpus(2), {.num_visible_gpus = 4}).num_ranks == 2);
 }
 
 TEST_CASE("Words are quoted for a shell where needed", "[launch]") {
