@@ -117,9 +117,8 @@ std::optional<std::map<std::string, double>> AnswerEvaluation::run(model::Causal
     if (first == 0) build_engine(share, model, runner);  // its cache is large: not for a run that is to stop
     add_scores(share, first, round, own);
   }
-  at::Tensor sums = torch::tensor(own, at::kDouble).to(model.device());
+  at::Tensor sums = torch::tensor(own, at::kDouble);
   communicator.all_reduce(sums);
-  sums = sums.to(at::kCPU);
   const double* totals = sums.const_data_ptr<double>();
   const auto num_rows = static_cast<double>(tasks_.size());
   std::map<std::string, double> metrics = {{"num_rows", num_rows}, {"num_tokens", totals[metrics_.size()]}};

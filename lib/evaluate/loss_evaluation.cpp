@@ -65,8 +65,9 @@ std::optional<std::map<std::string, double>> LossEvaluation::run(model::CausalLm
     const int64_t own = first + communicator.rank();
     if (own < num_batches) sums[own].copy_(sum_batch(model, runner, *rows_, batches_[own]));
   }
+  sums = sums.to(at::kCPU);
   communicator.all_reduce(sums);
-  const at::Tensor totals = sums.sum(0).to(at::kCPU);
+  const at::Tensor totals = sums.sum(0);
   const double num_tokens = totals[1].item<double>(), loss = totals[0].item<double>() / num_tokens;
   return std::map<std::string, double>{{"eval_loss", loss},
                                        {"eval_perplexity", std::exp(loss)},

@@ -35,35 +35,6 @@ std::optional<std::string> own_template(const RecipeConfig& config) {
   return io::read_text_file(*config.data.chat_template, kMaxTemplateBytes);
 }
 
-// Blocks own the gradients of their weights and adapters; a tied embedding (block 0) gets its last part with the head's
-// and is left to the end of the pass.
-class ReductionHooks final : public nn::BlockHooks {
- public:
-  ReductionHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer) : optimizer_(optimizer) {
-    const std::vector<lora::TrainableTensor> trainable = lora::trainable_tensors(model);
-    for (int64_t block = 0; block < model.num_blocks(); ++block) {
-      indices_.emplace_back();
-      const std::vector<std::string> modules = model.block_modules(block);
-      for (const lora::TrainableTensor& item : trainable)
-        if (model::is_inside(item.name, modules)) indices_.back().push_back(optimizer.index_of(item.tensor));
-    }
-    if (model.has_tied_head()) tied_.swap(indices_.front());
-  }
-  void before_backward(int64_t block) override {
-    const auto index = static_cast<size_t>(block);
-    optimizer_.gradients_begin(indices_[index]);
-    if (index + 1 == indices_.size()) optimizer_.gradients_begin(tied_);
-  }
-  void after_backward(int64_t block) override {
-    if (!indices_[static_cast<size_t>(block)].empty()) optimizer_.gradients_final(indices_[static_cast<size_t>(block)]);
-  }
-
- private:
-  zero::ShardedOptimizer& optimizer_;
-  std::vector<std::vector<int64_t>> indices_;  // by block
-  std::vector<int64_t> tied_;                  // of an embedding whose weight is the head's
-};
-
 }  // namespace
 
 std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config, const LoadedModel& loaded,
@@ -103,14 +74,11 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
   options.max_grad_norm = config.training.max_grad_norm;
   if (model.dtype() == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
   auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.of_device());
-  if (options.stage > 0 && optimizer->num_state_shards() == 1)
+  const bool shares_weights = options.stage == 3 && context.communicator.size() > 1;
+  if (options.stage > 0 && optimizer->num_state_shards() == 1 && !shares_weights)
     context.logger.info("zero.stage: ", options.stage, " has nothing to share: ",
                         context.communicator.size() == 1 ? "there is one rank" : "adapters stay whole on every rank");
   return optimizer;
-}
-
-std::unique_ptr<nn::BlockHooks> build_reduction_hooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer) {
-  return std::make_unique<ReductionHooks>(model, optimizer);
 }
 
 optim::Schedule build_schedule(const RecipeConfig& config, int64_t max_steps, const Logger& logger) {

@@ -22,10 +22,6 @@ std::optional<spec::AdapterSettings> choose_trainable(const recipe_config::Recip
 std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const recipe_config::RecipeConfig& config,
                                                         const model::CausalLm& model, train::RunContext& context);
 
-/// Starts the reduction of a block's gradients, those of its adapters included, while the blocks before it still run
-/// backward. The optimizer must hold the model's trainable tensors.
-std::unique_ptr<nn::BlockHooks> build_reduction_hooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer);
-
 /// The schedule of `max_steps` updates; prints the rate at the first, last warm-up, middle and last step.
 optim::Schedule build_schedule(const recipe_config::RecipeConfig& config, int64_t max_steps, const Logger& logger);
 

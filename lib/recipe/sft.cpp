@@ -9,6 +9,7 @@
 #include "recipe/build_parts.h"
 #include "recipe_config/input_checks.h"
 #include "train/graphed_passes.h"
+#include "train/sharding_hooks.h"
 
 namespace dsft::recipe {
 namespace {
@@ -66,7 +67,8 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   job.model = loaded.model;
   job.loss = std::make_unique<loss::CausalLmLoss>();
   job.optimizer = build_optimizer(config, *job.model, context);
-  job.hooks = build_reduction_hooks(*job.model, *job.optimizer);
+  if (config.zero.stage == 3) job.shards = train::shard_parameters(*job.model, *job.optimizer, context.of_device());
+  job.hooks = std::make_unique<train::ShardingHooks>(*job.model, *job.optimizer, job.shards.get());
   set_weight_files(job, config, loaded, adapter);
   return job;
 }

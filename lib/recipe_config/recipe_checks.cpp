@@ -61,6 +61,14 @@ void validate_evaluation(const RecipeConfig& config, config::Section& top) {
   if (tracks_best(training) || training.metric_for_best_model) validate_metric(config, top);
 }
 
+// A rank that lacks memory alone would leave the others in the gathering of parameters.
+void validate_stage(const RecipeConfig& config, config::Section& top) {
+  if (config.zero.stage == 3 && config.training.auto_find_batch_size)
+    top.conflict("training.auto_find_batch_size", "zero.stage",
+                 "its passes would need all ranks' parameters while one of them is short of memory; choose "
+                 "per_device_train_batch_size, or a stage below 3");
+}
+
 }  // namespace
 
 void validate(const RecipeConfig& config, const config::Written& written, std::vector<config::Fault>& faults,
@@ -79,6 +87,7 @@ void validate(const RecipeConfig& config, const config::Written& written, std::v
   validate_places(config, top);
   validate_dtype(config, top);
   validate_evaluation(config, top);
+  validate_stage(config, top);
 }
 
 }  // namespace dsft::recipe_config

@@ -24,13 +24,15 @@ struct Job {
   std::shared_ptr<model::CausalLm> model;
   std::unique_ptr<StepSource> source;
   std::unique_ptr<loss::Loss> loss;
-  std::unique_ptr<nn::BlockHooks> hooks;  ///< may be null
   std::unique_ptr<zero::ShardedOptimizer> optimizer;
+  std::unique_ptr<zero::ParameterShards> shards;  ///< null: every rank has all parameters
+  std::unique_ptr<nn::BlockHooks> hooks;          ///< may be null
   optim::Schedule schedule;
   int64_t max_steps = 0;
   std::vector<std::unique_ptr<Evaluation>> evaluations;
   std::vector<std::unique_ptr<Observer>> observers;  ///< empty but on rank 0
-  /// Writes the trained weights and what belongs to them into an empty folder (rank 0 calls it).
+  /// Writes the trained weights and what belongs to them into an empty folder (rank 0 calls it, with all of them
+  /// there).
   std::function<void(const std::filesystem::path& directory)> save_weights;
   uint64_t weights_size_bytes = 0;  ///< about what save_weights writes
   /// Reads them back into the model (all ranks), for resuming and for the best model.

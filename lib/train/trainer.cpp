@@ -45,8 +45,10 @@ nn::BlockRunner::Keep keep_of(GradientCheckpointing checkpointing) {
 StepOptions step_options(const Job& job, const TrainingConfig& config) {
   StepOptions options;
   options.keep = keep_of(config.gradient_checkpointing);
-  // padding changes the rounding of some products, and one that promises the same bits should not depend on it
-  if (config.cuda_graphs == CudaGraphs::kAuto && !config.full_determinism && job.optimizer->has_stable_gradients())
+  // padding changes the rounding of some products, and one that promises the same bits should not depend on it; a graph
+  // keeps addresses
+  const bool are_stable = job.optimizer->has_stable_gradients() && !job.shards;
+  if (config.cuda_graphs == CudaGraphs::kAuto && !config.full_determinism && are_stable)
     options.graphs = possible_graphs(*job.model, *job.loss);
   return options;
 }

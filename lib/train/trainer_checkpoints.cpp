@@ -74,6 +74,7 @@ void Trainer::save_checkpoint(Content content) {
   if (is_resumable)
     for (const zero::NamedState& item : job_.optimizer->state())
       run_state.optimizer.emplace_back(item.name, item.tensor);
+  const zero::WholeParameters whole(job_.shards.get());
   try {
     checkpoint::save_run_state(context_.output_dir, run_state, job_.save_weights, context_.communicator);
   } catch (const Error& error) {
@@ -122,11 +123,18 @@ void Trainer::load_best() {
   }
   if (comm::any_rank(context_.communicator, fault.has_value())) return;
   best = comm::broadcast_bytes(context_.communicator, best.string());
-  job_.load_weights(best);
+  load_weights(best);
   message(concat("The weights are those of the best checkpoint, ", best.string()));
 }
 
+void Trainer::load_weights(const fs::path& directory) {
+  zero::WholeParameters whole(job_.shards.get());
+  job_.load_weights(directory);
+  whole.keep_changes();
+}
+
 void Trainer::save_final_weights(RunEnd end) {
+  const zero::WholeParameters whole(job_.shards.get());
   std::string fault;
   if (context_.communicator.rank() == 0) {
     try {

@@ -32,6 +32,7 @@ void Trainer::evaluate() {
 
 std::optional<std::map<std::string, double>> Trainer::run_evaluations() {
   std::map<std::string, double> metrics;
+  const zero::WholeParameters whole(job_.shards.get());  // the ranks make different numbers of passes
   for (auto& evaluation : job_.evaluations) {
     auto part = evaluation->run(*job_.model, context_.communicator, [this] { return agreed_signal() != 0; });
     if (!part) return std::nullopt;

@@ -45,9 +45,10 @@ FlatParameters::FlatParameters(std::vector<TrainableParameter> parameters, Shard
     : parameters_((check_parameters(parameters), std::move(parameters))),
       plan_(planned(parameters_), sharding.num_ranks, sharding.rank),
       shards_gradients_(sharding.has_gradients),
-      whole_gradients_(plan_.buckets().size()) {
-  find_spans();
-  move_in();
+      whole_gradients_(plan_.buckets().size()),
+      gathered_(plan_.buckets().size()) {
+  find_spans(sharding.gathers_parameters != nullptr);
+  move_in(sharding.gathers_parameters);
   attach_gradients();
 }
 
@@ -66,7 +67,7 @@ at::Tensor FlatParameters::own_view(const at::Tensor& own, int64_t index) const 
   return own.narrow(0, plan_.own_place(plan_.bucket_of(index), part.begin), part.size());
 }
 
-void FlatParameters::find_spans() {
+void FlatParameters::find_spans(bool gathers) {
   for (int64_t index = 0; index < num_parameters(); ++index) {
     const ShardPlan::Bucket& bucket = plan_.bucket_of(index);
     const Range slice = plan_.own_slice(bucket);
@@ -79,7 +80,8 @@ void FlatParameters::find_spans() {
     const bool continues = before != nullptr && before->whole_begin + before->size == span.whole_begin &&
                            before->own_begin + before->size == span.own_begin &&
                            (*this)[before->first_parameter].has_weight_decay == (*this)[index].has_weight_decay &&
-                           has_master(before->first_parameter) == has_master(index);
+                           has_master(before->first_parameter) == has_master(index) &&
+                           (!gathers || before->first_parameter >= bucket.first);
     if (continues)
       before->size += span.size;
     else
@@ -87,26 +89,50 @@ void FlatParameters::find_spans() {
   }
 }
 
-void FlatParameters::move_in() {
+void FlatParameters::move_in(comm::Communicator* gathers) {
   at::NoGradGuard no_grad;
   const auto options = at::TensorOptions().dtype(at::kFloat).device((*this)[0].parameter.device());
   gradient = at::zeros({plan_.own_size()}, options);
   exp_avg = at::zeros_like(gradient);
   exp_avg_sq = at::zeros_like(gradient);
-  for (int64_t index = 0; index < num_parameters(); ++index) {
-    at::Tensor parameter = (*this)[index].parameter;
-    at::Tensor& whole = has_master(index) ? narrow_values : values;
-    if (!whole.defined()) whole = at::zeros({plan_.whole_size()}, parameter.options().requires_grad(false));
-    DSFT_CHECK(whole.scalar_type() == parameter.scalar_type(), (*this)[index].name, " mixes 16-bit types");
-    view(whole, index).copy_(parameter);
-    if (has_master(index)) {
-      if (!master.defined()) master = at::zeros_like(exp_avg);
-      const Range part = plan_.own_part(index);
-      own_view(master, index).copy_(whole.narrow(0, part.begin, part.size()));
+  for (const ShardPlan::Bucket& bucket : plan_.buckets()) {
+    const bool is_gathered = gathers && bucket.is_sharded;
+    at::Tensor of_bucket;  // whole, where it is gathered
+    for (int64_t index = bucket.first; index < bucket.last; ++index) {
+      at::Tensor parameter = (*this)[index].parameter;
+      at::Tensor& all = is_gathered ? of_bucket : has_master(index) ? narrow_values : values;
+      const auto options = parameter.options().requires_grad(false);
+      if (!all.defined()) all = at::zeros({is_gathered ? bucket.whole.size() : plan_.whole_size()}, options);
+      DSFT_CHECK(all.scalar_type() == parameter.scalar_type(), (*this)[index].name, " mixes 16-bit types");
+      const int64_t begin = is_gathered ? bucket.whole.begin : 0;  // of `all`
+      const at::Tensor place = all.narrow(0, plan_.offset(index) - begin, parameter.numel()).view(parameter.sizes());
+      place.copy_(parameter);
+      if (has_master(index)) {
+        if (!master.defined()) master = at::zeros_like(exp_avg);
+        const Range part = plan_.own_part(index);
+        own_view(master, index).copy_(all.narrow(0, part.begin - begin, part.size()));
+      }
+      // one by one, so that only one parameter is there twice at a time
+      parameter.set_data(place);
     }
-    // one by one, so that only one parameter is there twice at a time
-    parameter.set_data(view(whole, index));
+    if (is_gathered) gathered_[index_of(bucket)] = std::make_unique<GatheredBuffer>(of_bucket, *gathers);
   }
+}
+
+at::Tensor FlatParameters::values_of(const Span& span) const {
+  const ShardPlan::Bucket& bucket = plan_.bucket_of(span.first_parameter);
+  const GatheredBuffer* buffer = gathered(bucket);
+  return buffer ? buffer->own().narrow(0, span.own_begin - bucket.own_begin, span.size)
+                : span.of_whole(values_of(bucket));
+}
+
+at::Tensor FlatParameters::own_values(int64_t index) const {
+  const ShardPlan::Bucket& bucket = plan_.bucket_of(index);
+  const Range part = plan_.own_part(index);
+  const GatheredBuffer* buffer = gathered(bucket);
+  if (!buffer) return values_of(bucket).narrow(0, part.begin, part.size());
+  return part.size() == 0 ? buffer->own().narrow(0, 0, 0)
+                          : buffer->own().narrow(0, part.begin - plan_.own_slice(bucket).begin, part.size());
 }
 
 at::Tensor FlatParameters::gradient_of(int64_t index) const {

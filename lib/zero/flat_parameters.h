@@ -3,9 +3,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "comm/communicator.h"
+#include "zero/gathered_buffer.h"
 #include "zero/shard_plan.h"
 
 namespace dsft::zero {
@@ -23,11 +26,13 @@ struct TrainableParameter {
 struct Sharding {
   int64_t num_ranks = 1, rank = 0;  ///< one rank: every parameter is whole
   bool has_gradients = false;       ///< gradients of sharded parameters are there for a part of a backward pass alone
+  comm::Communicator* gathers_parameters = nullptr;  ///< set: sharded parameters are there while they are used alone
 };
 
 /// Trainable parameters laid one behind the other in flat buffers, so that a run of them is updated or reduced by one
 /// call. Whole buffers hold every element, a rank's own ones its slices (ShardPlan). Parameters are views of `values`,
-/// or of `narrow_values` where they have 16 bits; these have their fp32 masters in `master`. The .grad of either is in
+/// or of `narrow_values` where they have 16 bits; these have their fp32 masters in `master`. Those of a bucket that is
+/// gathered are views of its GatheredBuffer instead. The .grad of any is in
 /// fp32: of what is whole on every rank a view of `gradient`, of what is sharded a view of a buffer of its bucket,
 /// whose sums over the ranks go into this rank's slice of `gradient`. All 16-bit parameters have the same type.
 class FlatParameters {
@@ -54,10 +59,17 @@ class FlatParameters {
   };
   const std::vector<Span>& spans() const { return spans_; }
 
-  /// What a bucket's parameters are views of.
+  /// What a bucket's parameters are views of; not of one that is gathered.
   const at::Tensor& values_of(const ShardPlan::Bucket& bucket) const {
     return has_master(bucket.first) ? narrow_values : values;
   }
+  /// The buffer of a bucket that is gathered; null for others.
+  GatheredBuffer* gathered(const ShardPlan::Bucket& bucket) const { return gathered_[index_of(bucket)].get(); }
+
+  /// The values, in the parameters' type, that an update of a span writes.
+  at::Tensor values_of(const Span& span) const;
+  /// The part of a parameter's values that this rank owns, flat; perhaps empty.
+  at::Tensor own_values(int64_t index) const;
 
   /// Where the gradient of a parameter adds up; undefined where its bucket's buffer is not there.
   at::Tensor gradient_of(int64_t index) const;
@@ -75,9 +87,9 @@ class FlatParameters {
   /// All gradients that are there become 0.
   void clear_gradients();
 
-  // on the parameters' device; whole
-  at::Tensor values;         ///< fp32; undefined where all parameters have 16 bits
-  at::Tensor narrow_values;  ///< bf16 or fp16; undefined where all parameters are fp32
+  // on the parameters' device; whole; undefined where no parameter is a view of them
+  at::Tensor values;         ///< fp32
+  at::Tensor narrow_values;  ///< bf16 or fp16
   // own, fp32
   at::Tensor gradient;
   at::Tensor master;  ///< undefined where all parameters are fp32
@@ -87,14 +99,15 @@ class FlatParameters {
   size_t index_of(const ShardPlan::Bucket& bucket) const {
     return static_cast<size_t>(&bucket - plan_.buckets().data());
   }
-  void find_spans();
-  void move_in();
+  void find_spans(bool gathers);
+  void move_in(comm::Communicator* gathers);
 
   std::vector<TrainableParameter> parameters_;
   ShardPlan plan_;
   std::vector<Span> spans_;
   bool shards_gradients_;
-  std::vector<at::Tensor> whole_gradients_;  // by bucket
+  std::vector<at::Tensor> whole_gradients_;                // by bucket
+  std::vector<std::unique_ptr<GatheredBuffer>> gathered_;  // by bucket
 };
 
 }  // namespace dsft::zero

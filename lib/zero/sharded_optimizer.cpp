@@ -17,9 +17,10 @@ constexpr const char* kAppliedUpdates = "applied_updates";
 constexpr const char* kLossScaler = "loss_scaler";
 constexpr int64_t kScalerValues = 4;
 
-Sharding sharding_of(const OptimizerOptions& options, const comm::Communicator& communicator) {
+Sharding sharding_of(const OptimizerOptions& options, comm::Communicator& communicator) {
   if (options.stage == 0) return {};
-  return {communicator.size(), communicator.rank(), /*has_gradients=*/options.stage >= 2};
+  return {communicator.size(), communicator.rank(), /*has_gradients=*/options.stage >= 2,
+          options.stage >= 3 ? &communicator : nullptr};
 }
 
 at::Tensor to_cpu(const at::Tensor& tensor) {
@@ -41,7 +42,7 @@ ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, c
       options_(options),
       communicator_(communicator),
       is_reduced_(static_cast<size_t>(flat_.num_parameters()), false) {
-  DSFT_CHECK(options.stage >= 0 && options.stage <= 2, "zero stage ", options.stage, " is not built yet");
+  DSFT_CHECK(options.stage >= 0 && options.stage <= 3, "zero stage ", options.stage);
   if (options.loss_scaler) loss_scaler_.emplace(*options.loss_scaler);
   const auto scalar = [&](at::ScalarType type) {
     return at::zeros({}, at::TensorOptions().dtype(type).device(flat_.device()));
@@ -55,6 +56,13 @@ ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, c
 }
 
 ShardedOptimizer::~ShardedOptimizer() = default;
+
+std::vector<BlockBuffer> ShardedOptimizer::buffers() const {
+  std::vector<BlockBuffer> buffers;
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
+    if (GatheredBuffer* buffer = flat_.gathered(bucket)) buffers.push_back({buffer, flat_[bucket.first].block});
+  return buffers;
+}
 
 int64_t ShardedOptimizer::index_of(const at::Tensor& parameter) const {
   for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
@@ -273,12 +281,11 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
     const int64_t first = span.first_parameter;
     optim::AdamWOptions adamw = options_.adamw;
     if (!flat_[first].has_weight_decay) adamw.weight_decay = 0;
-    optim::AdamWTensors tensors{
-        .weight = flat_.has_master(first) ? span.of_own(flat_.master) : span.of_whole(flat_.values),
-        .gradient = span.of_own(flat_.gradient),
-        .exp_avg = span.of_own(flat_.exp_avg),
-        .exp_avg_sq = span.of_own(flat_.exp_avg_sq)};
-    if (flat_.has_master(first)) tensors.copy = span.of_whole(flat_.narrow_values);
+    optim::AdamWTensors tensors{.weight = flat_.has_master(first) ? span.of_own(flat_.master) : flat_.values_of(span),
+                                .gradient = span.of_own(flat_.gradient),
+                                .exp_avg = span.of_own(flat_.exp_avg),
+                                .exp_avg_sq = span.of_own(flat_.exp_avg_sq)};
+    if (flat_.has_master(first)) tensors.copy = flat_.values_of(span);
     optim::adamw_update(tensors, adamw,
                         {.learning_rate = learning_rate_,
                          .gradient_factor = factor,
@@ -290,7 +297,7 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   gather_values();
 }
 
-// Each rank has updated its slice of what is sharded.
+// Each rank has updated its slice of what is sharded. Parameters that are gathered wait until they are used.
 void ShardedOptimizer::gather_values() {
   struct Gathering {
     at::Tensor whole, own;
@@ -299,6 +306,10 @@ void ShardedOptimizer::gather_values() {
   std::vector<Gathering> gatherings;
   for (const ShardPlan::Bucket& bucket : flat_.plan().buckets()) {
     if (!bucket.is_sharded) continue;
+    if (GatheredBuffer* buffer = flat_.gathered(bucket)) {
+      buffer->release();
+      continue;
+    }
     const at::Tensor& values = flat_.values_of(bucket);
     const Range own = flat_.plan().own_slice(bucket);
     gatherings.push_back(
@@ -370,7 +381,10 @@ void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
     for (const StateKind& kind : kinds_of(index))
       saved.copy(name + kind.suffix, first, flat_.own_view(*kind.own, index));
     if (!flat_.has_master(index)) continue;
-    saved.copy(name + ".master", 0, flat_.view(flat_.narrow_values, index).view(-1));
+    if (flat_.gathered(flat_.plan().bucket_of(index)))
+      flat_.own_values(index).copy_(flat_.own_view(flat_.master, index));
+    else
+      saved.copy(name + ".master", 0, flat_.view(flat_.narrow_values, index).view(-1));
     flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
   }
   saved.copy(kAppliedUpdates, 0, num_applied_updates_.view(-1));

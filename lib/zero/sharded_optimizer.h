@@ -14,6 +14,7 @@
 #include "optim/adamw.h"
 #include "optim/loss_scaler.h"
 #include "zero/flat_parameters.h"
+#include "zero/parameter_shards.h"
 #include "zero/saved_state.h"
 
 namespace dsft::zero {
@@ -42,7 +43,7 @@ struct StepResult {
 /// Stage 1: each rank holds and updates its slice of the state of all but LoRA's parameters (ShardPlan); it gets the
 /// sums of its slices' gradients alone, and the updated parameters are gathered. Stage 2: the gradients of these
 /// parameters are reduced in every micro-batch, block by block, and a block's whole gradient is there only while its
-/// backward pass runs.
+/// backward pass runs. Stage 3: the parameters themselves are there only while they are used (buffers()).
 ///
 /// It moves the parameters' storage into flat buffers and owns their .grad from then on. After an update the version
 /// counters of the parameters have grown.
@@ -83,6 +84,9 @@ class ShardedOptimizer final {
   /// The same calls in the same order on every rank. Parameters that are never named, such as a tied embedding, are
   /// reduced at the end.
   void gradients_final(const std::vector<int64_t>& indices);
+
+  /// Of stage 3: the buffers of the trained parameters, by block, for who gathers them (ParameterShards).
+  std::vector<BlockBuffer> buffers() const;
 
   /// The index of a parameter in the constructor's list, or -1.
   int64_t index_of(const at::Tensor& parameter) const;

@@ -5,11 +5,6 @@
 #include "config/section.h"
 
 namespace dsft::zero {
-namespace {
-
-constexpr const char* kComesWith = "ZeRO sharding";
-
-}  // namespace
 
 void describe_fields(config::Fields& fields, OffloadConfig& config) {
   fields.add("device", config.device, "Where it lives; none: on the device that computes");
@@ -17,13 +12,11 @@ void describe_fields(config::Fields& fields, OffloadConfig& config) {
 }
 
 void describe_fields(config::Fields& fields, ZeroConfig& config) {
-  fields
-      .add("stage", config.stage,
-           "What the ranks share; 0: nothing, each has the whole state; 1: the optimizer's state; 2: gradients too. 3 "
-           "is "
-           "not built yet",
-           config::between(0, 3))
-      .later = {{"3", kComesWith}};
+  fields.add(
+      "stage", config.stage,
+      "What the ranks share; 0: nothing, each has the whole state; 1: the optimizer's state; 2: gradients too; 3: "
+      "parameters too",
+      config::between(0, 3));
   fields.section("offload_optimizer", config.offload_optimizer, "Optimizer state in host memory");
   fields.section("offload_param", config.offload_param, "Parameters in host memory");
   const auto add = [&](const char* name, auto& member, const std::string& help, auto... range) {
@@ -41,24 +34,26 @@ void describe_fields(config::Fields& fields, ZeroConfig& config) {
       config::at_least(0));
   add("stage3_max_reuse_distance", config.stage3_max_reuse_distance,
       "Keep a parameter that is used again within so many elements", config::at_least(0));
-  add("stage3_gather_16bit_weights_on_model_save", config.stage3_gather_16bit_weights_on_model_save,
-      "Save whole weights");
+  fields.add("stage3_gather_16bit_weights_on_model_save", config.stage3_gather_16bit_weights_on_model_save,
+             "Save whole weights; below stage 3 they are whole anyway. false is not built yet at stage 3");
 }
 
 void validate(const ZeroConfig& config, config::Section& section) {
-  if (config.stage > 2) {
-    section.fault("stage",
-                  concat("stage ", config.stage, " is not built yet: it comes with ", kComesWith, "; write stage: 2"));
-    return;
-  }
+  if (config.stage == 3 && !config.stage3_gather_16bit_weights_on_model_save)
+    section.fault("stage3_gather_16bit_weights_on_model_save",
+                  "false is not built yet: it comes with `dsft consolidate`; write true");
   // resolved.yaml writes every key with its default: only other values are worth a word
   const ZeroConfig defaults;
   const auto warn_where = [&](const char* key, bool is_changed, const char* reason) {
     if (is_changed) section.no_effect(key, config.stage == 0 ? "stage 0 shards nothing" : reason);
   };
   const auto of_stage_3 = [&](const char* key, bool is_changed) {
-    warn_where(key, is_changed, "stage 3 alone shards parameters");
+    warn_where(key, is_changed,
+               config.stage < 3 ? "stage 3 alone shards parameters"
+                                : "parameters are gathered by blocks, each while the one before it runs");
   };
+  if (config.stage < 3)
+    of_stage_3("stage3_gather_16bit_weights_on_model_save", !config.stage3_gather_16bit_weights_on_model_save);
   if (config.stage == 0) warn_where("overlap_comm", config.overlap_comm != defaults.overlap_comm, "");
   warn_where("contiguous_gradients", config.contiguous_gradients != defaults.contiguous_gradients,
              "gradients lie in one flat storage anyway");
@@ -71,7 +66,6 @@ void validate(const ZeroConfig& config, config::Section& section) {
              config.stage3_param_persistence_threshold != defaults.stage3_param_persistence_threshold);
   of_stage_3("stage3_max_live_parameters", config.stage3_max_live_parameters != defaults.stage3_max_live_parameters);
   of_stage_3("stage3_max_reuse_distance", config.stage3_max_reuse_distance != defaults.stage3_max_reuse_distance);
-  of_stage_3("stage3_gather_16bit_weights_on_model_save", !config.stage3_gather_16bit_weights_on_model_save);
 }
 
 }  // namespace dsft::zero

@@ -25,7 +25,7 @@ struct OffloadConfig {
   bool pin_memory = true;
 };
 
-/// The recipe's section `zero` (DeepSpeed's zero_optimization). Stage 3 is refused until it is built.
+/// The recipe's section `zero` (DeepSpeed's zero_optimization).
 struct ZeroConfig {
   int64_t stage = 0;
   OffloadConfig offload_optimizer;

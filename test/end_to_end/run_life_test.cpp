@@ -114,7 +114,7 @@ TEST_CASE("A disk that fills up costs the saves that it refuses, not the run", "
 
 TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as one", "[end_to_end][slow]") {
   test::TempDir folder;
-  const int stage = GENERATE(0, 1, 2);
+  const int stage = GENERATE(0, 1, 2, 3);
   const bool is_sharded = stage > 0;
   const std::string what = is_sharded ? "zero: {stage: " + std::to_string(stage) + "}\n" : kSmallLora;
   // all weights at the adapter's rate would run away from each other in the last bits

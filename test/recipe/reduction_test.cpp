@@ -6,6 +6,7 @@
 #include "loss/loss.h"
 #include "recipe/build_parts.h"
 #include "support/tiny_model.h"
+#include "train/sharding_hooks.h"
 
 using namespace dsft;
 
@@ -87,8 +88,8 @@ Trained run_updates(comm::Communicator& communicator, const std::string& name, c
   const Logger logger(communicator.rank(), /*is_quiet=*/true);
   train::RunContext context{recording, at::Device(at::kCPU), 42, "", logger};
   const auto optimizer = recipe::build_optimizer(recipe, *lm, context);
-  const auto reduction = recipe::build_reduction_hooks(*lm, *optimizer);
-  RecordingHooks hooks(*reduction, trained.events);
+  train::ShardingHooks reduction(*lm, *optimizer, /*shards=*/nullptr);
+  RecordingHooks hooks(reduction, trained.events);
   const nn::BlockRunner runner(nn::BlockRunner::Keep::kGraph, in_blocks ? &hooks : nullptr);
   const loss::CausalLmLoss causal;
   const at::Tensor rates = at::full({1}, 0.01, at::kDouble);

@@ -38,6 +38,9 @@ TEST_CASE("keys without effect are named", "[recipe_config]") {
              ContainsSubstring("zero.reduce_bucket_size: has no effect") &&
                  ContainsSubstring("zero.stage3_max_live_parameters: has no effect") &&
                  ContainsSubstring("stage 3 alone shards parameters"));
+  CHECK_THAT(
+      said("zero: {stage: 3, stage3_max_live_parameters: 5}\n"),
+      ContainsSubstring("zero.stage3_max_live_parameters: has no effect") && ContainsSubstring("gathered by blocks"));
   const std::string folder = test::fixture_path("checkpoint/base").string();
   CHECK_THAT(said("", false, "{train: [t.jsonl]}", "{path: " + folder + ", revision: main}"),
              ContainsSubstring("model.revision: has no effect"));

@@ -141,14 +141,16 @@ TEST_CASE("wrong types say what stands there and what to write", "[recipe_config
 }
 
 TEST_CASE("what later work brings is one clear fault", "[recipe_config]") {
-  check_fault("zero: {stage: 3}\n", "r.yaml:5:8: zero.stage: stage 3 is not built yet: it comes with ZeRO sharding");
+  check_fault(
+      "zero: {stage: 3, stage3_gather_16bit_weights_on_model_save: false}\n",
+      "zero.stage3_gather_16bit_weights_on_model_save: false is not built yet: it comes with `dsft consolidate`");
   check_fault("deepspeed: ds.json\n", "deepspeed: is not built yet");
   check_fault("training: {report_to: [wandb]}\n", "`wandb` is not built yet");
   CHECK(faults_of("recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\n")
             .find("comes with the GRPO recipe") != std::string::npos);
   CHECK(faults_of("recipe: sft\noutput_dir: r\nmodel: {path: a, load_in_4bit: true}\ndata: {train: t.csv}\n")
             .find(".csv files are not built yet") != std::string::npos);
-  for (const char* stage : {"0", "1", "2"}) CHECK(faults_of(kBase + "zero: {stage: " + stage + "}\n").empty());
+  for (const char* stage : {"0", "1", "2", "3"}) CHECK(faults_of(kBase + "zero: {stage: " + stage + "}\n").empty());
   CHECK(
       faults_of("recipe: sft\noutput_dir: r\nmodel: {path: a, load_in_4bit: false}\ndata: {train: t.json}\n").empty());
 }
@@ -156,6 +158,8 @@ TEST_CASE("what later work brings is one clear fault", "[recipe_config]") {
 TEST_CASE("written settings that contradict each other name both lines; a default never conflicts", "[recipe_config]") {
   check_fault("training:\n  warmup_ratio: 0.1\n  warmup_steps: 3\n",
               "r.yaml:7:3: training.warmup_steps: contradicts `training.warmup_ratio` at line 6");
+  check_fault("training: {auto_find_batch_size: true}\nzero: {stage: 3}\n",
+              "contradicts `training.auto_find_batch_size` at line 5");
   check_fault("training: {bf16: true, fp16: true}\n", "contradicts `training.bf16` at line 5");
   check_fault("training: {output_dir: other}\n", "contradicts `output_dir` at line 2");
   CHECK(faults_of(kBase + "training: {warmup_steps: 3, warmup_ratio: null}\n").empty());

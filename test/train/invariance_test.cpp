@@ -59,7 +59,8 @@ TEST_CASE("Packing does not change a run whose updates hold the same rows", "[tr
 
 TEST_CASE("Neither the number of ranks nor the stage changes a run, and ranks stay equal bit for bit", "[train]") {
   Setting one, several;
-  several.stage = GENERATE(0, 1, 2);
+  several.stage = GENERATE(0, 1, 2, 3);
+  several.recompute = GENERATE(false, true);
   one.trained = several.trained = GENERATE(Trained::kLora, Trained::kAll);
   one.dropout = several.dropout = GENERATE(0.0, 0.05);
   const int num_ranks = GENERATE(2, 3);  // 3 does not divide the update: a rank runs short
@@ -82,7 +83,7 @@ TEST_CASE("Ranks without a row in the last update change nothing, whatever is tr
   Setting one, several;
   one.trained = several.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
   one.model = several.model = GENERATE(as<std::string>(), "llama_plain", "qwen3");  // untied and tied
-  several.stage = 1;                                                                // with adapters alone it is stage 0
+  several.stage = GENERATE(1, 3);                                                   // with adapters alone 1 is stage 0
   one.max_steps = several.max_steps = 6;
   one.num_rows = several.num_rows = 25;  // the epoch's last update has one row
   one.batch_size = 12;
@@ -125,7 +126,7 @@ TEST_CASE("A run goes on with another number of ranks as if nothing had been", "
   Setting part;
   part.num_rows = 28;
   part.trained = GENERATE(Trained::kLora, Trained::kAll);
-  part.stage = part.trained == Trained::kAll ? GENERATE(0, 2) : 0;
+  part.stage = part.trained == Trained::kAll ? GENERATE(0, 2, 3) : GENERATE(0, 3);
   part.batch_size = 12;
   const Run expected = run_training(part);
   TempDir output;

@@ -13,6 +13,7 @@
 #include "lora/adapters.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
+#include "train/sharding_hooks.h"
 #include "train/trainer.h"
 
 namespace dsft::test {
@@ -139,14 +140,18 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
   options.stage = setting.stage;
   if (setting.dtype == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
   job.optimizer = std::make_unique<zero::ShardedOptimizer>(parameters, options, communicator);
+  if (setting.stage == 3) job.shards = train::shard_parameters(*lm, *job.optimizer, communicator);
+  if (setting.stage > 0) job.hooks = std::make_unique<train::ShardingHooks>(*lm, *job.optimizer, job.shards.get());
   job.schedule = {optim::SchedulerType::kCosine, {}, 5e-3, 3, 40};
   job.max_steps = setting.max_steps;
   job.observers.push_back(std::make_unique<Recorder>(run.reports));
   job.save_weights = [lm](const auto& directory) { write_weights(*lm, directory); };
   job.load_weights = [lm](const auto& directory) { read_weights(*lm, directory); };
   if (setting.amend) setting.amend(job);
+  zero::ParameterShards* const shards = job.shards.get();
   train::Trainer trainer(std::move(job), config, context);
   run.end = trainer.run();
+  const zero::WholeParameters whole(shards);
   for (const auto& item : lora::trainable_tensors(*lm)) run.weights.push_back(item.tensor.detach().clone());
   return run;
 }

@@ -1,0 +1,55 @@
+#include "train/sharding_hooks.h"
+
+#include "lora/adapters.h"
+
+namespace dsft::train {
+
+std::unique_ptr<zero::ParameterShards> shard_parameters(const model::CausalLm& model,
+                                                        const zero::ShardedOptimizer& optimizer,
+                                                        comm::Communicator& communicator) {
+  if (communicator.size() == 1) return nullptr;
+  std::vector<zero::FrozenParameter> frozen;
+  for (const auto& [name, parameter] : model::named_parameters_of(model))
+    if (!parameter.requires_grad()) frozen.push_back({parameter, model.block_of(name)});
+  auto shards = std::make_unique<zero::ParameterShards>(model.num_blocks(), frozen, optimizer.buffers(), communicator);
+  if (model.has_tied_head()) shards->share(model.num_blocks() - 1, 0);
+  return shards;
+}
+
+// Blocks own the gradients of their weights and adapters; a tied embedding (block 0) gets its last part with the head's
+// and is left to the end of the pass.
+ShardingHooks::ShardingHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer,
+                             zero::ParameterShards* shards)
+    : optimizer_(optimizer), shards_(shards) {
+  const std::vector<lora::TrainableTensor> trainable = lora::trainable_tensors(model);
+  for (int64_t block = 0; block < model.num_blocks(); ++block) {
+    indices_.emplace_back();
+    const std::vector<std::string> modules = model.block_modules(block);
+    for (const lora::TrainableTensor& item : trainable)
+      if (model::is_inside(item.name, modules)) indices_.back().push_back(optimizer.index_of(item.tensor));
+  }
+  first_with_backward_ = indices_.front().empty() ? 1 : 0;  // a frozen embedding has no backward pass
+  if (model.has_tied_head()) tied_.swap(indices_.front());
+}
+
+void ShardingHooks::before_forward(int64_t block) {
+  if (shards_) shards_->begin_block(block, is_last(block) ? -1 : block + 1);
+}
+
+void ShardingHooks::after_forward(int64_t block) {
+  if (shards_) shards_->end_block(block, /*is_needed_next=*/is_last(block));
+}
+
+void ShardingHooks::before_backward(int64_t block) {
+  if (shards_) shards_->begin_block(block, block > first_with_backward_ ? block - 1 : -1);
+  optimizer_.gradients_begin(indices_[static_cast<size_t>(block)]);
+  if (is_last(block)) optimizer_.gradients_begin(tied_);
+}
+
+void ShardingHooks::after_backward(int64_t block) {
+  if (shards_) shards_->end_block(block, /*is_needed_next=*/false);
+  const std::vector<int64_t>& indices = indices_[static_cast<size_t>(block)];
+  if (!indices.empty()) optimizer_.gradients_final(indices);
+}
+
+}  // namespace dsft::train

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "zero/gathered_buffer.h"
+
+namespace dsft::zero {
+
+/// The buffer of parameters that a block runs with.
+struct BlockBuffer {
+  GatheredBuffer* buffer;
+  int64_t block;
+};
+
+/// A parameter that is not trained.
+struct FrozenParameter {
+  at::Tensor parameter;
+  int64_t block = 0;
+};
+
+/// Stage 3: each rank holds its slices of the parameters, and those of a block are gathered while it runs. A block's
+/// gathering starts when the block before it begins, forward and backward, so that it runs beside that one's
+/// computations. The same calls in the same order on every rank.
+class ParameterShards final {
+ public:
+  /// Of a model with so many blocks. Shards `frozen`, whose storage it takes; `trained`: the optimizer's, which
+  /// outlives this.
+  ParameterShards(int64_t num_blocks, const std::vector<FrozenParameter>& frozen,
+                  const std::vector<BlockBuffer>& trained, comm::Communicator& communicator);
+
+  /// Says that a block reads the parameters of another one too (a tied head those of the embedding).
+  void share(int64_t block, int64_t with_block);
+
+  /// Before a block runs; `next`: the one that will run after it, -1: none. Collective.
+  void begin_block(int64_t block, int64_t next);
+  /// After it ran. `is_needed_next`: its backward pass follows at once.
+  void end_block(int64_t block, bool is_needed_next);
+
+ private:
+  friend class WholeParameters;
+  std::vector<std::unique_ptr<GatheredBuffer>> frozen_;
+  std::vector<std::vector<GatheredBuffer*>> by_block_;
+  std::vector<GatheredBuffer*> all_;
+  int64_t kept_ = -1;  // a block that ended, whose buffers are needed next
+  bool is_all_whole_ = false;
+};
+
+/// All parameters whole on every rank while it lives: for what reads a model not block by block, or not the same way on
+/// every rank. Collective; does nothing where `shards` is null.
+class WholeParameters final {
+ public:
+  explicit WholeParameters(ParameterShards* shards);
+  ~WholeParameters();
+  WholeParameters(const WholeParameters&) = delete;
+  WholeParameters& operator=(const WholeParameters&) = delete;
+
+  /// What has been written into parameters, alike on all ranks, stays.
+  void keep_changes();
+
+ private:
+  ParameterShards* shards_;
+};
+
+}  // namespace dsft::zero
