@@ -37,6 +37,25 @@ nlohmann::json read_manifest(const fs::path& checkpoint) {
   return manifest;
 }
 
+std::string path_of_shard(int shard, int num_shards) {
+  return concat(kStateFolder, "/", optimizer_file(shard, num_shards));
+}
+
+bool has_optimizer(const nlohmann::json& manifest) {
+  for (const auto& [name, entry] : manifest["files"].items())
+    if (name.starts_with(concat(kStateFolder, "/optimizer-"))) return true;
+  return false;
+}
+
+// A part of the optimizer that the manifest does not list, where it lists any.
+std::optional<std::string> find_missing_shard(const nlohmann::json& manifest) {
+  if (!has_optimizer(manifest)) return std::nullopt;
+  const int num_shards = manifest["optimizer_shards"].get<int>();
+  for (int shard = 0; shard < num_shards; ++shard)
+    if (const std::string name = path_of_shard(shard, num_shards); !manifest["files"].contains(name)) return name;
+  return std::nullopt;
+}
+
 bool is_inside(const std::string& name) {
   const fs::path path(name);
   return !name.empty() && path.is_relative() &&
@@ -72,7 +91,14 @@ void write_manifest(const fs::path& checkpoint, const ManifestOrigin& origin) {
                                    {"num_ranks", origin.num_ranks},
                                    {"optimizer_shards", origin.optimizer_shards},
                                    {"files", files}};
+  // a network file system may not show what another rank wrote
+  if (const auto missing = find_missing_shard(manifest))
+    fail(ErrorKind::kCheckpoint, checkpoint.string(), ": ", *missing, " was written and is not seen by rank 0");
   io::write_text_file(manifest_path(checkpoint), manifest.dump(2) + "\n");
+}
+
+std::string optimizer_file(int shard, int num_shards) {
+  return concat("optimizer-", shard, "-of-", num_shards, ".safetensors");
 }
 
 int num_optimizer_shards(const fs::path& checkpoint) {
@@ -86,6 +112,8 @@ std::optional<std::string> find_checkpoint_fault(const fs::path& checkpoint) {
     for (const auto& [name, entry] : manifest["files"].items()) {
       if (const auto fault = find_file_fault(checkpoint, name, entry)) return fault;
     }
+    if (const auto missing = find_missing_shard(manifest))
+      return *missing + " is not in its manifest: saving was not finished";
   } catch (const std::exception& error) {  // also what the file system refuses
     return error.what();
   }
@@ -136,10 +164,11 @@ std::vector<fs::path> list_checkpoints(const fs::path& output_dir) {
 }
 
 bool is_resumable(const fs::path& checkpoint) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(checkpoint / kStateFolder, error))
-    if (entry.path().filename().string().starts_with("optimizer-")) return true;
-  return false;
+  try {
+    return has_optimizer(read_manifest(checkpoint));
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 FoundCheckpoint find_newest_checkpoint(const fs::path& output_dir) {

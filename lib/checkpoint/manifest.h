@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 namespace dsft::checkpoint {
 
@@ -16,8 +17,12 @@ struct ManifestOrigin {
   int optimizer_shards = 1;  ///< RunState::optimizer_shards
 };
 
-/// Writes dsft_state/manifest.json: the origin, and size and XXH64 of every other file of the folder.
+/// Writes dsft_state/manifest.json: the origin, and size and XXH64 of every other file of the folder. Throws
+/// kCheckpoint where a part of the optimizer is not seen.
 void write_manifest(const std::filesystem::path& checkpoint, const ManifestOrigin& origin);
+
+/// The name in dsft_state/ of one of so many files that hold the optimizer together.
+std::string optimizer_file(int shard, int num_shards);
 
 /// How many files hold the optimizer of a checkpoint; at least 1.
 int num_optimizer_shards(const std::filesystem::path& checkpoint);

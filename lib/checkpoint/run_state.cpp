@@ -18,10 +18,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string optimizer_file(int shard, int num_shards) {
-  return concat("optimizer-", shard, "-of-", num_shards, ".safetensors");
-}
-
 /// Runs a step that only some ranks may fail in; afterwards all ranks agree, and all throw where one failed.
 template <typename Step>
 void run_agreed(comm::Communicator& communicator, const Step& step) {
@@ -33,11 +29,15 @@ void run_agreed(comm::Communicator& communicator, const Step& step) {
   } catch (const std::exception& caught) {
     error = Error(ErrorKind::kCheckpoint, concat("Saving failed: ", caught.what()));
   }
-  at::Tensor failed = at::full({1}, error ? 1 : 0, at::kInt);
-  communicator.all_reduce(failed, comm::ReduceOp::kMax);
+  const int64_t first = comm::all_reduce_value(communicator, int64_t{error ? communicator.rank() : communicator.size()},
+                                               comm::ReduceOp::kMin);
+  if (first == communicator.size()) return;
+  // every rank knows the cause, for rank 0 alone tells the user
+  const std::string cause =
+      comm::broadcast_bytes(communicator, error ? error->full_message() : std::string(), static_cast<int>(first));
   if (error) throw *error;
-  if (failed.item<int>() != 0)
-    fail(ErrorKind::kCheckpoint, "Another rank could not save its part of the checkpoint; nothing of it was kept.");
+  fail(ErrorKind::kCheckpoint, "Rank ", first, " could not save its part of the checkpoint; nothing of it was kept. ",
+       cause);
 }
 
 int64_t optimizer_size_bytes(const RunState& state, int rank) {

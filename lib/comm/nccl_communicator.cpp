@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "comm/rank_order_reduction.h"
 #include "comm/small_collectives.h"
+#include "device/device.h"
 
 namespace dsft::comm {
 namespace {
@@ -25,9 +26,11 @@ constexpr std::chrono::milliseconds kBetweenLooks{200};
 
 void check_nccl(ncclResult_t result, const char* call, ncclComm_t communicator = nullptr) {
   if (result == ncclSuccess) return;
-  const char* detail = ncclGetLastError(communicator);
-  fail(ErrorKind::kCommunication, call, ": ", ncclGetErrorString(result),
-       detail != nullptr && *detail != '\0' ? concat(" (", detail, ")") : std::string(),
+  const char* last = ncclGetLastError(communicator);
+  const std::string detail = last != nullptr && *last != '\0' ? concat(" (", last, ")") : std::string();
+  // its buffers found no room
+  const bool is_short = device::says_out_of_memory(detail);
+  fail(is_short ? ErrorKind::kDevice : ErrorKind::kCommunication, call, ": ", ncclGetErrorString(result), detail,
        "; NCCL_DEBUG=INFO has NCCL say more");
 }
 

@@ -27,6 +27,7 @@ void add_embedding_gradient(at::Tensor sum, const at::Tensor& ids, const at::Ten
   cuda::add_embedding_gradient(sum.data_ptr<float>(), sorted.const_data_ptr<int>(), order.const_data_ptr<int64_t>(),
                                gradient.const_data_ptr(), gradient.size(0), gradient.size(1),
                                cuda::float_type(gradient), cuda::stream_for(gradient));
+  sum.unsafeGetTensorImpl()->bump_version();  // written below autograd's eyes
 }
 
 }  // namespace dsft::kernels

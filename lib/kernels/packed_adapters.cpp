@@ -80,6 +80,11 @@ void add_unpacked_gradients(const PackedAdapters& packed, const std::vector<Adap
   pointers.a = a.defined() ? a.const_data_ptr<float>() : nullptr;
   pointers.b = b.defined() ? b.const_data_ptr<float>() : nullptr;
   cuda::add_unpacked_gradients(pointers, cuda::stream_for(sums[0].a));
+  // written below autograd's eyes
+  for (const AdapterOfColumns& sum : sums) {
+    if (a.defined()) sum.a.unsafeGetTensorImpl()->bump_version();
+    if (b.defined()) sum.b.unsafeGetTensorImpl()->bump_version();
+  }
 }
 
 }  // namespace dsft::kernels

@@ -1,5 +1,6 @@
 #include "train/sharding_hooks.h"
 
+#include "base/error.h"
 #include "lora/adapters.h"
 
 namespace dsft::train {
@@ -25,8 +26,11 @@ ShardingHooks::ShardingHooks(const model::CausalLm& model, zero::ShardedOptimize
   for (int64_t block = 0; block < model.num_blocks(); ++block) {
     indices_.emplace_back();
     const std::vector<std::string> modules = model.block_modules(block);
-    for (const lora::TrainableTensor& item : trainable)
-      if (model::is_inside(item.name, modules)) indices_.back().push_back(optimizer.index_of(item.tensor));
+    for (const lora::TrainableTensor& item : trainable) {
+      if (!model::is_inside(item.name, modules)) continue;
+      indices_.back().push_back(optimizer.index_of(item.tensor));
+      DSFT_CHECK(indices_.back().back() >= 0, item.name, " is trained, and the optimizer does not have it");
+    }
   }
   first_with_backward_ = indices_.front().empty() ? 1 : 0;  // a frozen embedding has no backward pass
   if (model.has_tied_head()) tied_.swap(indices_.front());

@@ -91,10 +91,7 @@ void FlatParameters::find_spans(bool gathers) {
 
 void FlatParameters::move_in(comm::Communicator* gathers) {
   at::NoGradGuard no_grad;
-  const auto options = at::TensorOptions().dtype(at::kFloat).device((*this)[0].parameter.device());
-  gradient = at::zeros({plan_.own_size()}, options);
-  exp_avg = at::zeros_like(gradient);
-  exp_avg_sq = at::zeros_like(gradient);
+  const auto wide = at::TensorOptions().dtype(at::kFloat).device((*this)[0].parameter.device());
   for (const ShardPlan::Bucket& bucket : plan_.buckets()) {
     const bool is_gathered = gathers && bucket.is_sharded;
     at::Tensor of_bucket;  // whole, where it is gathered
@@ -108,7 +105,7 @@ void FlatParameters::move_in(comm::Communicator* gathers) {
       const at::Tensor place = all.narrow(0, plan_.offset(index) - begin, parameter.numel()).view(parameter.sizes());
       place.copy_(parameter);
       if (has_master(index)) {
-        if (!master.defined()) master = at::zeros_like(exp_avg);
+        if (!master.defined()) master = at::zeros({plan_.own_size()}, wide);
         const Range part = plan_.own_part(index);
         own_view(master, index).copy_(all.narrow(0, part.begin - begin, part.size()));
       }
@@ -117,6 +114,10 @@ void FlatParameters::move_in(comm::Communicator* gathers) {
     }
     if (is_gathered) gathered_[index_of(bucket)] = std::make_unique<GatheredBuffer>(of_bucket, *gathers);
   }
+  // last: what the parameters took before is free now
+  gradient = at::zeros({plan_.own_size()}, wide);
+  exp_avg = at::zeros_like(gradient);
+  exp_avg_sq = at::zeros_like(gradient);
 }
 
 at::Tensor FlatParameters::values_of(const Span& span) const {

@@ -1,5 +1,6 @@
 #include "zero/saved_state.h"
 
+#include <c10/util/accumulate.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -41,31 +42,35 @@ SavedState::SavedState(const std::vector<NamedState>& state) {
   }
 }
 
-void SavedState::expect(const std::string& name, const at::Tensor& like) {
+void SavedState::expect(const std::string& name, at::IntArrayRef sizes, at::ScalarType type) {
+  const int64_t numel = c10::multiply_integers(sizes);
   const auto found = saved_.find(name);
   if (found == saved_.end()) {
-    faults_ += concat("\n  missing: ", name);
+    if (numel > 0) faults_ += concat("\n  missing: ", name);
     return;
   }
   Saved& saved = found->second;
   saved.is_expected = true;
   if (saved.whole.defined()) {
-    if (saved.whole.sizes() != like.sizes() || saved.whole.scalar_type() != like.scalar_type())
-      faults_ += concat("\n  ", name, " is ", describe(saved.whole), ", not ", describe(like));
+    if (saved.whole.sizes() != sizes || saved.whole.scalar_type() != type)
+      faults_ += concat("\n  ", name, " is ", describe(saved.whole), ", not ", c10::toString(type), " ", sizes);
     if (!saved.parts.empty()) faults_ += concat("\n  ", name, " is there whole and in parts");
     return;
   }
   int64_t end = 0;
   for (const auto& [first, part] : saved.parts) {
-    if (part.dim() != 1 || part.scalar_type() != like.scalar_type())
-      faults_ +=
-          concat("\n  ", name, "@", first, " is ", describe(part), ", not flat ", c10::toString(like.scalar_type()));
+    if (part.dim() != 1 || part.scalar_type() != type)
+      faults_ += concat("\n  ", name, "@", first, " is ", describe(part), ", not flat ", c10::toString(type));
+    if (first > numel || part.numel() > numel - first) {
+      faults_ += concat("\n  ", name, "@", first, " has ", part.numel(), " elements, of ", numel, " in all");
+      return;
+    }
     if (first != end)
       faults_ += concat("\n  ", name, first > end ? " lacks elements " : " has elements twice, ", std::min(first, end),
                         " to ", std::max(first, end));
     end = first + part.numel();
   }
-  if (end != like.numel()) faults_ += concat("\n  ", name, " has ", end, " elements in parts, not ", like.numel());
+  if (end != numel) faults_ += concat("\n  ", name, " has ", end, " elements in parts, not ", numel);
 }
 
 std::string SavedState::faults() const {

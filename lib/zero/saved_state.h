@@ -22,8 +22,9 @@ class SavedState {
  public:
   explicit SavedState(const std::vector<NamedState>& state);
 
-  /// Checks that a tensor is there, whole or in parts that make it up, with the shape and type of `like`.
-  void expect(const std::string& name, const at::Tensor& like);
+  /// Checks that a tensor of this shape and type is there, whole or in parts that make it up. One without elements need
+  /// not be.
+  void expect(const std::string& name, at::IntArrayRef sizes, at::ScalarType type);
   /// What expect() did not find as it should be, and what nobody expected: a line each.
   std::string faults() const;
 

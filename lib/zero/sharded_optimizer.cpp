@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "optim/gradient_norm.h"
@@ -21,6 +22,12 @@ Sharding sharding_of(const OptimizerOptions& options, comm::Communicator& commun
   if (options.stage == 0) return {};
   return {communicator.size(), communicator.rank(), /*has_gradients=*/options.stage >= 2,
           options.stage >= 3 ? &communicator : nullptr};
+}
+
+optim::LossScaler::State saved_scaler(const SavedState& saved) {
+  double values[kScalerValues];
+  saved.copy(kLossScaler, 0, at::from_blob(values, {kScalerValues}, at::kDouble));
+  return {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2]), static_cast<int64_t>(values[3])};
 }
 
 at::Tensor to_cpu(const at::Tensor& tensor) {
@@ -87,7 +94,10 @@ void ShardedOptimizer::accumulate(const at::Tensor& loss) {
   has_new_gradients_ = false;
   (loss_scaler_ ? loss * loss_scale_ : loss).backward();
   for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
-    if (!is_reduced_[index]) add_gradient(index);
+    if (!is_reduced_[index])
+      add_gradient(index);
+    else if (flat_.is_transient(flat_.plan().bucket_of(index)))
+      DSFT_CHECK(!flat_[index].parameter.grad().defined(), flat_[index].name, " got a gradient after its block's pass");
   }
   // a first hidden state that does not require gradients would leave all of them undefined, in silence
   DSFT_CHECK(has_new_gradients_ || count_writes() != writes_before, "the backward pass reached no trainable parameter");
@@ -145,13 +155,15 @@ void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
     add_gradient(index);
     if (is_rehearsed_) drop_gradient(flat_.plan().bucket_of(index));
   }
-  if (!options_.overlaps_backward || is_rehearsed_) return;
+  if (is_rehearsed_) return;
   for (size_t i = 0; i < indices.size();) {
     const int64_t first = indices[i];
     int64_t last = first;
     while (i < indices.size() && indices[i] == last) ++i, ++last;
-    start_reduction(first, last);
+    // what is there for a part of the pass alone cannot wait for its end
+    if (options_.overlaps_backward || flat_.is_transient(flat_.plan().bucket_of(first))) start_reduction(first, last);
   }
+  if (!options_.overlaps_backward) finish_reductions();
 }
 
 // Backward passes add to the fp32 sums by themselves, unless autograd put another tensor in the place of one.
@@ -354,6 +366,25 @@ std::vector<NamedState> ShardedOptimizer::state() const {
   return state;
 }
 
+// Of single values that no run can have written.
+std::string ShardedOptimizer::faults_of_values(const SavedState& saved) const {
+  constexpr int64_t kMostUpdates = int64_t{1} << 40;
+  std::string faults;
+  int64_t updates = 0;
+  saved.copy(kAppliedUpdates, 0, at::from_blob(&updates, {1}, at::kLong));
+  if (updates < 0 || updates > kMostUpdates) faults += concat("\n  ", kAppliedUpdates, " is ", updates);
+  if (!loss_scaler_) return faults;
+  double values[kScalerValues];
+  saved.copy(kLossScaler, 0, at::from_blob(values, {kScalerValues}, at::kDouble));
+  const bool is_scale = std::isfinite(values[0]) && values[0] > 0;
+  const bool are_counts = std::all_of(values + 1, values + kScalerValues, [](double value) {
+    return value >= -1 && value <= static_cast<double>(kMostUpdates) && value == std::floor(value);
+  });
+  if (!is_scale || !are_counts)
+    faults += concat("\n  ", kLossScaler, " is ", at::from_blob(values, {kScalerValues}, at::kDouble));
+  return faults;
+}
+
 std::vector<ShardedOptimizer::StateKind> ShardedOptimizer::kinds_of(int64_t index) const {
   std::vector<StateKind> kinds;
   if (flat_.has_master(index)) kinds.push_back({".master", &flat_.master});
@@ -367,10 +398,11 @@ void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
   // nothing is changed before all of it has been checked
   for (int64_t index = 0; index < flat_.num_parameters(); ++index)
     for (const StateKind& kind : kinds_of(index))
-      saved.expect(flat_[index].name + kind.suffix, at::empty(flat_[index].parameter.sizes(), at::kFloat));
-  saved.expect(kAppliedUpdates, at::empty({}, at::kLong));
-  if (loss_scaler_) saved.expect(kLossScaler, at::empty({kScalerValues}, at::kDouble));
-  const std::string faults = saved.faults();
+      saved.expect(flat_[index].name + kind.suffix, flat_[index].parameter.sizes(), at::kFloat);
+  saved.expect(kAppliedUpdates, {}, at::kLong);
+  if (loss_scaler_) saved.expect(kLossScaler, {kScalerValues}, at::kDouble);
+  std::string faults = saved.faults();
+  if (faults.empty()) faults = faults_of_values(saved);
   if (!faults.empty()) {
     fail(ErrorKind::kCheckpoint,
          "the saved optimizer state does not fit the parameters that this recipe trains:", faults);
@@ -389,10 +421,7 @@ void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
   }
   saved.copy(kAppliedUpdates, 0, num_applied_updates_.view(-1));
   if (loss_scaler_) {
-    double values[kScalerValues];
-    saved.copy(kLossScaler, 0, at::from_blob(values, {kScalerValues}, at::kDouble));
-    loss_scaler_->restore(
-        {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2]), static_cast<int64_t>(values[3])});
+    loss_scaler_->restore(saved_scaler(saved));
     update_loss_scale();
   }
 }

@@ -22,7 +22,7 @@ namespace dsft::zero {
 /// How an optimizer works, from `zero` and `training`.
 struct OptimizerOptions {
   int64_t stage = 0;
-  bool overlaps_backward = true;  ///< reductions start as soon as gradients are final, not after the backward pass
+  bool overlaps_backward = true;  ///< reductions run beside the backward pass
   optim::AdamWOptions adamw = {};
   double max_grad_norm = 1.0;  ///< 0 or less: no clipping
   /// Set for fp16: the loss is scaled, and the scale is agreed by all ranks.
@@ -122,6 +122,7 @@ class ShardedOptimizer final {
     const at::Tensor* own;
   };
   std::vector<StateKind> kinds_of(int64_t index) const;
+  std::string faults_of_values(const SavedState& saved) const;
 
   void accumulate(const at::Tensor& loss);
   int64_t count_writes() const;

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "catch_amalgamated.hpp"
@@ -78,6 +79,43 @@ TEST_CASE("what every rank holds alike is written once, shards by those that hol
   REQUIRE(state.optimizer.size() == static_cast<size_t>(num_shards));
   CHECK(state.optimizer.back().first == concat("part.", num_shards - 1));
   CHECK(fs::exists(dir / concat("checkpoint-4/dsft_state/optimizer-0-of-", num_shards, ".safetensors")));
+}
+
+TEST_CASE("a checkpoint without a part of its optimizer is not whole", "[checkpoint]") {
+  TempDir dir;
+  save(dir, 10);
+  save(dir, 20);
+  const fs::path manifest = dir / "checkpoint-20/dsft_state/manifest.json";
+  std::string text = test::read_file(manifest);
+  const std::string shards = "\"optimizer_shards\": 1";
+  text.replace(text.find(shards), shards.size(), "\"optimizer_shards\": 2");
+  std::ofstream(manifest) << text;
+  const auto fault = find_checkpoint_fault(dir / "checkpoint-20");
+  REQUIRE(fault);
+  CHECK(fault->find("optimizer-0-of-2.safetensors is not in its manifest") != std::string::npos);
+  CHECK(find_newest_checkpoint(dir.path()).path == dir / "checkpoint-10");
+}
+
+TEST_CASE("every rank is told why another one could not save", "[checkpoint]") {
+  TempDir dir;
+  std::mutex mutex;
+  std::vector<std::string> messages;
+  comm::run_thread_ranks(3, [&](comm::Communicator& communicator) {
+    RunState state = state_at(4);
+    state.optimizer_shards = 3;
+    // only what rank 1 has cannot be written
+    if (communicator.rank() == 1) state.optimizer = {{"odd", at::ones({1}, at::kComplexDouble)}};
+    try {
+      save_run_state(
+          dir.path(), state, [](const fs::path&) {}, communicator);
+    } catch (const Error& error) {
+      const std::lock_guard lock(mutex);
+      messages.push_back(error.full_message());
+    }
+  });
+  REQUIRE(messages.size() == 3);
+  for (const std::string& message : messages) CHECK(message.find("Complex") != std::string::npos);
+  CHECK_FALSE(fs::exists(dir / "checkpoint-4"));
 }
 
 TEST_CASE("the newest whole checkpoint is found, and the others are named with the reason", "[checkpoint]") {

@@ -374,7 +374,9 @@ TEST_CASE("CUDA: the gradient of an embedding agrees with float64, the same in e
   const at::Tensor gradient = torch::randn({tokens, size}).to(type), before = torch::randn({vocab_size, size});
   const at::Tensor expected = before.to(at::kDouble).index_add(0, ids, gradient.to(at::kDouble));
   at::Tensor sum = before.to(kGpu), again = before.to(kGpu);
+  const auto version = sum._version();
   add_embedding_gradient(sum, ids.to(kGpu), gradient.to(kGpu));
+  CHECK(sum._version() > version);  // how an optimizer sees that gradients came
   add_embedding_gradient(again, ids.to(kGpu), gradient.to(kGpu));
   CHECK(largest(sum.cpu() - expected) < 1e-4);
   CHECK(torch::equal(sum, again));

@@ -141,11 +141,13 @@ TEST_CASE("Reductions that start inside the backward pass give the same paramete
 }
 
 TEST_CASE("A non-finite gradient on one rank skips the update on all, and the schedule does not advance", "[zero]") {
+  const int64_t stage = GENERATE(0, 1, 2);
+  INFO("stage " << stage);
   std::mutex mutex;
   int num_right = 0;
   comm::run_thread_ranks(2, [&](Communicator& communicator) {
     Network network;
-    ShardedOptimizer optimizer(network.parameters(), {}, communicator);
+    ShardedOptimizer optimizer(network.parameters(), {.stage = stage}, communicator);
     const at::Tensor rates = at::tensor({0.01, 0.02, 0.03}, at::kDouble);
     std::vector<double> used;
     const auto update = [&](double weight) {
@@ -169,11 +171,14 @@ TEST_CASE("A non-finite gradient on one rank skips the update on all, and the sc
 }
 
 TEST_CASE("The fp16 scale is agreed by all ranks, and scaled training equals unscaled", "[zero]") {
+  const int64_t stage = GENERATE(0, 1, 2);
+  INFO("stage " << stage);
   std::vector<double> scales(2);
   std::vector<at::Tensor> results(2);
   comm::run_thread_ranks(2, [&](Communicator& communicator) {
     Network network;
     OptimizerOptions options = kOptions;
+    options.stage = stage;
     options.loss_scaler = optim::LossScalerOptions{.initial_scale = 1024, .hysteresis = 1};
     ShardedOptimizer optimizer(network.parameters(), options, communicator);
     for (int64_t update = 0; update < 6; ++update) {
@@ -271,6 +276,35 @@ TEST_CASE("A state that does not fit is one error that lists all of it", "[zero]
                       {"first.weight.exp_avg is Float [2], not Float [4, 6]", "missing: first.weight.exp_avg_sq",
                        "unexpected: other.exp_avg_sq"},
                       [&] { optimizer.restore(state); });
+}
+
+TEST_CASE("Values that no run can have saved are told", "[zero]") {
+  auto communicator = comm::make_single_process_communicator();
+  Network network;
+  OptimizerOptions options = kOptions;
+  options.loss_scaler = optim::LossScalerOptions();
+  ShardedOptimizer optimizer(network.parameters(), options, *communicator);
+  std::vector<zero::NamedState> state;
+  for (const zero::NamedState& item : optimizer.state()) state.push_back({item.name, item.tensor.clone()});
+  optimizer.restore(state);
+  const auto item_of = [&](const std::string& name) -> zero::NamedState& {
+    return *std::find_if(state.begin(), state.end(), [&](const zero::NamedState& item) { return item.name == name; });
+  };
+  const auto is_refused = [&](const std::string& name) {
+    test::require_error(ErrorKind::kCheckpoint, {name + " is"}, [&] { optimizer.restore(state); });
+  };
+  const int64_t num_updates =
+      GENERATE(as<int64_t>(), -1, std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min());
+  const double scaler_value = GENERATE(std::numeric_limits<double>::quiet_NaN(), 1e300, -3.0, 0.5);
+  item_of("applied_updates").tensor.fill_(num_updates);
+  is_refused("applied_updates");
+  item_of("applied_updates").tensor.fill_(3);
+  optimizer.restore(state);
+  item_of("loss_scaler").tensor[1] = scaler_value;
+  is_refused("loss_scaler");
+  item_of("loss_scaler").tensor[1] = 2;
+  item_of("loss_scaler").tensor[0] = std::numeric_limits<double>::quiet_NaN();
+  is_refused("loss_scaler");
 }
 
 TEST_CASE("Mistakes of the caller are told", "[zero]") {

@@ -224,10 +224,12 @@ TEST_CASE("Parts of a state that do not make it up are told", "[zero]") {
   item_of("second.weight.exp_avg@0")->tensor = at::zeros({105});
   item_of("first.bias.exp_avg@0")->tensor = at::zeros({35}, at::kDouble);
   state.erase(item_of("second.weight.exp_avg_sq@0"));
+  state.push_back({"first.weight.exp_avg_sq@9223372036854775807", at::zeros({2})});
   state.push_back({"applied_updates", at::full({}, 7, at::kLong)});
   test::require_error(
       ErrorKind::kCheckpoint,
       {"first.weight.exp_avg lacks elements 0 to 8", "second.weight.exp_avg has elements twice",
+       "first.weight.exp_avg_sq@9223372036854775807 has 2 elements, of 210 in all",
        "first.bias.exp_avg@0 is Double [35], not flat Float", "second.weight.exp_avg_sq lacks elements 0 to 64",
        "applied_updates differs between the parts of the ranks"},
       [&] { optimizer.restore(state); });
