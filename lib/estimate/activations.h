@@ -1,0 +1,23 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "estimate/workload.h"
+
+namespace dsft::estimate {
+
+/// Bytes that a micro-batch takes on its way through the model, beside the parameters and what is made of them.
+struct ActivationBytes {
+  int64_t kept = 0;     ///< what all layers keep for the backward pass, and the batch itself
+  int64_t working = 0;  ///< most that the backward pass of one layer takes beside all that is kept
+  int64_t loss = 0;     ///< most that head and loss take beside all that is kept
+
+  int64_t peak() const { return kept + std::max(working, loss); }
+};
+
+/// Follows what lib/nn, lib/kernels and lib/loss save. Every token counts as supervised, which is the most that a loss
+/// can take.
+ActivationBytes estimate_activations(const Workload& workload);
+
+}  // namespace dsft::estimate

@@ -1,0 +1,39 @@
+#include "estimate/workload.h"
+
+#include "base/error.h"
+
+namespace dsft::estimate {
+
+Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model) {
+  return {.model = model,
+          .lora = recipe.lora,
+          .dtype = recipe.model.dtype.value_or(spec::ComputeDtype::kBf16),
+          .is_on_gpu = recipe.device != device::DeviceChoice::kCpu,
+          .num_documents = recipe.training.per_device_train_batch_size,
+          .length = recipe.data.max_length,
+          .recompute = recipe.training.gradient_checkpointing};
+}
+
+int64_t bytes_of(spec::ComputeDtype dtype) {
+  return dtype == spec::ComputeDtype::kFp32 ? 4 : 2;
+}
+
+std::vector<Placement> all_placements(int64_t num_gpus) {
+  return {{0, false, false, num_gpus}, {1, false, false, num_gpus}, {2, false, false, num_gpus},
+          {3, false, false, num_gpus}, {1, true, false, num_gpus},  {2, true, false, num_gpus},
+          {3, false, true, num_gpus},  {3, true, false, num_gpus},  {3, true, true, num_gpus}};
+}
+
+Placement placement_of(const recipe_config::RecipeConfig& recipe, int64_t num_gpus) {
+  return {.stage = recipe.zero.stage,
+          .offloads_optimizer = recipe.zero.offload_optimizer.device == zero::OffloadDevice::kCpu,
+          .offloads_parameters = recipe.zero.offload_param.device == zero::OffloadDevice::kCpu,
+          .num_gpus = num_gpus};
+}
+
+std::string describe(const Placement& placement) {
+  return concat("stage ", placement.stage, placement.offloads_optimizer ? ", offload_optimizer" : "",
+                placement.offloads_parameters ? ", offload_param" : "");
+}
+
+}  // namespace dsft::estimate

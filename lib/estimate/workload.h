@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lora/lora_config.h"
+#include "recipe_config/recipe_config.h"
+#include "spec/model_config.h"
+#include "spec/model_spec.h"
+#include "train/training_config.h"
+
+namespace dsft::estimate {
+
+/// What is trained, by which micro-batch, on what.
+struct Workload {
+  spec::ModelSpec model;
+  std::optional<lora::LoraConfig> lora;  ///< none: all weights
+  spec::ComputeDtype dtype = spec::ComputeDtype::kBf16;
+  bool is_on_gpu = true;
+  int64_t num_documents = 1;  ///< rows or bins of a micro-batch
+  int64_t length = 2048;      ///< tokens of each
+  train::GradientCheckpointing recompute = train::GradientCheckpointing::kFalse;
+
+  int64_t num_tokens() const { return num_documents * length; }
+};
+
+/// The largest micro-batch of a resolved recipe on this model.
+Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model);
+
+int64_t bytes_of(spec::ComputeDtype dtype);
+inline constexpr int64_t kFloatBytes = 4;
+
+/// How the ranks of one host share and place what they hold.
+struct Placement {
+  int64_t stage = 0;
+  bool offloads_optimizer = false;   ///< optimizer's state and gradients in host memory, from stage 1 on
+  bool offloads_parameters = false;  ///< slices of the parameters in host memory, at stage 3
+  int64_t num_gpus = 1;              ///< ranks, all of one host
+
+  bool operator==(const Placement&) const = default;
+};
+
+/// Every stage with every offload that it has, from the one that talks and copies least to the one that does so most.
+std::vector<Placement> all_placements(int64_t num_gpus);
+
+Placement placement_of(const recipe_config::RecipeConfig& recipe, int64_t num_gpus);
+
+/// "stage 3, offload_optimizer, offload_param".
+std::string describe(const Placement& placement);
+
+}  // namespace dsft::estimate

@@ -1,0 +1,251 @@
+#include "estimate/memory.h"
+
+#include <cmath>
+#include <tuple>
+
+#include "catch_amalgamated.hpp"
+#include "estimate/model_shapes.h"
+#include "estimate/parameter_blocks.h"
+#include "zero/shard_plan.h"
+
+using namespace dsft::estimate;
+using dsft::train::GradientCheckpointing;
+namespace lora = dsft::lora;
+namespace spec = dsft::spec;
+namespace zero = dsft::zero;
+
+namespace {
+
+constexpr double kGib = 1 << 30;
+
+lora::LoraConfig lora_on(std::vector<std::string> names, int64_t r = 16) {
+  lora::LoraConfig config;
+  config.r = r;
+  config.target_modules = {.kind = lora::TargetModules::Kind::kNames, .names = std::move(names), .regex = {}};
+  return config;
+}
+
+lora::LoraConfig lora_on_attention() {
+  return lora_on({"q_proj", "k_proj", "v_proj", "o_proj"});
+}
+
+double gib(int64_t bytes) {
+  return static_cast<double>(bytes) / kGib;
+}
+
+// A peak that docs/benchmarks.md gives: one GPU, bf16, torch's max_memory_allocated.
+struct Measured {
+  const char* shape;
+  int64_t num_documents, length;
+  bool is_full;
+  GradientCheckpointing recompute;
+  double peak_gib;
+  double bound = 0.03;  // of the peak; what recomputes little has the scratch memory of libraries for a larger share
+};
+
+}  // namespace
+
+TEST_CASE("the estimate of a GPU's peak is within 3 % of what benchmarks measured, 7 % where it is small",
+          "[estimate]") {
+  const auto [shape, documents, length, is_full, recompute, peak, bound] =
+      GENERATE(Measured{"Qwen3-0.6B", 8, 2048, false, GradientCheckpointing::kFalse, 15.1},
+               Measured{"Qwen3-0.6B", 8, 2048, false, GradientCheckpointing::kTrue, 3.2, 0.07},
+               Measured{"Qwen3-0.6B", 8, 2048, true, GradientCheckpointing::kFalse, 27.9},
+               Measured{"Qwen3-0.6B", 4, 512, false, GradientCheckpointing::kFalse, 3.1},
+               Measured{"Qwen3-0.6B", 1, 512, false, GradientCheckpointing::kFalse, 1.8},
+               Measured{"Qwen2.5-1.5B", 8, 2048, false, GradientCheckpointing::kFalse, 25.8},
+               Measured{"Qwen2.5-7B", 4, 2048, false, GradientCheckpointing::kFalse, 39.3},
+               Measured{"Qwen2.5-7B", 4, 2048, false, GradientCheckpointing::kTrue, 17.3},
+               Measured{"Qwen2.5-7B", 4, 2048, false, GradientCheckpointing::kSelective, 25.4});
+  Workload workload{.model = spec_of(shape), .lora = std::nullopt};
+  if (!is_full) workload.lora = lora_on_attention();
+  workload.num_documents = documents;
+  workload.length = length;
+  workload.recompute = recompute;
+  const MemoryEstimate estimate = estimate_memory(workload, {});
+  INFO(shape << " " << documents << "x" << length << ": " << gib(estimate.gpu.total()) << " estimated, measured "
+             << peak);
+  CAPTURE(gib(estimate.gpu.weights), gib(estimate.gpu.gradients), gib(estimate.gpu.optimizer),
+          gib(estimate.gpu.activations), gib(estimate.gpu.loss), gib(estimate.gpu.buffers));
+  CHECK(std::abs(gib(estimate.gpu.total()) - peak) <= bound * peak);
+  CHECK(estimate.host == Columns{});
+}
+
+namespace {
+
+// Measured as peak_memory_gib of metrics.jsonl says it, the process and all; a model of next to nothing takes 0.4 GiB.
+constexpr double kProcessGib = 0.4;
+
+}  // namespace
+
+TEST_CASE("the estimate of a CPU process is within 10 % of what a benchmark measured", "[estimate]") {
+  // LoRA r = 16 on all linear layers, 4 x 2048 tokens (docs/benchmarks.md)
+  Workload workload{.model = spec_of("SmolLM2-135M"), .lora = lora::LoraConfig()};
+  workload.dtype = spec::ComputeDtype::kFp32;
+  workload.is_on_gpu = false;
+  workload.num_documents = 4;
+  const MemoryEstimate estimate = estimate_memory(workload, {});
+  CHECK(std::abs(gib(estimate.host.total()) + kProcessGib - 10.75) <= 1.075);
+  CHECK(estimate.gpu == Columns{});
+}
+
+TEST_CASE("the estimates of CPU ranks are within 10 % of what they took", "[estimate]") {
+  // all weights of SmolLM2, 2 x 512 tokens, all supervised, fp32 (docs/memory.md)
+  const auto [stage, num_ranks, peak] =
+      GENERATE(std::tuple{0, 1, 3.95}, std::tuple{0, 2, 4.05}, std::tuple{1, 2, 3.77}, std::tuple{2, 2, 3.39});
+  Workload workload{.model = spec_of("SmolLM2-135M"), .lora = std::nullopt};
+  workload.dtype = spec::ComputeDtype::kFp32;
+  workload.is_on_gpu = false;
+  workload.num_documents = 2;
+  workload.length = 512;
+  const MemoryEstimate estimate = estimate_memory(workload, {stage, false, false, num_ranks});
+  const double of_rank = gib(estimate.host.total() / num_ranks) + kProcessGib;
+  CAPTURE(stage, num_ranks, of_rank);
+  CHECK(std::abs(of_rank - peak) <= 0.1 * peak);
+}
+
+namespace {
+
+// Two layers whose sizes can be worked out by hand.
+spec::ModelSpec tiny_spec(bool is_tied = false) {
+  spec::ModelSpec spec;
+  spec.model_type = "llama";
+  spec.vocab_size = 100;
+  spec.hidden_size = 64;
+  spec.intermediate_size = 96;
+  spec.num_hidden_layers = 2;
+  spec.num_attention_heads = 4;
+  spec.num_key_value_heads = 2;
+  spec.head_dim = 16;
+  spec.tie_word_embeddings = is_tied;
+  return spec;
+}
+
+constexpr int64_t kEmbedding = 100 * 64;
+constexpr int64_t kLayer = 64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 96 * 64 + 2 * 64;
+constexpr int64_t kModel = 2 * kEmbedding + 2 * kLayer + 64;
+
+Workload tiny_workload() {
+  Workload workload{.model = tiny_spec(), .lora = std::nullopt};
+  workload.length = 32;
+  return workload;
+}
+
+MemoryEstimate tiny_estimate(const Placement& placement) {
+  return estimate_memory(tiny_workload(), placement);
+}
+
+}  // namespace
+
+TEST_CASE("stages share what they are for, and nothing else changes", "[estimate]") {
+  const Columns whole = tiny_estimate({0, false, false, 4}).gpu;
+  REQUIRE(whole.weights == kModel * 2);
+  REQUIRE(whole.gradients == kModel * 4);
+  REQUIRE(whole.optimizer == kModel * 12);
+
+  const int64_t slices = 2 * (kEmbedding / 4) + 2 * (kLayer / 4) + 16;  // the head's block ends in the norm of 64
+  const Columns one = tiny_estimate({1, false, false, 4}).gpu, two = tiny_estimate({2, false, false, 4}).gpu,
+                three = tiny_estimate({3, false, false, 4}).gpu;
+  REQUIRE(one.weights == whole.weights);
+  REQUIRE(one.optimizer == slices * 12);
+  REQUIRE(one.gradients == (kModel + slices) * 4);
+  REQUIRE(two.weights == whole.weights);
+  REQUIRE(two.gradients == slices * 4);
+  REQUIRE(two.optimizer == slices * 12);
+  // the head's and both layers' whole gradients, and two slices of a bucket
+  const int64_t in_reduction = (kEmbedding + 64 + 2 * kLayer + 2 * (kLayer / 4)) * 4;
+  const int64_t scratch = int64_t{32} << 20;
+  REQUIRE(two.buffers == in_reduction + scratch);
+  REQUIRE(three.weights == slices * 2);
+  REQUIRE(three.gradients == two.gradients);
+  REQUIRE(three.buffers == two.buffers + 2 * kLayer * 2);
+  for (const Columns& columns : {one, two, three}) {
+    REQUIRE(columns.activations == whole.activations);
+    REQUIRE(columns.loss == whole.loss);
+  }
+  // one rank has nobody to share with
+  for (int64_t stage = 1; stage <= 3; ++stage)
+    REQUIRE(tiny_estimate({stage, false, false, 1}).gpu == tiny_estimate({0, false, false, 1}).gpu);
+}
+
+TEST_CASE("offloads move optimizer state and parameters to the host", "[estimate]") {
+  const MemoryEstimate here = tiny_estimate({3, false, false, 2});
+  const MemoryEstimate optimizer = tiny_estimate({3, true, false, 2});
+  const MemoryEstimate both = tiny_estimate({3, true, true, 2});
+  REQUIRE(here.host == Columns{});
+  REQUIRE(optimizer.gpu.optimizer == 0);
+  REQUIRE(optimizer.gpu.gradients == 0);
+  REQUIRE(optimizer.gpu.weights == here.gpu.weights);
+  REQUIRE(optimizer.host.optimizer == 2 * here.gpu.optimizer);  // of both ranks
+  REQUIRE(optimizer.host.gradients == 2 * here.gpu.gradients);
+  REQUIRE(optimizer.host.weights == 0);
+  REQUIRE(both.gpu.weights == 0);
+  REQUIRE(both.host.weights == 2 * here.gpu.weights);
+  REQUIRE(both.gpu.buffers == here.gpu.buffers);
+  // stage 1 reduces once an update: until then the sums stay
+  REQUIRE(tiny_estimate({1, true, false, 2}).gpu.gradients == kModel * 4);
+}
+
+TEST_CASE("LoRA keeps its own parameters whole, and stage 3 alone shares its base", "[estimate]") {
+  Workload workload = tiny_workload();
+  workload.lora = lora_on({"q_proj", "down_proj"}, 16);
+  const int64_t adapters = 2 * 16 * ((64 + 64) + (96 + 64));
+  for (int64_t stage = 0; stage <= 2; ++stage) {
+    const Columns columns = estimate_memory(workload, {stage, false, false, 4}).gpu;
+    REQUIRE(columns.weights == kModel * 2 + adapters * 4);
+    REQUIRE(columns.gradients == adapters * 4);
+    REQUIRE(columns.optimizer == adapters * 8);
+  }
+  const Columns sliced = estimate_memory(workload, {3, false, false, 4}).gpu;
+  REQUIRE(sliced.weights == kModel * 2 / 4 + adapters * 4);
+  REQUIRE(sliced.optimizer == adapters * 8);
+  workload.lora->modules_to_save = {"lm_head"};
+  const Columns saved = estimate_memory(workload, {0, false, false, 1}).gpu;
+  REQUIRE(saved.weights == kModel * 2 + adapters * 4);
+  REQUIRE(saved.optimizer == adapters * 8 + kEmbedding * 12);
+}
+
+TEST_CASE("slices are those of the optimizer's plan", "[estimate]") {
+  const int64_t num_ranks = GENERATE(1, 2, 3, 7);
+  const bool is_tied = GENERATE(false, true);
+  Workload workload{.model = tiny_spec(is_tied), .lora = std::nullopt};
+  workload.model.has_qk_norm = true;
+  std::vector<zero::PlannedParameter> parameters;
+  for (const spec::TensorSpec& tensor : tensor_inventory(workload.model)) {
+    int64_t numel = 1, bucket = 3;
+    for (const int64_t size : tensor.shape) numel *= size;
+    if (tensor.name.starts_with("model.embed")) bucket = 0;
+    if (tensor.name.starts_with("model.layers.")) bucket = 1 + tensor.name[13] - '0';
+    parameters.push_back({numel, bucket, true});
+  }
+  const zero::ShardPlan plan(parameters, num_ranks, 0);
+  int64_t own = 0;
+  for (const BlockParameters& block : parameter_blocks(workload)) own += slice_of(block.trained, num_ranks);
+  REQUIRE(own == plan.own_size());
+}
+
+TEST_CASE("activations grow with the tokens of a micro-batch and shrink with what is computed again", "[estimate]") {
+  Workload workload{.model = spec_of("Qwen3-0.6B"), .lora = std::nullopt};
+  const auto activations = [&](int64_t documents, GradientCheckpointing recompute) {
+    workload.num_documents = documents;
+    workload.recompute = recompute;
+    return estimate_memory(workload, {}).gpu.activations;
+  };
+  const int64_t all = activations(8, GradientCheckpointing::kFalse);
+  REQUIRE(std::abs(static_cast<double>(all) / static_cast<double>(activations(16, GradientCheckpointing::kFalse)) -
+                   0.5) < 0.02);
+  const int64_t selective = activations(8, GradientCheckpointing::kSelective);
+  const int64_t whole = activations(8, GradientCheckpointing::kTrue);
+  REQUIRE(selective < all);
+  REQUIRE(whole < selective / 3);
+}
+
+TEST_CASE("weights that the optimizer takes over are there twice before the first step", "[estimate]") {
+  Workload workload{.model = spec_of("Qwen2.5-7B"), .lora = std::nullopt};
+  workload.length = 16;
+  workload.recompute = GradientCheckpointing::kTrue;
+  const Columns columns = estimate_memory(workload, {}).gpu;
+  const int64_t start = num_params(workload.model) * (2 + 2 + 4 + 12);
+  REQUIRE(columns.total() >= start);
+  REQUIRE(columns.total() < start + (int64_t{1} << 20));  // gaps of the alignment
+}
