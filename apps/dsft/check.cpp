@@ -10,6 +10,8 @@
 #include "dsft/build_facts.h"
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
+#include "dsft/memory_report.h"
+#include "estimate/workload.h"
 #include "optim/schedule.h"
 #include "options/recipe_arguments.h"
 #include "recipe_config/adapter_checks.h"
@@ -71,10 +73,25 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
   return plan;
 }
 
+/// The peak of the run on this machine.
+struct MemoryPlan {
+  Json row;
+  std::string line;
+};
+
+MemoryPlan plan_memory(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
+  const estimate::Workload workload = estimate::workload_of(config, spec::read_model_spec(inputs.model_directory));
+  const int num_gpus = workload.is_on_gpu ? std::max(1, count_usable_gpus()) : 1;
+  const estimate::MemoryEstimate estimate =
+      estimate::estimate_memory(workload, estimate::placement_of(config, num_gpus));
+  return {memory_json(estimate, workload), to_line(estimate, workload)};
+}
+
 /// What a check found.
 struct CheckOutcome {
   recipe_config::RecipeReading reading;
   Json plan;
+  std::string memory_line;
   int exit_code = 0;
 };
 
@@ -112,6 +129,9 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
   if (!inputs.faults.empty()) return;
   recipe_config::adopt_adapter(outcome.reading.config);
   outcome.plan = make_plan(outcome.reading.config, inputs);
+  MemoryPlan memory = plan_memory(outcome.reading.config, inputs);
+  outcome.plan["memory"] = std::move(memory.row);
+  outcome.memory_line = std::move(memory.line);
 }
 
 CheckOutcome check_recipe(const CheckOptions& options) {
@@ -147,7 +167,8 @@ void print_text(const CheckOutcome& outcome) {
     std::cout << recipe_config::to_yaml(outcome.reading.config);
     if (!outcome.plan.is_null()) std::cout << "\n# plan\n";
     for (const auto& [name, value] : outcome.plan.items()) {
-      std::cout << "# " << name << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+      const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+      std::cout << "# " << name << ": " << (name == "memory" ? outcome.memory_line : text) << "\n";
     }
     return;
   }

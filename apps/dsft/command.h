@@ -29,6 +29,7 @@ using AddCommand = void (*)(CLI::App& app, CommandResult& result);
 
 void add_check_command(CLI::App& app, CommandResult& result);
 void add_env_command(CLI::App& app, CommandResult& result);
+void add_estimate_memory_command(CLI::App& app, CommandResult& result);
 void add_launch_command(CLI::App& app, CommandResult& result);
 void add_preview_command(CLI::App& app, CommandResult& result);
 void add_recipes_command(CLI::App& app, CommandResult& result);

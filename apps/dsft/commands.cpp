@@ -8,6 +8,7 @@ void add_commands(CLI::App& app, CommandResult& result) {
       add_launch_command,    //
       add_trainer_commands,  //
       add_check_command,     //
+      add_estimate_memory_command,
       add_preview_command,   //
       add_tokenize_command,  //
       add_recipes_command,   //
