@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "base/error.h"
 #include "estimate/parameter_blocks.h"
 #include "spec/lora_targets.h"
 
@@ -22,6 +23,9 @@ int64_t rows_of_chunk(bool is_trained, int64_t width, int64_t vocabulary) {
   const int64_t rows = elements / vocabulary;
   return rows < kTile / 2 ? std::max(kFewest, rows) : (rows + kTile / 2) / kTile * kTile;
 }
+
+// Of a micro-batch; with more the bytes of a large model are no int64.
+constexpr int64_t kMostTokens = int64_t{1} << 34;
 
 // How the linear layers of a model are trained, by module.
 struct Training {
@@ -175,6 +179,10 @@ int64_t loss_bytes(const Workload& workload, const Training& training) {
 
 ActivationBytes estimate_activations(const Workload& workload) {
   const spec::ModelSpec& spec = workload.model;
+  if (workload.num_documents > kMostTokens / workload.length)
+    fail(ErrorKind::kUsage, "a micro-batch of ", workload.num_documents, " rows of ", workload.length,
+         " tokens fits into no memory: write fewer rows (training.per_device_train_batch_size, --batch-size) or a "
+         "smaller data.max_length (--length)");
   const Training training = training_of(workload);
   ActivationBytes bytes;
   // cos and sin; ids, positions, labels, places of labels, samples and keys

@@ -17,7 +17,7 @@ struct ActivationBytes {
 };
 
 /// Follows what lib/nn, lib/kernels and lib/loss save. Every token counts as supervised, which is the most that a loss
-/// can take.
+/// can take. Throws kUsage for micro-batches of more than 2^34 tokens.
 ActivationBytes estimate_activations(const Workload& workload);
 
 }  // namespace dsft::estimate

@@ -65,7 +65,7 @@ Change parameter_offload(const Run& run) {
 Change recomputation(Recompute recompute) {
   const bool is_whole = recompute == Recompute::kTrue;
   return {concat("training.gradient_checkpointing: ", config::to_word(recompute)),
-          is_whole ? "a forward pass more" : "a third of a forward pass more", [recompute](Run& run) {
+          is_whole ? "a forward pass more" : "about two thirds of a forward pass more", [recompute](Run& run) {
             const bool is_there = run.workload.recompute == Recompute::kTrue || run.workload.recompute == recompute;
             if (is_there) return false;
             run.workload.recompute = recompute;
@@ -227,7 +227,7 @@ void find_unneeded_recomputation(const MeasuredRun& run, const Ended& ended, std
     if (!ended.fits(changed)) continue;
     found.push_back({concat("training.gradient_checkpointing: ", config::to_word(less), " fits: it takes ",
                             ended.would_take(changed), ", and a backward pass computes less again."),
-                     run.workload.recompute == Recompute::kTrue ? run.forward_s : run.forward_s / 3});
+                     run.workload.recompute == Recompute::kTrue ? run.forward_s : run.forward_s * 2 / 3});
     return;
   }
 }

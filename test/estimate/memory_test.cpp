@@ -6,12 +6,14 @@
 #include "catch_amalgamated.hpp"
 #include "estimate/model_shapes.h"
 #include "estimate/parameter_blocks.h"
+#include "support/require_error.h"
 #include "zero/shard_plan.h"
 
 using namespace dsft::estimate;
 using dsft::train::GradientCheckpointing;
 namespace lora = dsft::lora;
 namespace spec = dsft::spec;
+using dsft::test::require_error;
 namespace zero = dsft::zero;
 
 namespace {
@@ -238,6 +240,13 @@ TEST_CASE("activations grow with the tokens of a micro-batch and shrink with wha
   const int64_t whole = activations(8, GradientCheckpointing::kTrue);
   REQUIRE(selective < all);
   REQUIRE(whole < selective / 3);
+}
+
+TEST_CASE("a micro-batch beyond all memory is a fault and no number", "[estimate]") {
+  Workload workload = tiny_workload();
+  workload.num_documents = int64_t{1} << 40;
+  require_error(dsft::ErrorKind::kUsage, {"1099511627776 rows of 32 tokens", "per_device_train_batch_size"},
+                [&] { estimate_memory(workload, {}); });
 }
 
 TEST_CASE("weights that the optimizer takes over are there twice before the first step", "[estimate]") {
