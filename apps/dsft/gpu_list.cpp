@@ -80,10 +80,13 @@ GpuList list_gpus() {
   return list;
 }
 
+int count_gpus() {
+  return std::string_view(DSFT_BUILD_CUDA) == "TRUE" ? static_cast<int>(list_gpus().gpus.size()) : 0;
+}
+
 int count_usable_gpus() {
   const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-  const int num_devices = std::string_view(DSFT_BUILD_CUDA) == "TRUE" ? static_cast<int>(list_gpus().gpus.size()) : 0;
-  return launch::count_visible_gpus(visible ? std::optional<std::string_view>(visible) : std::nullopt, num_devices);
+  return launch::count_visible_gpus(visible ? std::optional<std::string_view>(visible) : std::nullopt, count_gpus());
 }
 
 }  // namespace dsft::apps

@@ -21,6 +21,9 @@ struct GpuList {
 
 GpuList list_gpus();
 
+/// The GPUs of this machine; none where dsft was built without CUDA.
+int count_gpus();
+
 /// The GPUs that a run started here would use: those that CUDA_VISIBLE_DEVICES lets it see, and none where dsft was
 /// built without CUDA.
 int count_usable_gpus();

@@ -13,8 +13,11 @@
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
 #include "dsft/trainer_program.h"
+#include "launch/hosts.h"
+#include "launch/mpirun_version.h"
 #include "launch/other_launchers.h"
-#include "launch/supervisor.h"
+#include "launch/restarts.h"
+#include "options/bounds.h"
 #include "options/recipe_arguments.h"
 #include "recipe_config/recipe_config.h"
 
@@ -26,53 +29,85 @@ struct LaunchOptions {
   std::optional<int> num_gpus;
   std::optional<int> num_procs;
   bool is_dry_run = false;
-  std::string log_dir;
-  std::string hostfile, include, exclude, max_restarts, step_timeout;
+  std::string log_dir, hostfile, include, exclude;
+  int max_restarts = 0;
+  std::optional<double> step_timeout;
 };
 
-void refuse_later_options(const LaunchOptions& options) {
-  const std::pair<const char*, const std::string&> kLater[] = {{"--hostfile", options.hostfile},
-                                                               {"--include", options.include},
-                                                               {"--exclude", options.exclude},
-                                                               {"--max-restarts", options.max_restarts},
-                                                               {"--step-timeout", options.step_timeout}};
-  for (const auto& [name, value] : kLater) {
-    if (!value.empty()) fail(ErrorKind::kUsage, name, " is not built yet: it comes with multi-host launching");
-  }
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+std::optional<std::string> variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? std::optional<std::string>(value) : std::nullopt;
 }
 
 launch::Machine describe_machine() {
-  return {.num_visible_gpus = count_usable_gpus(),
+  const auto cuda_visible_devices = variable("CUDA_VISIBLE_DEVICES");
+  const int num_gpus = count_gpus();
+  return {.num_visible_gpus = launch::count_visible_gpus(cuda_visible_devices, num_gpus),
           .num_cores = launch::count_usable_cores(),
           .is_root = ::geteuid() == 0,
-          .has_omp_num_threads = std::getenv("OMP_NUM_THREADS") != nullptr,
-          .has_omp_wait_policy = std::getenv("OMP_WAIT_POLICY") != nullptr};
+          .has_omp_num_threads = variable("OMP_NUM_THREADS").has_value(),
+          .has_omp_wait_policy = variable("OMP_WAIT_POLICY").has_value(),
+          .has_bind_cores = variable("DSFT_BIND_CORES").has_value(),
+          .cuda_visible_devices = cuda_visible_devices,
+          .gpu_numbers = launch::visible_gpu_numbers(cuda_visible_devices, num_gpus),
+          .host_name = host_name(),
+          .variables = launch::environment_names()};
 }
 
 void print_line(process::Stream stream, std::string_view line) {
   (stream == process::Stream::kStdout ? std::cout : std::cerr) << line << std::endl;
 }
 
+launch::HeartLimits limits_of(const LaunchOptions& options) {
+  launch::HeartLimits limits;
+  if (options.step_timeout) limits.step = launch::HeartLimits::Seconds(*options.step_timeout);
+  return limits;
+}
+
 int run_launch(const LaunchOptions& options) {
-  refuse_later_options(options);
   // before anything that starts threads, as the driver's library does when GPUs are listed: they must not take signals
   process::SignalListener signals({SIGINT, SIGTERM, SIGUSR1});
   std::vector<std::string> warnings;  // the trainer prints them
   const auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
-  const launch::LaunchPlan plan = launch::plan_launch({.trainer = find_trainer().string(),
-                                                       .recipe = options.recipe.recipe,
-                                                       .overrides = options.recipe.overrides,
-                                                       .device = recipe.device,
-                                                       .num_gpus = options.num_gpus,
-                                                       .num_procs = options.num_procs},
-                                                      describe_machine());
+  launch::LaunchRequest request{.trainer = find_trainer().string(),
+                                .recipe = options.recipe.recipe,
+                                .overrides = options.recipe.overrides,
+                                .device = recipe.device,
+                                .num_gpus = options.num_gpus,
+                                .num_procs = options.num_procs,
+                                .hostfile = options.hostfile,
+                                .include = options.include,
+                                .exclude = options.exclude};
+  if (!options.hostfile.empty()) request.hosts = launch::read_hostfile(options.hostfile);
+  launch::Machine machine = describe_machine();
+  launch::LaunchPlan plan = launch::plan_launch(request, machine);
+  if (plan.uses_mpi()) {
+    machine.open_mpi_major = launch::find_open_mpi_major();
+    plan = launch::plan_launch(request, machine);
+  }
+  for (const std::string& warning : plan.warnings) std::cerr << "warning: " << warning << std::endl;
   if (options.is_dry_run) {
-    std::cout << launch::to_shell_line(plan.argv) << std::endl;
+    std::cout << launch::to_shell_line(plan) << std::endl;
     return 0;
   }
   launch::require_no_other_launcher(std::getenv);
-  const launch::LaunchResult result =
-      launch::supervise(plan, {.log_dir = options.log_dir, .on_line = print_line}, signals);
+  const auto make_plan = [&](bool resumes) {
+    launch::LaunchRequest again = request;
+    if (resumes) again.overrides.push_back("training.resume_from_checkpoint=true");
+    return launch::plan_launch(again, machine);
+  };
+  const launch::LaunchResult result = launch::supervise_with_restarts(
+      make_plan, {.log_dir = options.log_dir, .on_line = print_line, .limits = limits_of(options)},
+      {.max_restarts = options.max_restarts,
+       .output_dir = recipe.output_dir,
+       .on_restart = [](const std::string& line) { std::cerr << "dsft launch: " << line << std::endl; }},
+      signals);
   if (result.exit_code == 0) return 0;
   if (!result.tail.empty()) std::cerr << result.tail;
   std::cerr << "dsft launch: " << result.reason << std::endl;
@@ -86,15 +121,21 @@ void add_launch_command(CLI::App& app, CommandResult& result) {
   CLI::App* command = app.add_subcommand("launch", "Train: start one process per GPU, or CPU ranks, and watch them");
   add_recipe_arguments(*command, options->recipe);
   command->add_option("--num-gpus", options->num_gpus,
-                      "GPUs to use (all that are visible; without GPUs one CPU process)");
+                      "GPUs to use, of each host (all that are visible; without GPUs one CPU process)");
   command->add_option("--num-procs", options->num_procs, "CPU ranks to start");
   command->add_flag("--dry-run", options->is_dry_run, "Print the command instead of running it");
   command->add_option("--log-dir", options->log_dir, "Folder for each rank's output");
-  command->add_option("--hostfile", options->hostfile, "Hosts and their slots (not built yet)");
-  command->add_option("--include", options->include, "Hosts and slots to use (not built yet)");
-  command->add_option("--exclude", options->exclude, "Hosts and slots to leave out (not built yet)");
-  command->add_option("--max-restarts", options->max_restarts, "Restarts after a lost rank (not built yet)");
-  command->add_option("--step-timeout", options->step_timeout, "Seconds until a step counts as hung (not built yet)");
+  command->add_option("--hostfile", options->hostfile, "Hosts and their slots: lines HOST slots=N");
+  command->add_option("--include", options->include, "Hosts and slots to use: HOST:0,1@HOST2");
+  command->add_option("--exclude", options->exclude, "Hosts and slots to leave out, written likewise");
+  command
+      ->add_option("--max-restarts", options->max_restarts,
+                   "Restarts from the newest checkpoint after exit codes 1, 5 and 6 (0)")
+      ->check(at_least(0));
+  command
+      ->add_option("--step-timeout", options->step_timeout,
+                   "Seconds after which an update hangs (the larger of 60 and 20 times the median)")
+      ->check(CLI::PositiveNumber);
   command->footer("Example:\n  dsft launch --num-procs 2 recipes/sft/smollm2_135m_function_calling.yaml");
   command->callback([options, &result] { result.exit_code = run_launch(*options); });
 }

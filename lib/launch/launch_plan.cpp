@@ -1,10 +1,13 @@
 #include "launch/launch_plan.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <fstream>
+#include <iterator>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -13,23 +16,29 @@ namespace {
 
 constexpr std::string_view kSafeCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%";
 
-int num_cpu_ranks(const LaunchRequest& request) {
-  const int num_ranks = *request.num_procs;
-  if (num_ranks < 1) fail(ErrorKind::kUsage, "--num-procs is ", num_ranks, "; it must be at least 1");
-  if (request.num_gpus) fail(ErrorKind::kUsage, "--num-gpus and --num-procs contradict each other; write one");
-  if (request.device == device::DeviceChoice::kCuda) {
-    fail(ErrorKind::kUsage, "--num-procs starts CPU ranks, but the recipe says device: cuda; use --num-gpus");
+void check_request(const LaunchRequest& request) {
+  if (request.num_procs && *request.num_procs < 1) {
+    fail(ErrorKind::kUsage, "--num-procs is ", *request.num_procs, "; it must be at least 1");
   }
-  return num_ranks;
-}
-
-int num_gpu_ranks(const LaunchRequest& request, const Machine& machine) {
   if (request.num_gpus && *request.num_gpus < 1) {
     fail(ErrorKind::kUsage, "--num-gpus is ", *request.num_gpus, "; it must be at least 1");
+  }
+  if (request.num_gpus && request.num_procs) {
+    fail(ErrorKind::kUsage, "--num-gpus and --num-procs contradict each other; write one");
+  }
+  if (request.num_procs && request.device == device::DeviceChoice::kCuda) {
+    fail(ErrorKind::kUsage, "--num-procs starts CPU ranks, but the recipe says device: cuda; use --num-gpus");
   }
   if (request.num_gpus && request.device == device::DeviceChoice::kCpu) {
     fail(ErrorKind::kUsage, "--num-gpus starts one rank per GPU, but the recipe says device: cpu; use --num-procs");
   }
+  const bool has_choice = !request.include.empty() || !request.exclude.empty();
+  if (request.num_gpus && has_choice) {
+    fail(ErrorKind::kUsage, "--num-gpus contradicts --include and --exclude, which choose the GPUs; write one");
+  }
+}
+
+int num_gpu_ranks(const LaunchRequest& request, const Machine& machine) {
   if (request.device == device::DeviceChoice::kCpu) return 1;
   const bool needs_gpu = request.num_gpus || request.device == device::DeviceChoice::kCuda;
   const int num_ranks = request.num_gpus.value_or(std::max(1, machine.num_visible_gpus));
@@ -41,28 +50,216 @@ int num_gpu_ranks(const LaunchRequest& request, const Machine& machine) {
   return num_ranks;
 }
 
+/// The GPUs of this machine that --include and --exclude leave.
+std::vector<Host> choose_local_gpus(const LaunchRequest& request, const Machine& machine) {
+  const std::string option = request.include.empty() ? "--exclude" : "--include";
+  if (request.num_procs || request.device == device::DeviceChoice::kCpu) {
+    fail(ErrorKind::kUsage, option,
+         " chooses GPUs of this machine, but CPU ranks are asked for; leave it out, or name "
+         "hosts by --hostfile");
+  }
+  if (!machine.gpu_numbers) {
+    fail(ErrorKind::kUsage, option, " chooses GPUs by number, but CUDA_VISIBLE_DEVICES=", *machine.cuda_visible_devices,
+         " names them otherwise; choose by one of the two");
+  }
+  if (machine.gpu_numbers->empty()) {
+    fail(ErrorKind::kDevice, option,
+         " chooses GPUs, but none can be used here: see `dsft env`, nvidia-smi and "
+         "CUDA_VISIBLE_DEVICES");
+  }
+  const std::string source = machine.cuda_visible_devices ? "CUDA_VISIBLE_DEVICES=" + *machine.cuda_visible_devices
+                                                          : std::string("this machine (without --hostfile)");
+  return select_slots({{"localhost", *machine.gpu_numbers}}, request.include, request.exclude, source);
+}
+
+/// The first `count` slots of each host.
+std::vector<Host> first_of_each(std::vector<Host> hosts, int count) {
+  for (Host& host : hosts) {
+    if (count > static_cast<int>(host.slots.size())) {
+      fail(ErrorKind::kUsage, "--num-gpus ", count, " is for each host, but ", describe_hosts({host}),
+           " has fewer; lower it, or leave it out to use all slots");
+    }
+    host.slots.resize(static_cast<size_t>(count));
+  }
+  return hosts;
+}
+
+/// The first `count` slots of all hosts.
+std::vector<Host> first_of_all(std::vector<Host> hosts, int count, const std::string& hostfile) {
+  if (count > count_slots(hosts)) {
+    fail(ErrorKind::kUsage, "--num-procs ", count, " is more than the ", count_slots(hosts), " slots of ", hostfile,
+         " that may be used: ", describe_hosts(hosts));
+  }
+  for (Host& host : hosts) {
+    host.slots.resize(std::min(host.slots.size(), static_cast<size_t>(count)));
+    count -= static_cast<int>(host.slots.size());
+  }
+  std::erase_if(hosts, [](const Host& host) { return host.slots.empty(); });
+  return hosts;
+}
+
+std::vector<Host> choose_hosts(const LaunchRequest& request, const Machine& machine) {
+  if (request.hosts.empty()) {
+    const bool has_choice = !request.include.empty() || !request.exclude.empty();
+    return has_choice ? choose_local_gpus(request, machine) : std::vector<Host>{};
+  }
+  std::vector<Host> hosts = select_slots(request.hosts, request.include, request.exclude, request.hostfile);
+  if (request.num_gpus) return first_of_each(std::move(hosts), *request.num_gpus);
+  if (request.num_procs) return first_of_all(std::move(hosts), *request.num_procs, request.hostfile);
+  return hosts;
+}
+
+bool runs_on_cpu(const LaunchRequest& request) {
+  return request.num_procs || request.device == device::DeviceChoice::kCpu;
+}
+
+std::string join_slots(const std::vector<int>& slots) {
+  std::string text;
+  for (int slot : slots) text += concat(text.empty() ? "" : ",", slot);
+  return text;
+}
+
+/// Whether a host's slots are not just the first GPUs, so that its ranks have to be told.
+bool needs_visible_devices(const Host& host, const Machine& machine) {
+  return machine.cuda_visible_devices || host.slots.back() + 1 != static_cast<int>(host.slots.size());
+}
+
+/// The trainer and its arguments.
+std::vector<std::string> trainer_words(const LaunchRequest& request) {
+  std::vector<std::string> words = {request.trainer, "train", request.recipe};
+  words.insert(words.end(), request.overrides.begin(), request.overrides.end());
+  if (request.num_procs && request.device == device::DeviceChoice::kAuto) words.push_back("device=cpu");
+  return words;
+}
+
+/// -x options: what every rank gets beside the caller's variables, and these where other hosts would not have them.
+std::vector<std::string> exported(const LaunchPlan& plan, const Machine& machine, int ranks_per_host) {
+  std::vector<std::string> words;
+  const auto add = [&](const std::string& value) { words.insert(words.end(), {"-x", value}); };
+  if (!machine.has_omp_num_threads) {
+    add(concat("OMP_NUM_THREADS=", std::max(1, machine.num_cores / ranks_per_host)));
+  }
+  // threads that spin while they wait take the cores from the other ranks
+  if (!machine.has_omp_wait_policy) add("OMP_WAIT_POLICY=passive");
+  // each rank of a host takes its share of the cores for itself
+  if (!machine.has_bind_cores) add("DSFT_BIND_CORES=1");
+  if (!plan.has_remote_hosts) return words;
+  for (const std::string& name : variables_for_other_hosts(machine.variables)) add(name);
+  add("DSFT_WATCHDOG");
+  return words;
+}
+
+int most_slots(const std::vector<Host>& hosts) {
+  size_t most = 0;
+  for (const Host& host : hosts) most = std::max(most, host.slots.size());
+  return static_cast<int>(most);
+}
+
+/// mpirun with its options for the whole job. Ranks bind themselves, so that it works the same under every launcher
+/// and where a container has fewer cores than mpirun sees.
+std::vector<std::string> mpirun_words(const LaunchPlan& plan, const Machine& machine) {
+  const bool is_new = machine.open_mpi_major >= 5;
+  std::vector<std::string> words = {"mpirun"};
+  if (machine.is_root) words.push_back("--allow-run-as-root");
+  if (plan.has_remote_hosts) {
+    words.insert(words.end(), {"--map-by", "slot"});
+  } else if (is_new) {
+    words.insert(words.end(), {"--map-by", ":OVERSUBSCRIBE"});
+  } else {
+    words.push_back("--oversubscribe");  // more ranks than cores are the user's choice
+  }
+  words.insert(words.end(), {"--bind-to", "none"});
+  if (is_new)
+    words.insert(words.end(), {"--output", "tag"});
+  else
+    words.push_back("--tag-output");
+  return words;
+}
+
+/// One application context for all hosts, or one for each where they have other GPUs.
+void add_hosts(std::vector<std::string>& argv, const LaunchRequest& request, const Machine& machine,
+               const LaunchPlan& plan, const std::vector<Host>& hosts) {
+  const std::vector<std::string> exports = exported(plan, machine, most_slots(hosts));
+  const std::vector<std::string> trainer = trainer_words(request);
+  const auto add = [&](const std::vector<std::string>& words) { argv.insert(argv.end(), words.begin(), words.end()); };
+  const auto place = [](const Host& host) { return concat(host.name, ":", host.slots.size()); };
+  const bool tells_gpus = !runs_on_cpu(request) && std::any_of(hosts.begin(), hosts.end(), [&](const Host& host) {
+    return needs_visible_devices(host, machine);
+  });
+  if (!tells_gpus) {
+    std::string places;
+    for (const Host& host : hosts) places += (places.empty() ? "" : ",") + place(host);
+    add({"--host", places, "-n", std::to_string(plan.num_ranks)});
+    add(exports);
+    add(trainer);
+    return;
+  }
+  for (const Host& host : hosts) {
+    if (&host != &hosts.front()) argv.push_back(":");
+    add({"--host", place(host), "-n", std::to_string(host.slots.size()), "-x",
+         "CUDA_VISIBLE_DEVICES=" + join_slots(host.slots)});
+    add(exports);
+    add(trainer);
+  }
+}
+
+bool is_host_variable(std::string_view name) {
+  static constexpr std::string_view kNames[] = {"_",        "CUDA_VISIBLE_DEVICES",
+                                                "DISPLAY",  "DSFT_WATCHDOG",
+                                                "HOST",     "HOSTNAME",
+                                                "OLDPWD",   "PWD",
+                                                "SHLVL",    "TMUX",
+                                                "TMUX_PANE"};
+  static constexpr std::string_view kPrefixes[] = {"BASH_FUNC_", "DBUS_",  "OMPI_",       "OPAL_", "ORTE_",
+                                                   "PBS_",       "PMI_",   "PMIX_",       "PRTE_", "SLURM",
+                                                   "SSH_",       "XDG_SE", "XDG_RUNTIME_"};
+  const auto begins = [&](std::string_view prefix) { return name.starts_with(prefix); };
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames) ||
+         std::any_of(std::begin(kPrefixes), std::end(kPrefixes), begins);
+}
+
 }  // namespace
 
 LaunchPlan plan_launch(const LaunchRequest& request, const Machine& machine) {
+  check_request(request);
+  const std::vector<Host> hosts = choose_hosts(request, machine);
+  const auto is_remote = [&](const Host& host) { return !is_this_machine(host.name, machine.host_name); };
   LaunchPlan plan;
-  plan.num_ranks = request.num_procs ? num_cpu_ranks(request) : num_gpu_ranks(request, machine);
-  std::vector<std::string>& argv = plan.argv;
-  if (plan.uses_mpi()) {
-    argv = {"mpirun"};
-    if (machine.is_root) argv.push_back("--allow-run-as-root");
-    // ranks are threads of all cores, bound by nobody; more ranks than cores are the user's choice
-    argv.insert(argv.end(), {"--oversubscribe", "--bind-to", "none", "-n", std::to_string(plan.num_ranks)});
-    const int num_threads = std::max(1, machine.num_cores / plan.num_ranks);
-    if (!machine.has_omp_num_threads) {
-      argv.insert(argv.end(), {"-x", concat("OMP_NUM_THREADS=", num_threads)});
-    }
-    // threads that spin while they wait take the cores from the other ranks
-    if (!machine.has_omp_wait_policy) argv.insert(argv.end(), {"-x", "OMP_WAIT_POLICY=passive"});
+  plan.has_remote_hosts = std::any_of(hosts.begin(), hosts.end(), is_remote);
+  if (!hosts.empty())
+    plan.num_ranks = count_slots(hosts);
+  else
+    plan.num_ranks = request.num_procs ? *request.num_procs : num_gpu_ranks(request, machine);
+  if (!request.hosts.empty() && machine.cuda_visible_devices && !runs_on_cpu(request)) {
+    plan.warnings.push_back(concat("CUDA_VISIBLE_DEVICES=", *machine.cuda_visible_devices,
+                                   " is not used: the slots of ", request.hostfile, " are the GPUs of its hosts"));
   }
-  argv.insert(argv.end(), {request.trainer, "train", request.recipe});
-  argv.insert(argv.end(), request.overrides.begin(), request.overrides.end());
-  if (request.num_procs && request.device == device::DeviceChoice::kAuto) argv.push_back("device=cpu");
+  if (plan.uses_mpi()) plan.argv = mpirun_words(plan, machine);
+  if (plan.has_remote_hosts) {
+    add_hosts(plan.argv, request, machine, plan, hosts);
+    return plan;
+  }
+  // several names of this machine are one machine
+  std::vector<int> slots;
+  for (const Host& host : hosts) slots.insert(slots.end(), host.slots.begin(), host.slots.end());
+  if (!slots.empty() && !runs_on_cpu(request) && needs_visible_devices({"", slots}, machine)) {
+    plan.environment.emplace_back("CUDA_VISIBLE_DEVICES", join_slots(slots));
+  }
+  if (plan.uses_mpi()) {
+    plan.argv.insert(plan.argv.end(), {"-n", std::to_string(plan.num_ranks)});
+    const std::vector<std::string> exports = exported(plan, machine, plan.num_ranks);
+    plan.argv.insert(plan.argv.end(), exports.begin(), exports.end());
+  }
+  const std::vector<std::string> trainer = trainer_words(request);
+  plan.argv.insert(plan.argv.end(), trainer.begin(), trainer.end());
   return plan;
+}
+
+std::string to_shell_line(const LaunchPlan& plan) {
+  std::vector<std::string> words;
+  for (const auto& [name, value] : plan.environment) words.push_back(name + "=" + value);
+  words.insert(words.end(), plan.argv.begin(), plan.argv.end());
+  return to_shell_line(words);
 }
 
 std::string to_shell_line(const std::vector<std::string>& argv) {
@@ -95,6 +292,41 @@ int count_visible_gpus(std::optional<std::string_view> cuda_visible_devices, int
     ++num_visible;
   }
   return num_visible;
+}
+
+std::optional<std::vector<int>> visible_gpu_numbers(std::optional<std::string_view> cuda_visible_devices,
+                                                    int num_devices) {
+  std::vector<int> numbers(static_cast<size_t>(count_visible_gpus(cuda_visible_devices, num_devices)));
+  if (!cuda_visible_devices || num_devices == 0) {
+    std::iota(numbers.begin(), numbers.end(), 0);
+    return numbers;
+  }
+  std::string_view rest = *cuda_visible_devices;
+  for (int& number : numbers) {
+    const std::string_view entry = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), entry.size() + 1));
+    const auto [stop, error] = std::from_chars(entry.data(), entry.data() + entry.size(), number);
+    if (error != std::errc()) return std::nullopt;
+  }
+  return numbers;
+}
+
+std::vector<std::string> variables_for_other_hosts(const std::vector<std::string>& names) {
+  std::vector<std::string> passed;
+  std::copy_if(names.begin(), names.end(), std::back_inserter(passed), [](const std::string& name) {
+    return !name.empty() && name.find_first_of("%() ") == std::string::npos && !is_host_variable(name);
+  });
+  std::sort(passed.begin(), passed.end());
+  return passed;
+}
+
+std::vector<std::string> environment_names() {
+  std::vector<std::string> names;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    names.emplace_back(text.substr(0, text.find('=')));
+  }
+  return names;
 }
 
 int count_usable_cores() {

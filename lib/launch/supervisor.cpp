@@ -3,9 +3,13 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include <fstream>
+#include <algorithm>
+#include <cstdlib>
+#include <map>
 #include <optional>
 #include <regex>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "launch/rank_logs.h"
@@ -20,41 +24,30 @@ using process::Stream;
 
 constexpr std::chrono::milliseconds kPollInterval{30};
 constexpr std::chrono::seconds kReminderInterval{1};
+constexpr std::chrono::seconds kRemoteGrace{4};
 
-/// The folder for the ranks' output: the user's, or a temporary one that goes away.
-class LogFolder {
+/// A folder that only this user can open, for the socket; it goes away.
+class SocketFolder {
  public:
-  explicit LogFolder(const std::filesystem::path& kept) : path_(kept) {
-    if (path_.empty()) {
-      std::string pattern = (std::filesystem::temp_directory_path() / "dsft-launch-XXXXXX").string();
-      if (::mkdtemp(pattern.data()) == nullptr) {
-        fail(ErrorKind::kUsage, "cannot create a folder for the ranks' output in ",
-             std::filesystem::temp_directory_path().string(), ": is the disk full?");
-      }
-      path_ = temporary_ = pattern;
-      return;
+  SocketFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "dsft-launch-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) {
+      fail(ErrorKind::kUsage, "cannot create a folder in ", std::filesystem::temp_directory_path().string(),
+           ": is the disk full?");
     }
-    std::error_code error;
-    std::filesystem::create_directories(path_, error);
-    if (error) fail(ErrorKind::kUsage, "cannot create the log folder ", path_.string(), ": ", error.message());
-    path_ = std::filesystem::absolute(path_);
+    path_ = pattern;
   }
-
-  ~LogFolder() {
+  ~SocketFolder() {
     std::error_code ignored;
-    if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+    std::filesystem::remove_all(path_, ignored);
   }
+  SocketFolder(const SocketFolder&) = delete;
+  SocketFolder& operator=(const SocketFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
-};
-
-/// The log files of one rank.
-struct RankStreams {
-  std::ofstream out, err;
 };
 
 /// What the user's signals ask for.
@@ -86,7 +79,7 @@ class StopRequests {
 };
 
 LaunchResult interrupted() {
-  return {static_cast<int>(ErrorKind::kInterrupted), "interrupted before the run could save", ""};
+  return {static_cast<int>(ErrorKind::kInterrupted), "interrupted before the run could save"};
 }
 
 bool is_contract_code(int code) {
@@ -106,11 +99,11 @@ LaunchResult explain_death(const std::string& what, int signal, bool is_alone) {
   if (is_crash(signal)) {
     // peers see a rank lost; a process alone is the bug itself
     const ErrorKind kind = is_alone ? ErrorKind::kInternal : ErrorKind::kCommunication;
-    return {static_cast<int>(kind), what + ": a bug in dsft or a library; please report it with `dsft env`", ""};
+    return {static_cast<int>(kind), what + ": a bug in dsft or a library; please report it with `dsft env`"};
   }
   const std::string hint =
       signal == SIGKILL ? "; where nobody killed it, the machine ran out of memory (see dmesg)" : "";
-  return {static_cast<int>(ErrorKind::kCommunication), what + hint, ""};
+  return {static_cast<int>(ErrorKind::kCommunication), what + hint};
 }
 
 /// The contract's code for the end of a rank, which mpirun gives as 128 + signal where one killed it. `who` is empty
@@ -122,44 +115,99 @@ LaunchResult explain(const std::string& who, ExitStatus status, const StopReques
   if (status == ExitStatus{}) return {};
   if (status == ExitStatus{static_cast<int>(ErrorKind::kStopped), 0}) {
     return {status.exit_code,
-            "stopped after saving; the same command with training.resume_from_checkpoint=true goes on", ""};
+            "stopped after saving; the same command with training.resume_from_checkpoint=true goes on"};
   }
   const std::string what = (who.empty() ? "the trainer" : who) + " " + status.describe();
-  if (status.signal == 0) return {is_contract_code(status.exit_code) ? status.exit_code : 1, what, ""};
+  if (status.signal == 0) return {is_contract_code(status.exit_code) ? status.exit_code : 1, what};
   if (requests.first() == 0 || !is_stop_request(status.signal)) return explain_death(what, status.signal, who.empty());
   // stopped before the trainer had its own handlers: nothing was begun, nothing is lost
   if (requests.first() == SIGINT) return interrupted();
-  return {static_cast<int>(ErrorKind::kStopped), what + " before the run began", ""};
+  return {static_cast<int>(ErrorKind::kStopped), what + " before the run began"};
 }
 
-/// Opens the files of a process alone, laid out as mpirun lays out those of ranks.
-RankStreams open_streams(const std::filesystem::path& log_dir) {
-  const std::filesystem::path folder = rank_folder(LogFolder(log_dir).path(), 0, 1);
-  std::error_code error;
-  std::filesystem::create_directory(folder, error);
-  RankStreams streams{std::ofstream(folder / "stdout"), std::ofstream(folder / "stderr")};
-  if (!streams.out || !streams.err) fail(ErrorKind::kUsage, "cannot write the logs in ", folder.string());
-  return streams;
+/// Sees ranks that do not come to an end by themselves: those that hearts tell of, and, on this machine, processes that
+/// were stopped before they had one.
+class Overseer {
+ public:
+  Overseer(const HeartMonitor& monitor, pid_t root, const HeartLimits& limits)
+      : monitor_(monitor), root_(root), limits_(limits) {}
+
+  std::optional<Verdict> find_fault() {
+    if (const auto verdict = monitor_.verdict()) return verdict;
+    const Clock::time_point now = Clock::now();
+    const auto loss = monitor_.first_loss();
+    if (loss && now - loss->at > kLastMoment) {
+      return Verdict{loss->rank, concat("rank ", loss->rank, " has gone without a word (",
+                                        monitor_.last_words(loss->rank), "), and the others have not ended")};
+    }
+    if (now < next_look_) return std::nullopt;
+    // this program may have been stopped too
+    if (now > next_look_ + kLookInterval) stopped_since_.clear();
+    next_look_ = now + kLookInterval;
+    return find_stopped(now);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds kLookInterval{1}, kLastMoment{5};
+
+  std::optional<Verdict> find_stopped(Clock::time_point now) {
+    std::map<pid_t, Clock::time_point> still;
+    for (const process::ProcessId& stopped : process::find_stopped(root_)) {
+      const auto known = stopped_since_.find(stopped.pid);
+      const Clock::time_point since = known == stopped_since_.end() ? now : known->second;
+      still[stopped.pid] = since;
+      if (now - since < limits_.silence) continue;
+      const auto rank = process::environment_variable(stopped, "OMPI_COMM_WORLD_RANK");
+      const bool is_rank = rank && stopped.pid != root_;
+      return Verdict{is_rank ? std::atoi(rank->c_str()) : -1,
+                     concat(is_rank ? "rank " + *rank : "process " + std::to_string(stopped.pid) + " of the job",
+                            " is lost: it was stopped (SIGSTOP) ",
+                            std::chrono::round<std::chrono::seconds>(now - since).count(), " s ago")};
+    }
+    stopped_since_ = std::move(still);
+    return std::nullopt;
+  }
+
+  const HeartMonitor& monitor_;
+  pid_t root_;
+  HeartLimits limits_;
+  Clock::time_point next_look_ = Clock::now();
+  std::map<pid_t, Clock::time_point> stopped_since_;
+};
+
+LaunchResult lost(const Verdict& verdict) {
+  return {static_cast<int>(ErrorKind::kCommunication), verdict.reason};
 }
 
-LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals) {
-  process::ChildOptions child_options{.argv = plan.argv, .environment = {}};
-  RankStreams log;
+/// The launcher's address beside the plan's own variables.
+std::vector<std::pair<std::string, std::string>> environment_of(const LaunchPlan& plan, const HeartMonitor& monitor) {
+  auto environment = plan.environment;
+  environment.emplace_back(watchdog::kAddressVariable, monitor.address());
+  return environment;
+}
+
+LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& options, StopRequests& requests) {
+  const SocketFolder folder;
+  HeartMonitor monitor(1, folder.path(), /*has_remote_hosts=*/false, options.limits);
+  process::ChildOptions child_options{.argv = plan.argv, .environment = environment_of(plan, monitor)};
+  std::optional<RankLogs> logs;
   if (!options.log_dir.empty()) {
-    log = open_streams(options.log_dir);
+    logs.emplace(options.log_dir, 1, options.appends_logs, [](Stream, std::string_view) {});
     child_options.on_line = [&](Stream stream, std::string_view line) {
-      (stream == Stream::kStdout ? log.out : log.err) << line << std::endl;
+      logs->add({0, stream, line, true});
       options.on_line(stream, line);
     };
   }
   process::Child child(child_options);
-  StopRequests requests(signals);
+  Overseer overseer(monitor, child.pid(), options.limits);
   while (true) {
     if (const auto status = child.wait_for(kPollInterval)) return explain("", *status, requests);
     requests.take([&](int signal) { child.send_signal(signal); });
-    if (!requests.must_kill()) continue;
+    const auto fault = overseer.find_fault();
+    if (!fault && !requests.must_kill()) continue;
     child.kill_tree(options.kill_grace);
-    return interrupted();
+    return fault ? lost(*fault) : interrupted();
   }
 }
 
@@ -186,14 +234,18 @@ int rank_with_error(const RankLogs& logs, int num_ranks) {
 }
 
 LaunchResult explain_ranks(ExitStatus status, const std::string& words, const RankLogs& logs, const LaunchPlan& plan,
-                           const StopRequests& requests) {
+                           const StopRequests& requests, const HeartMonitor& monitor) {
   if (status == ExitStatus{}) return {};
   int rank = failing_rank(words);
   // mpirun does not always come to name it
   if (rank < 0 || rank >= plan.num_ranks) rank = rank_with_error(logs, plan.num_ranks);
+  if (const auto loss = monitor.first_loss(); rank < 0 && loss) rank = loss->rank;
   LaunchResult result = explain(rank < 0 ? "a rank" : concat("rank ", rank), status, requests);
   if (result.exit_code == static_cast<int>(ErrorKind::kStopped)) return result;
   if (rank > 0) result.tail = logs.tail(rank).text();
+  const std::string did = rank < 0 ? "" : monitor.last_words(rank);
+  if (result.exit_code == static_cast<int>(ErrorKind::kCommunication) && !did.empty())
+    result.reason += "; it was in " + did;
   if (rank >= 0 || requests.first() != 0) return result;
   for (int other = 1; other < plan.num_ranks; ++other) {
     if (!logs.tail(other).is_empty()) result.tail += concat("rank ", other, ":\n", logs.tail(other).text());
@@ -207,50 +259,73 @@ LaunchResult explain_ranks(ExitStatus status, const std::string& words, const Ra
 }
 
 /// Asks the ranks to save and end, by the signal that no terminal sends. mpirun ends the job on SIGTERM, and some
-/// installations of it hand no other signal on, so the ranks, its children on this host, get theirs from here.
-void ask_ranks_to_stop(const process::Child& mpirun) {
+/// installations of it hand no other signal on, so the ranks of this host get theirs from here, and those of other
+/// hosts raise it themselves when their hearts hear of it.
+void ask_ranks_to_stop(const process::Child& mpirun, HeartMonitor& monitor, bool has_remote_hosts) {
+  if (has_remote_hosts) return monitor.ask_to_stop();
   for (const process::ProcessId& child : process::find_children(mpirun.pid())) {
-    if (process::has_environment_variable(child, "OMPI_COMM_WORLD_RANK")) process::send_signal({child}, SIGUSR1);
+    if (process::environment_variable(child, "OMPI_COMM_WORLD_RANK")) process::send_signal({child}, SIGUSR1);
   }
 }
 
-LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& options,
-                             process::SignalListener& signals) {
-  const LogFolder folder(options.log_dir);
-  RankLogs logs(folder.path(), plan.num_ranks, options.on_line);
+/// Ends all of a job. mpirun has to tell the other hosts, where it has them.
+void kill_job(process::Child& mpirun, const LaunchPlan& plan, const SupervisorOptions& options) {
+  if (plan.has_remote_hosts) {
+    mpirun.send_signal(SIGTERM);
+    mpirun.wait_for(kRemoteGrace);
+  }
+  mpirun.kill_tree(options.kill_grace);
+}
+
+LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& options, StopRequests& requests) {
+  const SocketFolder folder;
+  HeartMonitor monitor(plan.num_ranks, folder.path(), plan.has_remote_hosts, options.limits);
+  RankLogs logs(options.log_dir, plan.num_ranks, options.appends_logs, options.on_line);
   process::OutputTail mpirun_words(100);
-  process::ChildOptions child_options{.argv = plan.argv, .environment = {}};
-  child_options.argv.insert(child_options.argv.begin() + 1,
-                            {"--output-filename", folder.path().string() + ":nojobid,nocopy"});
-  child_options.on_line = [&](Stream, std::string_view line) { mpirun_words.add(line); };
+  const bool has_space = std::find(plan.argv.begin(), plan.argv.end(), "--output") != plan.argv.end();
+  process::ChildOptions child_options{.argv = plan.argv, .environment = environment_of(plan, monitor)};
+  child_options.on_line = [&](Stream, std::string_view line) {
+    for (const TaggedPart& part : split_tagged(line, has_space)) {
+      if (part.rank < 0)
+        mpirun_words.add(part.text);
+      else
+        logs.add(part);
+    }
+  };
   process::Child child(child_options);
-  StopRequests requests(signals);
+  Overseer overseer(monitor, child.pid(), options.limits);
   std::chrono::steady_clock::time_point next_reminder;
   while (true) {
-    const auto status = child.wait_for(kPollInterval);
-    logs.read_new();
-    if (status) {
+    if (const auto status = child.wait_for(kPollInterval)) {
       logs.finish();
-      return explain_ranks(*status, mpirun_words.text(), logs, plan, requests);
+      return explain_ranks(*status, mpirun_words.text(), logs, plan, requests, monitor);
     }
     requests.take([](int) {});
     // said again until the job ends: a rank may start only now
     const auto now = std::chrono::steady_clock::now();
     if (requests.first() != 0 && now >= next_reminder) {
-      ask_ranks_to_stop(child);
+      ask_ranks_to_stop(child, monitor, plan.has_remote_hosts);
       next_reminder = now + kReminderInterval;
     }
-    if (!requests.must_kill()) continue;
-    child.kill_tree(options.kill_grace);
+    const auto fault = overseer.find_fault();
+    if (!fault && !requests.must_kill()) continue;
+    kill_job(child, plan, options);
     logs.finish();
-    return interrupted();
+    if (!fault) return interrupted();
+    LaunchResult result = lost(*fault);
+    if (fault->rank > 0 && fault->rank < plan.num_ranks) result.tail = logs.tail(fault->rank).text();
+    return result;
   }
 }
 
 }  // namespace
 
 LaunchResult supervise(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals) {
-  return plan.uses_mpi() ? supervise_ranks(plan, options, signals) : supervise_one(plan, options, signals);
+  StopRequests requests(signals);
+  LaunchResult result =
+      plan.uses_mpi() ? supervise_ranks(plan, options, requests) : supervise_one(plan, options, requests);
+  result.was_asked_to_stop = requests.first() != 0;
+  return result;
 }
 
 }  // namespace dsft::launch

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "launch/heart_monitor.h"
 #include "launch/launch_plan.h"
 #include "process/child.h"
 #include "process/signal_listener.h"
@@ -15,21 +16,25 @@ namespace dsft::launch {
 /// How a run ended.
 struct LaunchResult {
   int exit_code = 0;
-  std::string reason;  ///< one sentence where the code is not 0
+  std::string reason = {};  ///< one sentence where the code is not 0
   /// Last lines of the rank that failed first, where they have not been passed on; for the end of the output.
-  std::string tail;
+  std::string tail = {};
+  bool was_asked_to_stop = false;  ///< by a signal
 };
 
 struct SupervisorOptions {
   std::filesystem::path log_dir;  ///< rank.N/stdout and rank.N/stderr of each rank; empty: no logs are kept
+  bool appends_logs = false;      ///< to files that are there
   /// Gets what is to be seen while ranks run under mpirun: all of rank 0, warnings of the others. A single process
   /// without log_dir writes to the terminal itself.
   std::function<void(process::Stream, std::string_view line)> on_line;
   std::chrono::milliseconds kill_grace{2000};
+  HeartLimits limits = {};
 };
 
 /// Runs the plan until it ends. The first SIGINT or SIGTERM of `signals` is passed to the ranks, which save and end
-/// with 75; a second SIGINT kills them (130). A rank killed by a signal gives 6.
+/// with 75; a second SIGINT kills them (130). A rank killed by a signal gives 6, and so does one that is stopped or
+/// hangs longer than the limits say: then the whole job is killed. No process of the job outlives the call.
 LaunchResult supervise(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals);
 
 }  // namespace dsft::launch

@@ -74,12 +74,24 @@ std::vector<ProcessId> find_children(pid_t parent) {
   return found;
 }
 
-bool has_environment_variable(const ProcessId& process, std::string_view name) {
+std::vector<ProcessId> find_stopped(pid_t root) {
+  std::vector<ProcessId> candidates = find_descendants(root);
+  candidates.push_back({root, 0});
+  std::vector<ProcessId> stopped;
+  for (const ProcessId& candidate : candidates) {
+    const auto stat = read_stat(candidate.pid);
+    if (stat && stat->state == 'T') stopped.push_back(stat->id);
+  }
+  return stopped;
+}
+
+std::optional<std::string> environment_variable(const ProcessId& process, std::string_view name) {
   std::ifstream file("/proc/" + std::to_string(process.pid) + "/environ");
   for (std::string entry; std::getline(file, entry, '\0');) {
-    if (entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=') return true;
+    if (entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=')
+      return entry.substr(name.size() + 1);
   }
-  return false;
+  return std::nullopt;
 }
 
 bool is_running(const ProcessId& process) {

@@ -2,6 +2,8 @@
 
 #include <sys/types.h>
 
+#include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,8 +24,12 @@ std::vector<ProcessId> find_descendants(pid_t root);
 /// The processes that `parent` has started itself, now.
 std::vector<ProcessId> find_children(pid_t parent);
 
-/// Whether a process was started with this environment variable; false where /proc does not tell.
-bool has_environment_variable(const ProcessId& process, std::string_view name);
+/// Those of `root` and all processes below it that are stopped now (SIGSTOP; not those that a debugger holds).
+std::vector<ProcessId> find_stopped(pid_t root);
+
+/// The value of the environment variable with which a process was started; nothing where it has none, or /proc does not
+/// tell.
+std::optional<std::string> environment_variable(const ProcessId& process, std::string_view name);
 
 /// Sends a signal to those that still run.
 void send_signal(const std::vector<ProcessId>& processes, int signal);

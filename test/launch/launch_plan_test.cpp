@@ -13,7 +13,7 @@ namespace {
 const LaunchRequest kRequest{.trainer = "/bin/dsft-trainer", .recipe = "a.yaml", .overrides = {"seed=1"}};
 
 std::string line_of(const LaunchRequest& request, const Machine& machine = {.num_cores = 8}) {
-  return launch::to_shell_line(launch::plan_launch(request, machine).argv);
+  return launch::to_shell_line(launch::plan_launch(request, machine));
 }
 
 LaunchRequest with_procs(int num_procs, DeviceChoice device = DeviceChoice::kAuto) {
@@ -42,18 +42,95 @@ TEST_CASE("One process needs no mpirun", "[launch]") {
 }
 
 TEST_CASE("CPU ranks share the cores under mpirun", "[launch]") {
-  REQUIRE(
-      line_of(with_procs(2)) ==
-      "mpirun --oversubscribe --bind-to none -n 2 -x OMP_NUM_THREADS=4 -x OMP_WAIT_POLICY=passive /bin/dsft-trainer "
-      "train a.yaml seed=1 device=cpu");
+  REQUIRE(line_of(with_procs(2)) ==
+          "mpirun --oversubscribe --bind-to none --tag-output -n 2 -x OMP_NUM_THREADS=4 -x OMP_WAIT_POLICY=passive -x "
+          "DSFT_BIND_CORES=1 /bin/dsft-trainer train a.yaml seed=1 device=cpu");
   REQUIRE(line_of(with_procs(16, DeviceChoice::kCpu), {.num_cores = 8, .is_root = true}) ==
-          "mpirun --allow-run-as-root --oversubscribe --bind-to none -n 16 -x OMP_NUM_THREADS=1 -x "
-          "OMP_WAIT_POLICY=passive /bin/dsft-trainer train a.yaml seed=1");
+          "mpirun --allow-run-as-root --oversubscribe --bind-to none --tag-output -n 16 -x OMP_NUM_THREADS=1 -x "
+          "OMP_WAIT_POLICY=passive -x DSFT_BIND_CORES=1 /bin/dsft-trainer train a.yaml seed=1");
+}
+
+TEST_CASE("Open MPI 5 has other words for the same", "[launch]") {
+  REQUIRE(line_of(with_procs(2), {.num_cores = 8, .open_mpi_major = 5}) ==
+          "mpirun --map-by :OVERSUBSCRIBE --bind-to none --output tag -n 2 -x OMP_NUM_THREADS=4 -x "
+          "OMP_WAIT_POLICY=passive -x DSFT_BIND_CORES=1 /bin/dsft-trainer train a.yaml seed=1 device=cpu");
+}
+
+TEST_CASE("Hosts get a rank per slot, and the caller's variables", "[launch]") {
+  LaunchRequest request = kRequest;
+  request.hosts = launch::parse_hostfile("node1 slots=2\nnode2 slots=2\n", "hosts");
+  request.hostfile = "hosts";
+  const Machine machine{
+      .num_cores = 8, .host_name = "node1", .variables = {"NCCL_DEBUG", "PATH", "HOSTNAME", "MY_OWN"}};
+  const std::string before = "mpirun --map-by slot --bind-to none --tag-output ";
+  const std::string exports =
+      "-x OMP_NUM_THREADS=4 -x OMP_WAIT_POLICY=passive -x DSFT_BIND_CORES=1 -x MY_OWN -x NCCL_DEBUG -x PATH -x "
+      "DSFT_WATCHDOG ";
+  const std::string trainer = "/bin/dsft-trainer train a.yaml seed=1";
+  REQUIRE(line_of(request, machine) == before + "--host node1:2,node2:2 -n 4 " + exports + trainer);
+  REQUIRE(launch::plan_launch(request, machine).num_ranks == 4);
+
+  LaunchRequest two = request;
+  two.include = "node2:1@node1:0,1";
+  REQUIRE(line_of(two, machine) == before + "--host node1:2 -n 2 -x CUDA_VISIBLE_DEVICES=0,1 " + exports + trainer +
+                                       " : --host node2:1 -n 1 -x CUDA_VISIBLE_DEVICES=1 " + exports + trainer);
+
+  LaunchRequest one_each = request;
+  one_each.num_gpus = 1;
+  CHECK_THAT(line_of(one_each, machine), Catch::Matchers::ContainsSubstring("--host node1:1,node2:1 -n 2 "));
+  LaunchRequest cpu = request;
+  cpu.num_procs = 3;
+  CHECK_THAT(line_of(cpu, machine), Catch::Matchers::ContainsSubstring("--host node1:2,node2:1 -n 3 ") &&
+                                        Catch::Matchers::EndsWith(" device=cpu"));
+  cpu.exclude = "node1";
+  CHECK_THROWS(line_of(cpu, machine));
+
+  Machine hides = machine;
+  hides.cuda_visible_devices = "3";
+  CHECK_THAT(line_of(request, hides),
+             Catch::Matchers::ContainsSubstring("--host node2:2 -n 2 -x CUDA_VISIBLE_DEVICES=0,1"));
+  CHECK(launch::plan_launch(request, hides).warnings.size() == 1);
+}
+
+TEST_CASE("A hostfile of this machine alone starts no remote shell", "[launch]") {
+  LaunchRequest request = kRequest;
+  request.hosts = launch::parse_hostfile("node1.cluster slots=2\n", "hosts");
+  request.hostfile = "hosts";
+  const Machine machine{.num_cores = 8, .host_name = "node1"};
+  REQUIRE_FALSE(launch::plan_launch(request, machine).has_remote_hosts);
+  REQUIRE_THAT(line_of(request, machine), Catch::Matchers::StartsWith("mpirun --oversubscribe"));
+  request.include = "node1.cluster:1";
+  REQUIRE(line_of(request, machine) == "CUDA_VISIBLE_DEVICES=1 /bin/dsft-trainer train a.yaml seed=1");
+}
+
+TEST_CASE("GPUs of this machine are chosen by number, of those that are visible", "[launch]") {
+  LaunchRequest request = kRequest;
+  request.include = "localhost:3,1";
+  Machine machine{.num_visible_gpus = 4, .gpu_numbers = std::vector<int>{0, 1, 2, 3}};
+  REQUIRE_THAT(line_of(request, machine), Catch::Matchers::StartsWith("CUDA_VISIBLE_DEVICES=1,3 mpirun "));
+  machine.cuda_visible_devices = "2,3";
+  machine.gpu_numbers = std::vector<int>{2, 3};
+  test::require_error(ErrorKind::kUsage, {"--include localhost:3,1", "no slot 1", "CUDA_VISIBLE_DEVICES=2,3"},
+                      [&] { line_of(request, machine); });
+  request.include = "localhost:3";
+  REQUIRE(line_of(request, machine) == "CUDA_VISIBLE_DEVICES=3 /bin/dsft-trainer train a.yaml seed=1");
+  machine.gpu_numbers = std::nullopt;
+  machine.cuda_visible_devices = "GPU-12ab";
+  test::require_error(ErrorKind::kUsage, {"GPU-12ab"}, [&] { line_of(request, machine); });
+  test::require_error(ErrorKind::kDevice, {"none can be used"},
+                      [&] { line_of(request, {.gpu_numbers = std::vector<int>{}}); });
+}
+
+TEST_CASE("Only what describes a host or a launcher stays behind", "[launch]") {
+  REQUIRE(launch::variables_for_other_hosts({"NCCL_IB_HCA", "OMPI_MCA_btl", "SLURM_PROCID", "PWD", "HOME", "LC_ALL",
+                                             "BASH_FUNC_x%%", "PMIX_RANK", "_", "NCCL_DEBUG", "USER"}) ==
+          std::vector<std::string>{"HOME", "LC_ALL", "NCCL_DEBUG", "NCCL_IB_HCA", "USER"});
 }
 
 TEST_CASE("What the caller's environment sets passes untouched", "[launch]") {
   const Machine machine{.num_cores = 8, .has_omp_num_threads = true, .has_omp_wait_policy = true};
   REQUIRE(line_of(with_procs(2), machine).find("OMP_") == std::string::npos);
+  REQUIRE(line_of(with_procs(2), {.has_bind_cores = true}).find("BIND_CORES") == std::string::npos);
 }
 
 TEST_CASE("Contradicting or impossible requests are told", "[launch]") {
@@ -68,6 +145,16 @@ TEST_CASE("Contradicting or impossible requests are told", "[launch]") {
   require_fault(ErrorKind::kUsage, {"device: cuda"}, with_procs(2, DeviceChoice::kCuda), {});
   require_fault(ErrorKind::kUsage, {"device: cpu"}, with_gpus(1, DeviceChoice::kCpu), {.num_visible_gpus = 1});
   require_fault(ErrorKind::kDevice, {"2 GPUs are asked for, but 1"}, with_gpus(2), {.num_visible_gpus = 1});
+  LaunchRequest hosts = kRequest;
+  hosts.hosts = {{"a", {0, 1}}};
+  hosts.hostfile = "hosts";
+  hosts.num_procs = 3;
+  require_fault(ErrorKind::kUsage, {"--num-procs 3", "2 slots of hosts"}, hosts, {});
+  hosts.num_procs.reset();
+  hosts.num_gpus = 3;
+  require_fault(ErrorKind::kUsage, {"--num-gpus 3", "a (slots 0, 1)"}, hosts, {});
+  hosts.include = "a";
+  require_fault(ErrorKind::kUsage, {"--num-gpus contradicts --include"}, hosts, {});
   LaunchRequest needs_cuda = kRequest;
   needs_cuda.device = DeviceChoice::kCuda;
   require_fault(ErrorKind::kDevice, {"1 GPU is asked for, but 0"}, needs_cuda, {});
@@ -90,6 +177,13 @@ TEST_CASE("CUDA_VISIBLE_DEVICES is read as CUDA reads it", "[launch]") {
   REQUIRE(launch::count_visible_gpus("0,7,1", 4) == 1);
   REQUIRE(launch::count_visible_gpus("GPU-12ab,MIG-34", 4) == 2);
   REQUIRE(launch::count_visible_gpus("0", 0) == 0);
+}
+
+TEST_CASE("Visible GPUs have numbers, unless they have other names", "[launch]") {
+  REQUIRE(launch::visible_gpu_numbers(std::nullopt, 3) == std::vector<int>{0, 1, 2});
+  REQUIRE(launch::visible_gpu_numbers("2,0", 3) == std::vector<int>{2, 0});
+  REQUIRE(launch::visible_gpu_numbers("2,9,0", 3) == std::vector<int>{2});
+  REQUIRE(launch::visible_gpu_numbers("GPU-1", 3) == std::nullopt);
 }
 
 TEST_CASE("At least one core can be used", "[launch]") {

@@ -35,7 +35,7 @@ Run run_script(const std::string& script, int num_ranks, std::vector<int> signal
   launch::LaunchPlan plan;
   plan.num_ranks = num_ranks;
   if (num_ranks > 1) {
-    plan.argv = {"mpirun", "--oversubscribe", "--bind-to", "none", "-n", std::to_string(num_ranks)};
+    plan.argv = {"mpirun", "--oversubscribe", "--bind-to", "none", "--tag-output", "-n", std::to_string(num_ranks)};
     if (::geteuid() == 0) plan.argv.insert(plan.argv.begin() + 1, "--allow-run-as-root");
   }
   plan.argv.insert(plan.argv.end(), {"sh", "-c", script});

@@ -178,8 +178,8 @@ TEST_CASE("Children are found without grandchildren, with the environment that t
   const auto own = process::find_children(::getpid());
   REQUIRE(std::any_of(own.begin(), own.end(), [&](const auto& id) { return id.pid == child.pid(); }));
   REQUIRE(std::none_of(own.begin(), own.end(), [&](const auto& id) { return id == sleeps[0]; }));
-  REQUIRE(process::has_environment_variable(sleeps[0], "DSFT_TEST_MARK"));
-  REQUIRE_FALSE(process::has_environment_variable(sleeps[0], "DSFT_TEST_MAR"));
+  REQUIRE(process::environment_variable(sleeps[0], "DSFT_TEST_MARK"));
+  REQUIRE_FALSE(process::environment_variable(sleeps[0], "DSFT_TEST_MAR"));
   child.kill_tree(100ms);
 }
 
