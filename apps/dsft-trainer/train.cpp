@@ -3,15 +3,19 @@
 #include <stdlib.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
+#include "comm/watched_communicator.h"
 #include "device/device.h"
 #include "dsft-trainer/failure.h"
 #include "dsft-trainer/tasks.h"
+#include "launch/own_cores.h"
 #include "recipe/registry.h"
 #include "train/trainer.h"
+#include "watchdog/heart.h"
 
 namespace dsft::apps {
 namespace {
@@ -23,10 +27,12 @@ void make_output_dir(const std::string& output_dir) {
 }
 
 int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Communicator& communicator,
-          const Logger& logger) {
-  const auto device_communicator = comm::make_device_communicator(device, communicator);
+          watchdog::Heart& heart, const Logger& logger) {
+  const auto device_communicator =
+      comm::watch(comm::make_device_communicator(device, communicator), heart, comm::WatchedRanks::kDevice);
   train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   context.device_communicator = device_communicator.get();
+  context.heart = &heart;
   train::Job job = recipe::build_job(config, context);
   if (communicator.rank() == 0) make_output_dir(config.output_dir);
   communicator.barrier();
@@ -53,15 +59,18 @@ void make_deterministic() {
 
 int run_train(const TrainOptions& options, const Logger& logger) {
   const comm::Placement placement = comm::read_placement();
+  launch::bind_to_own_cores(placement.local_rank, placement.local_size, std::getenv);  // threads to come inherit it
+  watchdog::Heart heart(std::getenv(watchdog::kAddressVariable), placement.rank);
   std::vector<std::string> warnings;
   const recipe_config::RecipeConfig config =
       recipe_config::load_run_recipe(options.recipe.recipe, options.recipe.overrides, device::has_cuda(), warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
   if (config.training.full_determinism) make_deterministic();
   const at::Device device = device::choose_device(config.device, placement.local_rank);
-  const auto communicator = comm::make_communicator();
+  heart.enter(watchdog::PhaseKind::kStart, "joining the other ranks");
+  const auto communicator = comm::watch(comm::make_communicator(), heart);
   try {
-    return train(config, device, *communicator, logger);
+    return train(config, device, *communicator, heart, logger);
   } catch (...) {
     if (communicator->size() > 1) {
       const Failure failure = describe_current_exception();

@@ -27,11 +27,11 @@ void check_recipe(const RecipeArguments& arguments) {
 }
 
 void check_before(const TrainOptions& options) {
-  launch::require_no_other_launcher(std::getenv);
+  launch::require_joinable_launcher(std::getenv);
   check_recipe(options.recipe);
 }
 void check_before(const EvalOptions& options) {
-  launch::require_no_other_launcher(std::getenv);
+  launch::require_joinable_launcher(std::getenv);
   check_recipe(options.recipe);
 }
 void check_before(const GenerateOptions& options) {
@@ -62,7 +62,8 @@ void add_trainer_command(CLI::App& app, CommandResult& result, const std::string
 }  // namespace
 
 void add_trainer_commands(CLI::App& app, CommandResult& result) {
-  add_trainer_command<TrainOptions>(app, result, "train", "Be one rank of a run: alone, or under mpirun");
+  add_trainer_command<TrainOptions>(app, result, "train",
+                                    "Be one rank of a run: alone, or under mpirun, srun or torchrun");
   add_trainer_command<EvalOptions>(app, result, "eval", "Measure the recipe's eval.metrics on its evaluation data");
   add_trainer_command<GenerateOptions>(app, result, "generate", "Continue a text or a conversation");
   add_trainer_command<ScoreOptions>(app, result, "score", "Log-probabilities of the tokens of rows");

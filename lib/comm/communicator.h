@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace dsft::comm {
 
@@ -33,6 +34,9 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+
+  /// What the next collective is of ("model.layers.0.mlp.up_proj.weight"), for those who watch.
+  virtual void name_next(std::string_view) {}
 
   /// In place; every rank gets the result, bitwise equal on all ranks.
   virtual std::unique_ptr<Work> start_all_reduce(at::Tensor& tensor, ReduceOp op) = 0;

@@ -62,22 +62,6 @@ class MpiWork final : public Work {
   std::shared_ptr<Collective> collective_;
 };
 
-/// Elements [begin, end) of a flat tensor that `rank` reduces: even parts, the first ones one element larger.
-struct Part {
-  int64_t begin;
-  int64_t end;
-};
-
-Part part_of(int64_t numel, int size, int rank) {
-  const int64_t base = numel / size, rest = numel % size;
-  const int64_t begin = rank * base + std::min<int64_t>(rank, rest);
-  return {begin, begin + base + (rank < rest ? 1 : 0)};
-}
-
-at::Tensor slice(const at::Tensor& flat, Part part) {
-  return flat.narrow(0, part.begin, part.end - part.begin);
-}
-
 class MpiCommunicator final : public Communicator {
  public:
   MpiCommunicator(std::shared_ptr<MpiSession> session, MPI_Comm communicator)

@@ -1,6 +1,16 @@
 #pragma once
 
+#include <functional>
+#include <string>
+
 namespace dsft::comm {
+
+/// How the ranks of a job find each other.
+enum class Rendezvous {
+  kAlone,  ///< there is one
+  kMpi,    ///< MPI_Init: mpirun placed them, or a launcher that speaks PMIx
+  kStore,  ///< a port of the first rank's host: srun or torchrun placed them
+};
 
 /// Where the launcher put this process, read from its environment before any communication starts.
 struct Placement {
@@ -8,10 +18,24 @@ struct Placement {
   int size = 1;
   int local_rank = 0;  ///< among the ranks of this machine: the index of its GPU
   int local_size = 1;
+  Rendezvous rendezvous = Rendezvous::kAlone;
+  std::string master_host = {};  ///< of kStore
+  int master_port = 0;           ///< of kStore
+  bool master_is_agent = false;  ///< of kStore: the launcher (torchrun) serves that port, not rank 0
+
+  bool operator==(const Placement&) const = default;
 };
 
-/// Open MPI's variables (OMPI_COMM_WORLD_*); one process where there are none. A variable that is not a number throws
-/// kCommunication.
+/// Gives the value of an environment variable, or nullptr; std::getenv, or a test's.
+using ReadVariable = std::function<const char*(const char* name)>;
+
+/// Open MPI's variables (OMPI_COMM_WORLD_*), else those of a step of srun with several tasks (SLURM_*; with PMIX_* MPI
+/// connects them), else torchrun's (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT); one process where there
+/// are none. A variable that is missing or not a number throws kCommunication.
+Placement read_placement(const ReadVariable& read_variable);
 Placement read_placement();
+
+/// The first host of Slurm's list: "node[03-05,9],other" gives "node03".
+std::string first_host(const std::string& node_list);
 
 }  // namespace dsft::comm

@@ -38,6 +38,16 @@ void reduce_in_rank_order(at::Tensor& output, const std::vector<at::Tensor>& con
   output.copy_(total.view_as(output));
 }
 
+Part part_of(int64_t numel, int size, int rank) {
+  const int64_t base = numel / size, rest = numel % size;
+  const int64_t begin = rank * base + std::min<int64_t>(rank, rest);
+  return {begin, begin + base + (rank < rest ? 1 : 0)};
+}
+
+at::Tensor slice(const at::Tensor& flat, Part part) {
+  return flat.narrow(0, part.begin, part.end - part.begin);
+}
+
 void check_cpu_tensor(const at::Tensor& tensor, const char* what) {
   DSFT_CHECK(tensor.defined(), what, " of a collective is undefined");
   if (!tensor.device().is_cpu()) {

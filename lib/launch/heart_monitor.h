@@ -22,7 +22,7 @@ struct HeartLimits {
 
   Seconds silence{10};                      ///< without a beat
   Seconds start{120};                       ///< until every rank beats, and until they have found each other
-  Seconds phase{1800};                      ///< loading, evaluating or saving without progress
+  Seconds phase{3600};                      ///< loading, evaluating or saving without progress
   std::optional<Seconds> step = {};         ///< of an update; none: the larger of 60 s and 20 times the median
   Seconds least_step{60}, first_step{600};  ///< without a median
   double median_steps = 20;

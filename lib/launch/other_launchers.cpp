@@ -15,6 +15,7 @@ struct ForeignPlacement {
   std::string launcher;
   std::string found;
   int num_processes = 0;  ///< 0: not known
+  bool can_be_joined = false;
 };
 
 /// The number that a variable holds; 0 where there is none.
@@ -35,11 +36,11 @@ std::optional<ForeignPlacement> find_foreign_placement(const GetVariable& get_va
   const int num_tasks = read_number(get_variable, "SLURM_STEP_NUM_TASKS");
   if (num_tasks > 1 && is_set("SLURM_PROCID") && (is_set("SLURM_STEP_ID") || is_set("SLURM_STEPID")))
     return ForeignPlacement{"srun", assignment("SLURM_PROCID") + " and " + assignment("SLURM_STEP_NUM_TASKS"),
-                            num_tasks};
+                            num_tasks, true};
   const int world_size = read_number(get_variable, "WORLD_SIZE");
   if (world_size > 1 && is_set("RANK"))
     return ForeignPlacement{"torchrun or a launcher like it", assignment("RANK") + " and " + assignment("WORLD_SIZE"),
-                            world_size};
+                            world_size, true};
   const int pmi_size = read_number(get_variable, "PMI_SIZE");
   if (pmi_size > 1) return ForeignPlacement{"another MPI's launcher", assignment("PMI_SIZE"), pmi_size};
   if (read_number(get_variable, "PMIX_RANK") > 0)
@@ -52,14 +53,25 @@ std::optional<ForeignPlacement> find_foreign_placement(const GetVariable& get_va
 void require_no_other_launcher(const GetVariable& get_variable) {
   const auto placement = find_foreign_placement(get_variable);
   if (!placement) return;
-  const std::string number = placement->num_processes > 0 ? std::to_string(placement->num_processes) : "N";
+  const std::string number = placement->num_processes > 0 ? std::to_string(placement->num_processes) : "several";
   fail(ErrorKind::kUsage, "the environment (", placement->found, ") says that ", placement->launcher, " has placed ",
-       placement->num_processes > 0 ? number : "several",
-       " processes; dsft does not join those yet, and each would train alone into the same output_dir. Start it once, "
-       "by "
-       "`dsft launch --num-procs ",
-       number, " RECIPE`, or its ranks by Open MPI's `mpirun -n ", number,
-       " dsft train RECIPE`; a process that is alone all the same needs these variables unset");
+       number,
+       " processes, and each would start a job of its own in the same output_dir. Have it start `dsft train "
+       "RECIPE`, which is one rank of a job, or run `dsft launch` once",
+       "; a process that is alone all the same needs these variables unset");
+}
+
+void require_joinable_launcher(const GetVariable& get_variable) {
+  const auto placement = find_foreign_placement(get_variable);
+  if (!placement || placement->can_be_joined) return;
+  const std::string number = placement->num_processes > 0 ? std::to_string(placement->num_processes) : "N";
+  fail(
+      ErrorKind::kUsage, "the environment (", placement->found, ") says that ", placement->launcher, " has placed ",
+      placement->num_processes > 0 ? number : "several",
+      " processes; dsft joins those of Open MPI's mpirun, of srun and of torchrun alone, and each of these would train "
+      "alone into the same output_dir. Start it once, by `dsft launch --num-procs ",
+      number, " RECIPE`, or its ranks by Open MPI's `mpirun -n ", number,
+      " dsft train RECIPE`; a process that is alone all the same needs these variables unset");
 }
 
 }  // namespace dsft::launch

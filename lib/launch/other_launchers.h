@@ -8,8 +8,10 @@ namespace dsft::launch {
 using GetVariable = std::function<const char*(const char* name)>;
 
 /// Throws kUsage where srun, torchrun or a launcher that speaks PMI has placed several processes and mpirun has not:
-/// dsft does not join those yet, and each would train alone into the same output_dir. An allocation of Slurm without a
-/// step, and one process alone, pass.
+/// each would start a job of its own. An allocation of Slurm without a step, and one process alone, pass.
 void require_no_other_launcher(const GetVariable& get_variable);
+
+/// The same of launchers whose processes cannot find each other: all but mpirun, srun and torchrun.
+void require_joinable_launcher(const GetVariable& get_variable);
 
 }  // namespace dsft::launch

@@ -36,6 +36,7 @@ std::optional<Batch> batch_to_prepare_for(const train::TrainingConfig& training,
 train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunContext& context) {
   const spec::TextFolders folders =
       spec::find_text_folders(spec::find_model(config.model.path, config.model.revision), config.adapter());
+  context.enter("reading rows");
   const data::PreparedData data = prepare_recipe_data(config, folders, context);
 
   train::Job job;
@@ -56,6 +57,7 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
     job.evaluations = build_evaluations(config, folders, data, context);
   job.observers = build_observers(config, context);
 
+  context.enter("loading weights");
   const std::optional<Batch> batch = batch_to_prepare_for(config.training, *job.source, context.device);
   const LoadedModel loaded = load_base_model({.path = config.model.path,
                                               .revision = config.model.revision,

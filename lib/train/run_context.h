@@ -9,6 +9,7 @@
 #include "comm/communicator.h"
 #include "device/device.h"
 #include "train/stop_signal.h"
+#include "watchdog/heart.h"
 
 namespace dsft::train {
 
@@ -28,6 +29,11 @@ struct RunContext {
   /// The same ranks over tensors on `device`; null: `communicator` serves these too.
   comm::Communicator* device_communicator = nullptr;
   comm::Communicator& of_device() const { return device_communicator ? *device_communicator : communicator; }
+  watchdog::Heart* heart = nullptr;  ///< tells the launcher what this rank does; null: nobody is told
+  /// A phase outside of updates begins.
+  void enter(const char* phase) const {
+    if (heart) heart->enter(watchdog::PhaseKind::kLong, phase);
+  }
 };
 
 }  // namespace dsft::train

@@ -63,7 +63,8 @@ Trainer::Trainer(Job job, const TrainingConfig& config, RunContext& context)
              .communicator = context.communicator,
              .hooks = job_.hooks.get(),
              .learning_rates = learning_rates(job_, context.device),
-             .seed = context.seed},
+             .seed = context.seed,
+             .heart = context.heart},
             step_options(job_, config)) {}
 
 RunEnd Trainer::run() {
@@ -78,6 +79,7 @@ RunEnd Trainer::run() {
   if (is_out_of_patience())
     message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
                    config_.metric_for_best_model.value_or("loss")));
+  context_.enter("writing the weights");
   finish(end);
   require_saved(end);
   return end;
@@ -87,6 +89,7 @@ RunEnd Trainer::train() {
   RunEnd end = RunEnd::kFinished;
   // a signal that comes in the last update has nothing left to stop, but for an evaluation that it cut short
   while (!is_done()) {
+    enter_step("between updates");
     if (stop_agreed()) {
       end = RunEnd::kStoppedBySignal;
       save_checkpoint(Content::kResumable);
@@ -94,6 +97,7 @@ RunEnd Trainer::train() {
     }
     if (!state_.is_evaluation_cut) {
       if (!unread_) step_begin_.emplace(context_.device);  // the wait for data is part of a step
+      enter_step("waiting for its rows");
       auto micro_batches = job_.source->next_step();
       if (!micro_batches) break;  // the same answer on every rank
       train_step(*std::move(micro_batches));
@@ -118,6 +122,7 @@ void Trainer::start() {
                      .is_new_run = state_.is_new_run,
                      .earlier_log = state_.log_history};
   tell([&](Observer& observer) { observer.on_start(plan); });
+  context_.enter("looking for the batch size");
   if (config_.auto_find_batch_size)
     fit_micro_batches(*job_.source, step_, context_.device, context_.communicator,
                       [this](const std::string& line) { message(line); });
@@ -149,6 +154,7 @@ void Trainer::report_unread() {
 
 Trainer::UnreadStep Trainer::tell_unread() {
   UnreadStep step = *std::exchange(unread_, std::nullopt);
+  enter_step("reading loss and norm");
   const StepNumbers numbers = step.enqueued.read(context_.communicator);
   step.report.loss = numbers.loss;
   step.report.metrics = numbers.metrics;
@@ -243,6 +249,11 @@ void Trainer::tell(const std::function<void(Observer&)>& call) {
       has_observer_failed_ = true;
     }
   }
+}
+
+// Of the update that is next, or under way.
+void Trainer::enter_step(const char* part) const {
+  if (context_.heart) context_.heart->enter(watchdog::PhaseKind::kStep, part, state_.step + 1);
 }
 
 void Trainer::message(const std::string& line) {

@@ -95,6 +95,7 @@ class Trainer final {
   checkpoint::TrainerState trainer_state() const;
   void tell(const std::function<void(Observer&)>& call);
   void message(const std::string& line);
+  void enter_step(const char* part) const;
 
   Job job_;
   const TrainingConfig& config_;

@@ -59,6 +59,7 @@ void Trainer::save_checkpoint(Content content) {
   report_unread();
   const bool is_resumable = content == Content::kResumable || !config_.save_only_model;
   if ((is_resumable ? state_.last_resumable_step : state_.last_saved_step) == state_.step) return;
+  context_.enter("saving a checkpoint");
   checkpoint::RunState run_state;
   run_state.run = state_.run;
   run_state.trainer = trainer_state();

@@ -23,6 +23,7 @@ bool is_newest(const fs::path& checkpoint, const fs::path& output_dir) {
 }  // namespace
 
 void Trainer::resume() {
+  context_.enter("looking for checkpoints");
   if (context_.communicator.rank() == 0) checkpoint::remove_unfinished_checkpoints(context_.output_dir);
   if (const auto path = choose_checkpoint())
     restore(*path);

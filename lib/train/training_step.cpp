@@ -64,6 +64,8 @@ TrainingStep::TrainingStep(StepParts parts, StepOptions options)
 }
 
 EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t step) {
+  step_ = step;
+  enter("counting tokens");
   const Totals totals = count(micro_batches, step);
   set_denominators(totals.denominators);
   if (sums_.defined()) sums_.zero_();
@@ -73,6 +75,7 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
     else
       pass_over(batch.to(parts_.model.device()), totals.reduces_in_pass && &batch == &micro_batches.back());
   }
+  enter("optimizer");
   if (!totals.reduces_in_pass) parts_.optimizer.reduce();
   const zero::StepResult result =
       parts_.optimizer.clip_and_step(parts_.learning_rates, optimizer_graph_ ? &*optimizer_graph_ : nullptr);
@@ -124,8 +127,10 @@ TrainingStep::Totals TrainingStep::count(const std::vector<Batch>& micro_batches
 
 // `reduces`: the gradients are summed over the ranks on the way.
 void TrainingStep::pass_over(const Batch& batch, bool reduces) {
+  enter("forward");
   const at::Tensor objective = forward(batch);
   passed(StepPart::kForward);
+  enter("backward");
   parts_.optimizer.backward(objective, reduces);
   passed(StepPart::kBackward);
 }
@@ -157,6 +162,10 @@ void TrainingStep::add_to_sums(const at::Tensor& objective, const loss::LossResu
   }
   DSFT_CHECK(names == metrics_, "a micro-batch has other metrics than the one before");
   sums_.add_(stacked);
+}
+
+void TrainingStep::enter(const char* part) const {
+  if (parts_.heart) parts_.heart->enter(watchdog::PhaseKind::kStep, part, step_);
 }
 
 void TrainingStep::passed(StepPart part) const {

@@ -13,6 +13,7 @@
 #include "model/causal_lm.h"
 #include "nn/block_runner.h"
 #include "train/graphed_passes.h"
+#include "watchdog/heart.h"
 #include "zero/sharded_optimizer.h"
 
 namespace dsft::train {
@@ -26,6 +27,7 @@ struct StepParts {
   nn::BlockHooks* hooks = nullptr;
   at::Tensor learning_rates;  ///< fp64 on the model's device, by the number of updates applied before
   uint64_t seed = 42;
+  watchdog::Heart* heart = nullptr;  ///< is told what is done; null: nobody
 };
 
 /// Parts of an update as they are enqueued.
@@ -92,6 +94,7 @@ class TrainingStep final {
   at::Tensor forward(const Batch& batch);
   void add_to_sums(const at::Tensor& objective, const loss::LossResult& result);
   void passed(StepPart part) const;
+  void enter(const char* part) const;
 
   StepParts parts_;
   StepOptions options_;
@@ -103,6 +106,7 @@ class TrainingStep final {
   at::Tensor denominators_;           // fp32 [D] on the device
   at::Tensor sums_;                   // fp64 on the device: the loss, then the metrics; made by the first pass
   std::vector<std::string> metrics_;  // their names
+  int64_t step_ = 0;                  // of the update under way
 };
 
 }  // namespace dsft::train

@@ -197,11 +197,13 @@ void ShardedOptimizer::start_reduction(int64_t first, int64_t last) {
         is_reduced_[index] = true;
       }
       const auto begin = is_reduced_.begin();
-      if (!bucket.is_sharded)
+      if (!bucket.is_sharded) {
+        communicator_.name_next(flat_[next].name);
         start_all_reduce({plan.own_place(bucket, plan.offset(next)),
                           plan.own_place(plan.bucket_of(end - 1), plan.own_part(end - 1).end)});
-      else if (std::all_of(begin + bucket.first, begin + bucket.last, [](bool is_reduced) { return is_reduced; }))
+      } else if (std::all_of(begin + bucket.first, begin + bucket.last, [](bool is_reduced) { return is_reduced; })) {
         start_reduce_scatter(bucket);
+      }
     }
     next = end;
   }
@@ -228,6 +230,7 @@ void ShardedOptimizer::start_reduce_scatter(const ShardPlan::Bucket& bucket) {
     reduction.sums = at::empty_like(slice);
     finish_reductions(/*most_left=*/1);  // few whole gradients are there at a time
   }
+  communicator_.name_next(flat_[bucket.first].name);
   reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.input);
   pending_.push_back(std::move(reduction));
 }
@@ -326,6 +329,7 @@ void ShardedOptimizer::gather_values() {
     const Range own = flat_.plan().own_slice(bucket);
     gatherings.push_back(
         {values.narrow(0, bucket.whole.begin, bucket.whole.size()), values.narrow(0, own.begin, own.size()), nullptr});
+    communicator_.name_next(flat_[bucket.first].name);
     gatherings.back().work = communicator_.start_all_gather(gatherings.back().whole, gatherings.back().own);
   }
   for (Gathering& gathering : gatherings) gathering.work->wait();

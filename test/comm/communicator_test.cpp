@@ -1,8 +1,13 @@
 #include <torch/types.h>
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <stdexcept>
+#include <thread>
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
@@ -10,6 +15,7 @@
 #include "comm/placement.h"
 #include "comm/single_process_communicator.h"
 #include "comm/small_collectives.h"
+#include "comm/store_communicator.h"
 #include "comm/thread_ranks.h"
 #include "device/cuda_device.h"
 #include "device/device.h"
@@ -150,6 +156,46 @@ TEST_CASE("MPI ranks give every collective's result, bitwise equal to the sum in
   communicator->barrier();
 }
 
+TEST_CASE("Ranks that find each other by a store give every collective's result, and hear of one that ends", "[comm]") {
+  const auto run_ranks = [](int size, int port, const std::function<void(Communicator&)>& body) {
+    std::vector<std::string> errors(static_cast<size_t>(size));
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < size; ++rank) {
+      threads.emplace_back([&, rank] {
+        try {
+          auto communicator = comm::make_store_communicator({.rank = rank,
+                                                             .size = size,
+                                                             .rendezvous = comm::Rendezvous::kStore,
+                                                             .master_host = "127.0.0.1",
+                                                             .master_port = port});
+          body(*communicator);
+        } catch (const std::exception& error) {
+          errors[static_cast<size_t>(rank)] = error.what();
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return errors;
+  };
+  const int port = 21'000 + static_cast<int>(::getpid() % 20'000);
+  for (const int size : {2, 3, 4})
+    CHECK(run_ranks(size, port + size, check_collectives) == std::vector<std::string>(static_cast<size_t>(size)));
+
+  const auto errors = run_ranks(3, port + 5, [](Communicator& communicator) {
+    communicator.barrier();
+    if (communicator.rank() == 1) throw std::runtime_error("rank one breaks");
+    communicator.barrier();
+  });
+  CHECK(errors[1] == "rank one breaks");
+  for (const int rank : {0, 2}) CHECK_THAT(errors[rank], Catch::Matchers::ContainsSubstring("rank 1 has closed"));
+
+  const auto different = run_ranks(2, port + 6, [](Communicator& communicator) {
+    at::Tensor tensor = at::zeros({communicator.rank() + 4});
+    communicator.all_reduce(tensor);
+  });
+  CHECK_THAT(different[0] + different[1], Catch::Matchers::ContainsSubstring("ranks call different collectives"));
+}
+
 TEST_CASE("A rank that throws wakes the others, and its exception arrives", "[comm]") {
   std::mutex mutex;
   int num_woken = 0;
@@ -191,6 +237,59 @@ TEST_CASE("Slices of the wrong size are a fault", "[comm]") {
   auto communicator = comm::make_single_process_communicator();
   at::Tensor output = at::zeros({3});
   test::require_error(ErrorKind::kInternal, {"3", "4"}, [&] { communicator->all_gather(output, at::zeros({4})); });
+}
+
+TEST_CASE("Placements are read from mpirun's, srun's and torchrun's variables", "[comm]") {
+  using Variables = std::map<std::string, std::string>;
+  const auto read = [](const Variables& variables) {
+    return comm::read_placement([&](const char* name) -> const char* {
+      const auto found = variables.find(name);
+      return found == variables.end() ? nullptr : found->second.c_str();
+    });
+  };
+  const comm::Placement alone;
+  CHECK(read({}) == alone);
+  CHECK(read({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}, {"SLURM_JOB_ID", "7"}}) == alone);
+  CHECK(read({{"RANK", "0"}, {"WORLD_SIZE", "1"}}) == alone);
+  CHECK(read({{"OMPI_COMM_WORLD_SIZE", "4"},
+              {"OMPI_COMM_WORLD_RANK", "3"},
+              {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+              {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"},
+              {"WORLD_SIZE", "9"},
+              {"RANK", "8"}}) == comm::Placement{3, 4, 1, 2, comm::Rendezvous::kMpi});
+  Variables slurm = {{"SLURM_JOB_ID", "70001"}, {"SLURM_STEP_ID", "2"},       {"SLURM_STEP_NUM_TASKS", "4"},
+                     {"SLURM_PROCID", "3"},     {"SLURM_LOCALID", "1"},       {"SLURM_STEP_NODELIST", "node[07-08]"},
+                     {"SLURM_NTASKS", "4"},     {"SLURM_JOB_NODELIST", "x1"}, {"RANK", "1"}};
+  const comm::Placement by_store{3, 4, 1, 1, comm::Rendezvous::kStore, "node07", 30'003};
+  CHECK(read(slurm) == by_store);
+  slurm["MASTER_ADDR"] = "10.1.1.1";
+  slurm["MASTER_PORT"] = "4000";
+  CHECK(read(slurm) == comm::Placement{3, 4, 1, 1, comm::Rendezvous::kStore, "10.1.1.1", 4000});
+  slurm["PMIX_NAMESPACE"] = "slurm.pmix.70001.2";
+  CHECK(read(slurm) == comm::Placement{3, 4, 1, 1, comm::Rendezvous::kMpi});
+  Variables torchrun = {{"RANK", "5"},
+                        {"WORLD_SIZE", "8"},
+                        {"LOCAL_RANK", "1"},
+                        {"LOCAL_WORLD_SIZE", "4"},
+                        {"MASTER_ADDR", "host1"},
+                        {"MASTER_PORT", "29500"}};
+  CHECK(read(torchrun) == comm::Placement{5, 8, 1, 4, comm::Rendezvous::kStore, "host1", 29500, false});
+  torchrun["TORCHELASTIC_USE_AGENT_STORE"] = "True";
+  CHECK(read(torchrun).master_is_agent);
+  torchrun.erase("MASTER_PORT");
+  test::require_error(ErrorKind::kCommunication, {"torchrun", "MASTER_PORT is not set"}, [&] { read(torchrun); });
+  test::require_error(ErrorKind::kCommunication, {"rank 8 of 8"}, [&] {
+    read({{"OMPI_COMM_WORLD_SIZE", "8"}, {"OMPI_COMM_WORLD_RANK", "8"}});
+  });
+}
+
+TEST_CASE("The first host of Slurm's lists", "[comm]") {
+  CHECK(comm::first_host("node1") == "node1");
+  CHECK(comm::first_host("a,b") == "a");
+  CHECK(comm::first_host("node[03-05,9],other") == "node03");
+  CHECK(comm::first_host("node[9],other") == "node9");
+  CHECK(comm::first_host("r[2,4]-x,other") == "r2-x");
+  CHECK(comm::first_host("login,node[03-05]") == "login");
 }
 
 TEST_CASE("A placement that is no number is one clear error", "[comm]") {
