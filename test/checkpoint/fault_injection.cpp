@@ -24,6 +24,7 @@ char folder[PATH_MAX];
 std::atomic<long> num_calls{0};
 size_t largest_allocation = 0;  // 0: any
 size_t largest_new = 0;
+const char* hang_file = nullptr;  // this rank's; null: it never hangs
 
 bool is_below(const char* path) {
   const size_t length = std::strlen(folder);
@@ -80,10 +81,14 @@ long dsft_fault_num_calls() {
 }
 
 // DSFT_FAULT="kind:call:folder" arms it from the start; DSFT_FAULT_ALLOCATION=BYTES refuses larger tensors,
-// DSFT_FAULT_NEW=BYTES larger objects of C++.
+// DSFT_FAULT_NEW=BYTES larger objects of C++; DSFT_FAULT_HANG=RANK:FILE has a rank of mpirun hang in its next tensor
+// once the file is there.
 __attribute__((constructor)) void dsft_fault_arm_from_environment() {
   if (const char* bytes = std::getenv("DSFT_FAULT_ALLOCATION")) largest_allocation = std::strtoull(bytes, nullptr, 10);
   if (const char* bytes = std::getenv("DSFT_FAULT_NEW")) largest_new = std::strtoull(bytes, nullptr, 10);
+  const char *hang = std::getenv("DSFT_FAULT_HANG"), *rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  const char* file = hang ? std::strchr(hang, ':') : nullptr;
+  if (file && rank && std::atoi(hang) == std::atoi(rank)) hang_file = file + 1;
   const char* text = std::getenv("DSFT_FAULT");
   char name[32], path[PATH_MAX];
   long call = 0;
@@ -132,6 +137,7 @@ int unlinkat(int descriptor, const char* path, int flags) noexcept {
 
 int posix_memalign(void** address, size_t alignment, size_t size) noexcept {
   if (largest_allocation > 0 && size > largest_allocation) return ENOMEM;
+  while (hang_file && ::access(hang_file, F_OK) == 0) ::pause();
   return real(&::posix_memalign, "posix_memalign")(address, alignment, size);
 }
 }
