@@ -20,7 +20,7 @@
 namespace dsft::watchdog {
 namespace {
 
-constexpr std::chrono::milliseconds kBetweenBeats{500};
+constexpr std::chrono::milliseconds kBetweenBeats{500}, kLeastBetweenBeats{50};
 constexpr std::chrono::seconds kOrphanGrace{10};
 constexpr int kConnectMilliseconds = 5000;
 constexpr size_t kKeptSteps = 64;
@@ -137,6 +137,8 @@ void Heart::begin_phase(PhaseKind kind, const char* name, int64_t step) {
   kind_ = kind;
   phase_ = name;
   step_ = step;
+  has_new_phase_ = true;
+  wake_.notify_one();
 }
 
 void Heart::restart_phase() {
@@ -176,7 +178,9 @@ void Heart::beat_until_over() {
     send(line);
     listen();
     lock.lock();
-    wake_.wait_for(lock, kBetweenBeats, [this] { return is_over_; });
+    wake_.wait_for(lock, kLeastBetweenBeats, [this] { return is_over_; });
+    wake_.wait_for(lock, kBetweenBeats, [this] { return is_over_ || has_new_phase_; });
+    has_new_phase_ = false;
   }
 }
 

@@ -13,7 +13,7 @@
 
 namespace dsft::watchdog {
 
-/// Tells the launcher twice a second that this rank lives, and what it does. Where no launcher listens every call is
+/// Tells the launcher twice a second, and when a phase begins, that this rank lives and what it does. Where no launcher listens every call is
 /// one comparison. Any thread may call it; nothing here waits for a device or for the launcher.
 class Heart final {
  public:
@@ -73,7 +73,7 @@ class Heart final {
   int rank_ = 0;
   std::mutex mutex_;
   std::condition_variable wake_;
-  bool is_over_ = false;
+  bool is_over_ = false, has_new_phase_ = false;
   PhaseKind kind_ = PhaseKind::kStart;
   const char* phase_ = "starting";
   int64_t step_ = 0;
