@@ -13,8 +13,8 @@
 
 namespace dsft::watchdog {
 
-/// Tells the launcher twice a second, and when a phase begins, that this rank lives and what it does. Where no launcher listens every call is
-/// one comparison. Any thread may call it; nothing here waits for a device or for the launcher.
+/// Tells the launcher twice a second, and when a phase begins, that this rank lives and what it does. Where no launcher
+/// listens every call is one comparison. Any thread may call it; nothing here waits for a device or for the launcher.
 class Heart final {
  public:
   /// For a rank that nobody watches.
