@@ -73,6 +73,19 @@ TEST_CASE("the estimate of a GPU's peak is within 3 % of what benchmarks measure
   CHECK(estimate.host == Columns{});
 }
 
+TEST_CASE("the estimates of two GPUs are within 5 % of what benchmarks measured", "[estimate]") {
+  // Qwen2.5-1.5B, 4 x 2048 tokens for each GPU (docs/benchmarks.md)
+  const auto [is_full, stage, num_gpus, peak] =
+      GENERATE(std::tuple{false, 0, 1, 14.4}, std::tuple{false, 0, 2, 14.4}, std::tuple{true, 0, 2, 43.8},
+               std::tuple{true, 1, 2, 38.0}, std::tuple{true, 2, 2, 33.1});
+  Workload workload{.model = spec_of("Qwen2.5-1.5B"), .lora = std::nullopt};
+  if (!is_full) workload.lora = lora_on_attention();
+  workload.num_documents = 4;
+  const double estimated = gib(estimate_memory(workload, {stage, false, false, num_gpus}).gpu.total());
+  CAPTURE(is_full, stage, num_gpus, estimated);
+  CHECK(std::abs(estimated - peak) <= 0.05 * peak);
+}
+
 namespace {
 
 // Measured as peak_memory_gib of metrics.jsonl says it, the process and all; a model of next to nothing takes 0.4 GiB.
@@ -93,8 +106,8 @@ TEST_CASE("the estimate of a CPU process is within 10 % of what a benchmark meas
 
 TEST_CASE("the estimates of CPU ranks are within 10 % of what they took", "[estimate]") {
   // all weights of SmolLM2, 2 x 512 tokens, all supervised, fp32 (docs/memory.md)
-  const auto [stage, num_ranks, peak] =
-      GENERATE(std::tuple{0, 1, 3.95}, std::tuple{0, 2, 4.05}, std::tuple{1, 2, 3.77}, std::tuple{2, 2, 3.39});
+  const auto [stage, num_ranks, peak] = GENERATE(std::tuple{0, 1, 3.95}, std::tuple{0, 2, 4.05}, std::tuple{1, 2, 3.77},
+                                                 std::tuple{2, 2, 3.39}, std::tuple{3, 2, 3.3});
   Workload workload{.model = spec_of("SmolLM2-135M"), .lora = std::nullopt};
   workload.dtype = spec::ComputeDtype::kFp32;
   workload.is_on_gpu = false;
