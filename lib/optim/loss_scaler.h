@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "optim/loss_scaler_config.h"
+
 namespace dsft::optim {
 
 /// DeepSpeed's names and defaults (runtime/precision_config.py).
@@ -11,10 +13,14 @@ struct LossScalerOptions {
   int64_t hysteresis = 2;  ///< this many overflows before the scale falls
   bool consecutive_hysteresis = false;
   double min_loss_scale = 1;
+  bool is_fixed = false;  ///< the initial scale stays (DeepSpeed's LossScaler)
 };
 
-/// The dynamic loss scale of fp16 training, as deepspeed/runtime/fp16/loss_scaler.py (DynamicLossScaler) moves it; but
-/// an overflow at the smallest scale is no error here: the caller counts those (is_at_minimum).
+/// The options that a recipe asks for.
+LossScalerOptions to_options(const LossScalerConfig& config);
+
+/// The loss scale of fp16 training, as deepspeed/runtime/fp16/loss_scaler.py (DynamicLossScaler, LossScaler) moves it;
+/// but an overflow at the smallest scale is no error here: the caller counts those (is_at_minimum).
 class LossScaler {
  public:
   /// All that it knows, to be saved and restored.
@@ -31,7 +37,8 @@ class LossScaler {
 
   /// What the loss is multiplied by before backward.
   double scale() const { return state_.scale; }
-  bool is_at_minimum() const { return state_.scale <= options_.min_loss_scale; }
+  /// Whether an overflow cannot lower it any further.
+  bool is_at_minimum() const { return options_.is_fixed || state_.scale <= options_.min_loss_scale; }
 
   /// Tells it whether this update's gradients were non-finite: once per update, the same on all ranks.
   void update(bool has_overflow);

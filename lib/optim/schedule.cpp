@@ -76,6 +76,8 @@ double ramp_up(RampType type, double progress) {
       return 0.5 * (1.0 - std::cos(std::numbers::pi * progress));
     case RampType::kOneMinusSqrt:
       return 1.0 - std::sqrt(1.0 - progress);
+    case RampType::kLog:  // DeepSpeed's, see warmup_share
+      break;
   }
   return 1.0;
 }
@@ -89,6 +91,8 @@ double ramp_down(RampType type, double progress, double cycles) {
       return wave(cycles, progress);
     case RampType::kOneMinusSqrt:
       return 1.0 - std::sqrt(progress);
+    case RampType::kLog:
+      break;
   }
   return 0.0;
 }
@@ -132,6 +136,66 @@ double factor(const Schedule& schedule, int64_t step) {
   }
 }
 
+/// DeepSpeed's schedulers count from -1 and are stepped after an update: `iteration` of the update that follows `step`
+/// others is step - 1, and so the second update has the rate of the first one.
+double warmup_share(const Schedule& schedule, int64_t iteration, int64_t num_steps) {
+  if (schedule.kwargs.warmup_type.value_or(RampType::kLog) == RampType::kLinear) return ratio(iteration, num_steps);
+  return 1.0 / std::log(static_cast<double>(num_steps)) * std::log(static_cast<double>(iteration + 1));
+}
+
+double deepspeed_warmup(const Schedule& schedule, int64_t step) {
+  const SchedulerKwargs& kwargs = schedule.kwargs;
+  const int64_t iteration = step - 1, num_warmup = std::max<int64_t>(2, schedule.warmup_steps);
+  const int64_t total = kwargs.total_num_steps.value_or(schedule.total_steps);
+  const bool is_warm = iteration >= num_warmup;
+  if (schedule.type == SchedulerType::kWarmupCosineLr) {
+    if (iteration < 0) return 0.0;
+    if (!is_warm) {
+      const double first = kwargs.warmup_min_ratio.value_or(0);
+      return schedule.learning_rate * (first + warmup_share(schedule, iteration, num_warmup) * (1.0 - first));
+    }
+    const double progress = std::min(1.0, ratio(iteration - num_warmup + 1, total - num_warmup));
+    const double floor = kwargs.cos_min_ratio.value_or(1e-4);
+    return schedule.learning_rate * std::max(0.0, floor + (1.0 - floor) * wave(0.5, progress));
+  }
+  const double first = kwargs.warmup_min_lr.value_or(0);
+  if (iteration < 0) return first;
+  double share = 1.0;
+  if (!is_warm) {
+    share = warmup_share(schedule, iteration, num_warmup);
+  } else if (schedule.type == SchedulerType::kWarmupDecayLr) {
+    share = std::max(0.0, ratio(total - iteration, total - num_warmup));
+  }
+  return first + (schedule.learning_rate - first) * share;
+}
+
+/// How far OneCycle has risen from the lower rate to the upper one: `step` updates into its cycles.
+double one_cycle_height(const SchedulerKwargs& kwargs, double step) {
+  const auto first = static_cast<double>(kwargs.cycle_first_step_size.value_or(2000));
+  const double second = kwargs.cycle_second_step_size ? static_cast<double>(*kwargs.cycle_second_step_size) : first;
+  const double size = first + second, peak = first / size;
+  const double position = 1.0 + step / size - std::floor(1.0 + step / size);
+  const int64_t first_stairs = kwargs.cycle_first_stair_count.value_or(0);
+  const int64_t num_stairs = position <= peak ? first_stairs : kwargs.cycle_second_stair_count.value_or(first_stairs);
+  if (num_stairs == 0) return position <= peak ? position / peak : (position - 1.0) / (peak - 1.0);
+  const double in_cycle = std::fmod(step, size), stairs = static_cast<double>(num_stairs);
+  const double stair = in_cycle <= first ? in_cycle * stairs / first : (size - in_cycle) * stairs / second;
+  return std::floor(stair) / stairs;
+}
+
+double one_cycle(const Schedule& schedule, int64_t step) {
+  const SchedulerKwargs& kwargs = schedule.kwargs;
+  const double low = kwargs.cycle_min_lr.value_or(0), high = kwargs.cycle_max_lr.value_or(0);
+  if (step == 0) return low;
+  const int64_t first = kwargs.cycle_first_step_size.value_or(2000);
+  const int64_t after = step - (first + kwargs.cycle_second_step_size.value_or(first));
+  if (after <= 0) return low + (high - low) * one_cycle_height(kwargs, static_cast<double>(step));
+  const int64_t interval = kwargs.decay_step_size.value_or(0);
+  if (interval == 0) return low;
+  const double num_decays = static_cast<double>(after) / static_cast<double>(interval);
+  return low / (1.0 + kwargs.decay_lr_rate.value_or(0) * num_decays);
+}
+
 }  // namespace
 
 void check_schedule(const Schedule& schedule) {
@@ -150,6 +214,9 @@ void check_schedule(const Schedule& schedule) {
     fail(ErrorKind::kUsage, "the schedule polynomial ends at lr_end ", polynomial_end,
          ", which must be below learning_rate ", schedule.learning_rate);
   }
+  if (is_deepspeed_warmup(schedule.type) && schedule.warmup_steps < 1) {
+    fail(ErrorKind::kUsage, "the schedule ", word, " needs a warm-up of at least 1 update, as DeepSpeed does");
+  }
   if (schedule.type != SchedulerType::kWarmupStableDecay) return;
   if (!kwargs.num_decay_steps) {
     fail(ErrorKind::kUsage, "the schedule warmup_stable_decay needs num_decay_steps in lr_scheduler_kwargs");
@@ -162,6 +229,8 @@ void check_schedule(const Schedule& schedule) {
 }
 
 double learning_rate(const Schedule& schedule, int64_t step) {
+  if (is_deepspeed_warmup(schedule.type)) return deepspeed_warmup(schedule, step);
+  if (schedule.type == SchedulerType::kOneCycle) return one_cycle(schedule, step);
   return schedule.learning_rate * factor(schedule, step);
 }
 

@@ -9,8 +9,9 @@
 
 namespace dsft::optim {
 
-/// A learning rate as a function of the number of updates applied before, as transformers' get_scheduler gives it
-/// (transformers/optimization.py): `learning_rate` times a factor.
+/// A learning rate as a function of the number of updates applied before: as transformers' get_scheduler gives it
+/// (transformers/optimization.py), `learning_rate` times a factor; or as a scheduler of DeepSpeed's engine leaves it
+/// (deepspeed/runtime/lr_schedules.py), stepped after each update that was not skipped.
 struct Schedule {
   SchedulerType type = SchedulerType::kLinear;
   SchedulerKwargs kwargs = {};
@@ -20,7 +21,7 @@ struct Schedule {
 };
 
 /// Faults (kUsage) what no schedule can be made of: a required keyword that is missing, lr_end not below the rate,
-/// phases of warmup_stable_decay that do not fit into the steps.
+/// phases of warmup_stable_decay that do not fit into the steps, a warm-up of DeepSpeed's without a step.
 void check_schedule(const Schedule& schedule);
 
 /// The rate of the update that follows `step` applied updates; the first one has step 0.

@@ -72,7 +72,7 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
   options.adamw = {config.training.adam_beta1, config.training.adam_beta2, config.training.adam_epsilon,
                    config.training.weight_decay};
   options.max_grad_norm = config.training.max_grad_norm;
-  if (model.dtype() == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
+  if (model.dtype() == at::kHalf) options.loss_scaler = optim::to_options(config.training.loss_scaler);
   auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.of_device());
   const bool shares_weights = options.stage == 3 && context.communicator.size() > 1;
   if (options.stage > 0 && optimizer->num_state_shards() == 1 && !shares_weights)

@@ -69,7 +69,7 @@ void describe_batches(config::Fields& fields, TrainingConfig& config) {
   fields.add("fp16", config.fp16, "Sets model.dtype to fp16; written as false: to fp32");
   fields.add("output_dir", config.output_dir, "May stand here instead of at the top");
   fields.add("seed", config.seed, "May stand here instead of at the top", at_least(0));
-  fields.later("deepspeed", "ZeRO sharding");
+  fields.add("deepspeed", config.deepspeed, "May stand here instead of at the top");
 }
 
 /// transformers 5 takes a share of the run as warmup_steps too; here it has its own key.
@@ -100,6 +100,7 @@ void describe_optimizer(config::Fields& fields, TrainingConfig& config) {
   describe_warmup_steps(fields, config);
   fields.add("warmup_ratio", config.warmup_ratio,
              "Warm-up as a share of the run; null: 0.03 where warmup_steps is not written", config::between(0, 1));
+  fields.section("loss_scaler", config.loss_scaler, "The loss scale of fp16 training, by DeepSpeed's names");
 }
 
 void describe_reports(config::Fields& fields, TrainingConfig& config) {
@@ -140,6 +141,25 @@ void describe_reports(config::Fields& fields, TrainingConfig& config) {
   };
   fields.add("full_determinism", config.full_determinism,
              "Operations that give the same bits each time, slower on CUDA");
+}
+
+/// What DeepSpeed's schedules need of the keys beside them, and those that they do not read.
+void validate_deepspeed_schedule(const TrainingConfig& config, config::Section& section) {
+  const optim::SchedulerType type = config.lr_scheduler_type;
+  const bool has_no_warmup = config.warmup_steps == 0 || (!config.warmup_steps && config.warmup_ratio == 0.0);
+  if (optim::is_deepspeed_warmup(type) && has_no_warmup) {
+    section.fault(
+        config.warmup_steps ? "warmup_steps" : "warmup_ratio",
+        concat("the schedule ", config::to_word(type), " needs a warm-up of at least 1 update, as DeepSpeed does"));
+  }
+  const auto& total = config.lr_scheduler_kwargs.total_num_steps;
+  if (total && config.max_steps > 0 && *total != config.max_steps)
+    section.conflict("lr_scheduler_kwargs.total_num_steps", "max_steps", "both say how long the run is; write one");
+  if (type != optim::SchedulerType::kOneCycle) return;
+  if (config.learning_rate != config.lr_scheduler_kwargs.cycle_max_lr)
+    section.no_effect("learning_rate", "the schedule OneCycle goes from cycle_min_lr to cycle_max_lr");
+  if (config.warmup_steps.value_or(0) > 0) section.no_effect("warmup_steps", "the schedule OneCycle has no warm-up");
+  if (config.warmup_ratio.value_or(0) > 0) section.no_effect("warmup_ratio", "the schedule OneCycle has no warm-up");
 }
 
 /// What needs evaluations: the best checkpoint and early stopping.
@@ -197,6 +217,7 @@ void validate(const TrainingConfig& config, config::Section& section) {
     section.no_effect("warmup_steps", "the schedule `constant` has no warm-up; constant_with_warmup has");
     section.no_effect("warmup_ratio", "the schedule `constant` has no warm-up; constant_with_warmup has");
   }
+  validate_deepspeed_schedule(config, section);
   if (config.eval_strategy != EvalStrategy::kSteps) section.no_effect("eval_steps", "eval_strategy is not steps");
   if (config.save_strategy != SaveStrategy::kSteps && config.save_steps != 500)
     section.no_effect("save_steps", "save_strategy is not steps");
@@ -208,6 +229,8 @@ void validate(const TrainingConfig& config, config::Section& section) {
   validate_best(config, section);
   config::Section kwargs = section.inside("lr_scheduler_kwargs");
   optim::validate(config.lr_scheduler_kwargs, config.lr_scheduler_type, kwargs);
+  config::Section scaler = section.inside("loss_scaler");
+  optim::validate(config.loss_scaler, scaler);
 }
 
 }  // namespace dsft::train

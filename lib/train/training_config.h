@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/words.h"
+#include "optim/loss_scaler_config.h"
 #include "optim/schedule_config.h"
 
 namespace dsft::config {
@@ -96,6 +97,7 @@ struct TrainingConfig {
   optim::SchedulerKwargs lr_scheduler_kwargs;
   std::optional<int64_t> warmup_steps;  ///< resolved: exactly one of warmup_steps and warmup_ratio is set
   std::optional<double> warmup_ratio;   ///< resolved: 0.03 where warmup_steps is not written; ceil(ratio * steps)
+  optim::LossScalerConfig loss_scaler;  ///< of fp16
   int64_t logging_steps = 1;
   EvalStrategy eval_strategy = EvalStrategy::kNo;
   std::optional<int64_t> eval_steps;  ///< resolved: eval_steps_of
@@ -118,6 +120,7 @@ struct TrainingConfig {
   std::optional<bool> fp16;
   std::optional<std::string> output_dir;
   std::optional<int64_t> seed;
+  std::optional<std::string> deepspeed;  ///< taken out when the recipe is read, see recipe_config/imports.h
 };
 
 /// Updates between two evaluations by steps: eval_steps, else, as in transformers, a written logging_steps, else 500.

@@ -1,5 +1,7 @@
 #include "optim/loss_scaler.h"
 
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -67,4 +69,32 @@ TEST_CASE("The defaults are DeepSpeed's", "[optim]") {
   REQUIRE(scaler.scale() == 65536);
   scaler.update(false);
   REQUIRE(scaler.scale() == 131072);
+}
+
+TEST_CASE("A recipe's loss scaler begins at a power of two, or keeps the scale that it names", "[optim]") {
+  LossScaler dynamic(dsft::optim::to_options(
+      {.initial_scale_power = 5, .loss_scale_window = 3, .hysteresis = 1, .min_loss_scale = 16}));
+  REQUIRE(trace(dynamic, "xx") == std::vector<double>{16, 16});
+  LossScaler fixed(dsft::optim::to_options({.loss_scale = 128, .loss_scale_window = 1}));
+  REQUIRE(fixed.scale() == 128);
+  REQUIRE(trace(fixed, "x..x..") == std::vector<double>(6, 128));
+  REQUIRE(fixed.is_at_minimum());
+}
+
+TEST_CASE("The scale moves as DeepSpeed's scalers move it", "[optim]") {
+  const auto golden = nlohmann::json::parse(std::ifstream(DSFT_SOURCE_DIR "/test/fixtures/optim/loss_scaler.json"));
+  size_t num_updates = 0;
+  for (const auto& item : golden) {
+    const auto& block = item["fp16"];
+    INFO(block);
+    LossScaler scaler(dsft::optim::to_options({.loss_scale = block.value("loss_scale", 0.0),
+                                               .initial_scale_power = block.value("initial_scale_power", 16),
+                                               .loss_scale_window = block.value("loss_scale_window", 1000),
+                                               .hysteresis = block.value("hysteresis", 2),
+                                               .consecutive_hysteresis = block.value("consecutive_hysteresis", false),
+                                               .min_loss_scale = block.value("min_loss_scale", 1.0)}));
+    REQUIRE(trace(scaler, item["updates"]) == item["scales"].get<std::vector<double>>());
+    num_updates += item["scales"].size();
+  }
+  REQUIRE(num_updates > 700);
 }

@@ -37,7 +37,20 @@ Schedule schedule_of(const nlohmann::json& item, double peak) {
                      .num_decay_steps = optional_of<int64_t>(kwargs, "num_decay_steps"),
                      .warmup_type = ramp_of(kwargs, "warmup_type"),
                      .decay_type = ramp_of(kwargs, "decay_type"),
-                     .min_lr_ratio = optional_of<double>(kwargs, "min_lr_ratio")},
+                     .min_lr_ratio = optional_of<double>(kwargs, "min_lr_ratio"),
+                     .total_num_steps = optional_of<int64_t>(kwargs, "total_num_steps"),
+                     .warmup_min_lr = optional_of<double>(kwargs, "warmup_min_lr"),
+                     .warmup_min_ratio = optional_of<double>(kwargs, "warmup_min_ratio"),
+                     .cos_min_ratio = optional_of<double>(kwargs, "cos_min_ratio"),
+                     .cycle_min_lr = optional_of<double>(kwargs, "cycle_min_lr"),
+                     .cycle_max_lr = optional_of<double>(kwargs, "cycle_max_lr"),
+                     .cycle_first_step_size = optional_of<int64_t>(kwargs, "cycle_first_step_size"),
+                     .cycle_second_step_size = optional_of<int64_t>(kwargs, "cycle_second_step_size"),
+                     .cycle_first_stair_count = optional_of<int64_t>(kwargs, "cycle_first_stair_count"),
+                     .cycle_second_stair_count = optional_of<int64_t>(kwargs, "cycle_second_stair_count"),
+                     .decay_step_size = optional_of<int64_t>(kwargs, "decay_step_size"),
+                     .decay_lr_rate = optional_of<double>(kwargs, "decay_lr_rate"),
+                     .cycle_momentum = false},
           .learning_rate = peak,
           .warmup_steps = item["warmup"],
           .total_steps = item["total"]};
@@ -45,8 +58,10 @@ Schedule schedule_of(const nlohmann::json& item, double peak) {
 
 }  // namespace
 
-TEST_CASE("Every schedule gives transformers' learning rate at every step", "[optim]") {
-  const auto golden = nlohmann::json::parse(std::ifstream(DSFT_SOURCE_DIR "/test/fixtures/optim/schedules.json"));
+namespace {
+
+void check_rates(const std::string& file, size_t num_cases) {
+  const auto golden = nlohmann::json::parse(std::ifstream(DSFT_SOURCE_DIR "/test/fixtures/optim/" + file));
   const double peak = golden["peak"];
   for (const auto& item : golden["cases"]) {
     const Schedule schedule = schedule_of(item, peak);
@@ -57,7 +72,17 @@ TEST_CASE("Every schedule gives transformers' learning rate at every step", "[op
       REQUIRE(std::abs(optim::learning_rate(schedule, row[0]) - row[1].get<double>()) <= peak * 1e-14);
     }
   }
-  REQUIRE(golden["cases"].size() > 80);
+  REQUIRE(golden["cases"].size() > num_cases);
+}
+
+}  // namespace
+
+TEST_CASE("Every schedule gives transformers' learning rate at every step", "[optim]") {
+  check_rates("schedules.json", 80);
+}
+
+TEST_CASE("DeepSpeed's schedules give the rate that its engine leaves after each update", "[optim]") {
+  check_rates("deepspeed_schedules.json", 80);
 }
 
 TEST_CASE("A schedule without steps after its warm-up ends finite", "[optim]") {
@@ -82,6 +107,7 @@ TEST_CASE("What no schedule can be made of is a fault", "[optim]") {
   require_fault({.type = SchedulerType::kCosineWithMinLr, .learning_rate = 1}, {"cosine_with_min_lr", "min_lr_rate"});
   require_fault({.type = SchedulerType::kPolynomial, .learning_rate = 1e-8}, {"polynomial", "1e-07", "1e-08"});
   require_fault({.type = SchedulerType::kWarmupStableDecay, .learning_rate = 1}, {"num_decay_steps"});
+  require_fault({.type = SchedulerType::kWarmupDecayLr, .learning_rate = 1}, {"WarmupDecayLR", "at least 1 update"});
   Schedule too_long{
       .type = SchedulerType::kWarmupStableDecay, .learning_rate = 1, .warmup_steps = 3, .total_steps = 10};
   too_long.kwargs.num_decay_steps = 8;

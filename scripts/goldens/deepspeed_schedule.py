@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Learning rates that DeepSpeed's schedulers (0.19.8) leave in an optimizer, for test/optim/schedule_test.cpp.
+
+A scheduler is stepped after each update, as the engine does; row [s, rate] is what the update after s others uses.
+
+Usage: deepspeed_schedule.py test/fixtures/optim/deepspeed_schedules.json
+"""
+import json
+import logging
+import sys
+
+import torch
+from deepspeed.runtime import lr_schedules
+from deepspeed.utils import logger
+
+PEAK = 2e-4
+# (type, what the recipe says: warm-up and length, what DeepSpeed is given, the keywords of the recipe)
+WARMUPS = [(1, 12), (2, 9), (5, 20), (20, 20), (30, 20), (100, 1000)]
+CYCLE = {"cycle_min_lr": 1e-5, "cycle_max_lr": 1e-3}
+CYCLES = [
+    {"cycle_first_step_size": 10},
+    {"cycle_first_step_size": 7, "cycle_second_step_size": 13, "decay_step_size": 4, "decay_lr_rate": 0.5},
+    {"cycle_first_step_size": 5, "cycle_second_step_size": 0},
+    {"cycle_first_step_size": 12, "cycle_first_stair_count": 4},
+    {"cycle_first_step_size": 12, "cycle_second_step_size": 9, "cycle_first_stair_count": 3, "cycle_second_stair_count": 2, "decay_step_size": 1, "decay_lr_rate": 0.01},
+    {"cycle_first_step_size": 6, "cycle_first_stair_count": 0, "cycle_second_stair_count": 3, "decay_step_size": 3},
+]
+
+
+def rates(name, params, num_steps):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    scheduler = getattr(lr_schedules, name)(optimizer, **params)
+    rows = []
+    for step in range(num_steps):
+        rows.append([step, optimizer.param_groups[0]["lr"]])
+        scheduler.step()
+    return rows
+
+
+def warmup_cases():
+    for warmup, total in WARMUPS:
+        for extra in ({}, {"warmup_type": "linear"}):
+            for least in ({}, {"warmup_min_lr": 3e-5}):
+                kwargs = {**extra, **least}
+                params = {"warmup_max_lr": PEAK, "warmup_num_steps": warmup, **kwargs}
+                yield "WarmupLR", warmup, total, kwargs, params
+                yield "WarmupDecayLR", warmup, total, kwargs, {**params, "total_num_steps": total}
+                yield "WarmupDecayLR", warmup, total, {**kwargs, "total_num_steps": 15}, {**params, "total_num_steps": 15}
+            for least in ({}, {"warmup_min_ratio": 0.1, "cos_min_ratio": 0.2}):
+                kwargs = {**extra, **least}
+                yield "WarmupCosineLR", warmup, total, kwargs, {"warmup_num_steps": warmup, "total_num_steps": total, **kwargs}
+
+
+def one_cycle_cases():
+    for cycle in CYCLES:
+        kwargs = {**CYCLE, **cycle}
+        yield "OneCycle", 0, 60, kwargs, {**kwargs, "cycle_momentum": False}
+
+
+def main():
+    logger.setLevel(logging.ERROR)
+    cases = []
+    for name, warmup, total, kwargs, params in [*warmup_cases(), *one_cycle_cases()]:
+        rows = rates(name, params, total + 5)
+        if total > 100:
+            rows = [row for row in rows if row[0] % 37 == 0 or row[0] in (1, 2, 3, warmup, warmup + 1, warmup + 2, total)]
+        cases.append({"name": name, "warmup": warmup, "total": total, "kwargs": kwargs, "rates": rows})
+    with open(sys.argv[1], "w") as file:
+        file.write('{"peak": ' + json.dumps(PEAK) + ', "cases": [\n' + ",\n".join(json.dumps(case) for case in cases) + "\n]}\n")
+
+
+if __name__ == "__main__":
+    main()
