@@ -62,9 +62,10 @@ int run_train(const TrainOptions& options, const Logger& logger) {
   launch::bind_to_own_cores(placement.local_rank, placement.local_size, std::getenv);  // threads to come inherit it
   watchdog::Heart heart(std::getenv(watchdog::kAddressVariable), placement.rank);
   std::vector<std::string> warnings;
-  const recipe_config::RecipeConfig config =
+  recipe_config::RecipeConfig config =
       recipe_config::load_run_recipe(options.recipe.recipe, options.recipe.overrides, device::has_cuda(), warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
+  recipe_config::resolve_train_batch(config, placement.size);
   if (config.training.full_determinism) make_deterministic();
   const at::Device device = device::choose_device(config.device, placement.local_rank);
   heart.enter(watchdog::PhaseKind::kStart, "joining the other ranks");

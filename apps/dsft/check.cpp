@@ -108,6 +108,28 @@ void check_schedule(const CheckOutcome& outcome, recipe_config::InputReport& inp
   }
 }
 
+/// The batch that a DeepSpeed file's train_batch_size gives on the ranks that it is meant for.
+void resolve_train_batch(CheckOutcome& outcome) {
+  recipe_config::RecipeReading& reading = outcome.reading;
+  if (!reading.config.run.train_batch_size) return;
+  const recipe_config::TrainBatchSize batch = *reading.config.run.train_batch_size;
+  const int64_t num_ranks = recipe_config::expected_ranks(reading.config);
+  try {
+    recipe_config::resolve_train_batch(reading.config, num_ranks);
+  } catch (const Error& error) {
+    reading.faults.push_back({batch.position, "train_batch_size", error.message()});
+    outcome.exit_code = static_cast<int>(error.kind());
+    return;
+  }
+  if (!batch.has_micro_batch || !batch.has_accumulation) {
+    reading.warnings.push_back(
+        {batch.position, "train_batch_size",
+         concat("micro-batch and accumulation are shown for ", num_ranks, num_ranks == 1 ? " rank" : " ranks",
+                "; they follow from the number that is launched")});
+    config::sort_faults(reading.warnings);
+  }
+}
+
 /// Adds what is wrong beyond the recipe itself; the exit code is the first of 2, 4, 3 (docs/exit_codes.md), then any
 /// other.
 void check_beyond(CheckOutcome& outcome, const Logger& logger) {
@@ -128,6 +150,7 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
   config::sort_faults(outcome.reading.warnings);
   if (!inputs.faults.empty()) return;
   recipe_config::adopt_adapter(outcome.reading.config);
+  recipe_config::resolve_auto_sizes(outcome.reading.config, inputs.hidden_size);
   outcome.plan = make_plan(outcome.reading.config, inputs);
   MemoryPlan memory = plan_memory(outcome.reading.config, inputs);
   outcome.plan["memory"] = std::move(memory.row);
@@ -142,6 +165,8 @@ CheckOutcome check_recipe(const CheckOptions& options) {
     return outcome;
   }
   recipe_config::resolve_defaults(outcome.reading.config, count_usable_gpus() > 0);
+  resolve_train_batch(outcome);
+  if (!outcome.reading.is_ok()) return outcome;
   if (!options.is_config_only) check_beyond(outcome, Logger(0, options.is_json));
   return outcome;
 }

@@ -60,6 +60,15 @@ launch::Machine describe_machine() {
           .variables = launch::environment_names()};
 }
 
+/// An Accelerate file's num_processes, where no option says how many ranks to start.
+void take_num_processes(const recipe_config::RecipeConfig& recipe, const launch::Machine& machine,
+                        launch::LaunchRequest& request) {
+  const auto& number = recipe.run.num_processes;
+  if (!number || request.num_gpus || request.num_procs) return;
+  const bool is_on_cpu = recipe.device == device::DeviceChoice::kCpu || (*number == 1 && machine.num_visible_gpus == 0);
+  (is_on_cpu ? request.num_procs : request.num_gpus) = static_cast<int>(*number);
+}
+
 void print_line(process::Stream stream, std::string_view line) {
   (stream == process::Stream::kStdout ? std::cout : std::cerr) << line << std::endl;
 }
@@ -74,7 +83,7 @@ int run_launch(const LaunchOptions& options) {
   // before anything that starts threads, as the driver's library does when GPUs are listed: they must not take signals
   process::SignalListener signals({SIGINT, SIGTERM, SIGUSR1});
   std::vector<std::string> warnings;  // the trainer prints them
-  const auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
+  auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
   launch::LaunchRequest request{.trainer = find_trainer().string(),
                                 .recipe = options.recipe.recipe,
                                 .overrides = options.recipe.overrides,
@@ -86,12 +95,14 @@ int run_launch(const LaunchOptions& options) {
                                 .exclude = options.exclude};
   if (!options.hostfile.empty()) request.hosts = launch::read_hostfile(options.hostfile);
   launch::Machine machine = describe_machine();
+  take_num_processes(recipe, machine, request);
   launch::LaunchPlan plan = launch::plan_launch(request, machine);
   if (plan.uses_mpi()) {
     machine.open_mpi_major = launch::find_open_mpi_major();
     plan = launch::plan_launch(request, machine);
   }
   for (const std::string& warning : plan.warnings) std::cerr << "warning: " << warning << std::endl;
+  recipe_config::resolve_train_batch(recipe, plan.num_ranks);  // its fault once, not from each rank
   if (options.is_dry_run) {
     std::cout << launch::to_shell_line(plan) << std::endl;
     return 0;

@@ -8,8 +8,10 @@
 namespace dsft::config {
 namespace {
 
-std::string place_of(const Position& position) {
+/// Where the other one stands, for a message at `here`.
+std::string place_of(const Position& position, const Position& here) {
   if (position.file == kCommandLine) return "on the command line";
+  if (position.file != here.file && here.file != kCommandLine) return "at " + to_string(position);
   return concat("at line ", position.line);
 }
 
@@ -52,7 +54,8 @@ void Section::conflict(const std::string& key, const std::string& other, const s
   const bool is_key_later = order(key) >= order(other);
   const std::string& later = is_key_later ? key : other;
   const std::string& earlier = is_key_later ? other : key;
-  fault(later, concat("contradicts `", prefix_, earlier, "` ", place_of(position(earlier)), ": ", reason));
+  fault(later,
+        concat("contradicts `", prefix_, earlier, "` ", place_of(position(earlier), position(later)), ": ", reason));
 }
 
 }  // namespace dsft::config

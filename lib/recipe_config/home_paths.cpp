@@ -4,12 +4,14 @@
 
 namespace dsft::recipe_config {
 
-void expand_home(RecipeConfig& config) {
+void expand_home(std::string& path) {
   const char* home = std::getenv("HOME");
   if (home == nullptr || *home == '\0') return;
-  const auto expand = [home](std::string& path) {
-    if (path.starts_with("~/")) path.replace(0, 1, home);
-  };
+  if (path.starts_with("~/")) path.replace(0, 1, home);
+}
+
+void expand_home(RecipeConfig& config) {
+  const auto expand = [](std::string& path) { expand_home(path); };
   const auto expand_written = [&](std::optional<std::string>& path) {
     if (path) expand(*path);
   };

@@ -88,6 +88,7 @@ class InputChecker {
     report_.model_directory = spec::find_model(config_.model.path, config_.model.revision);
     folders_ = spec::find_text_folders(report_.model_directory, config_.adapter());
     spec_ = spec::read_model_spec(report_.model_directory);
+    report_.hidden_size = spec_.hidden_size;
     for (const std::string& warning : spec_.warnings)
       warn("model.path", concat((report_.model_directory / "config.json").string(), ": ", warning));
     report_.parameters = spec::count_parameters(spec_, /*lora=*/nullptr);

@@ -27,6 +27,7 @@ struct InputReport {
   std::vector<config::Fault> warnings;  ///< what is accepted and without effect in the files that the recipe names
   spec::ParameterCounts parameters;
   int64_t num_adapted_modules = 0;
+  int64_t hidden_size = 0;  ///< 0: the model could not be read
   std::optional<data::PreparedData> data;
 };
 

@@ -18,6 +18,10 @@ void validate_dtype(const RecipeConfig& config, config::Section& top) {
   };
   check("training.bf16", config.training.bf16, ComputeDtype::kBf16);
   check("training.fp16", config.training.fp16, ComputeDtype::kFp16);
+  const bool is_fp16 =
+      config.model.dtype ? *config.model.dtype == ComputeDtype::kFp16 : config.training.fp16.value_or(false);
+  if (!is_fp16 && config.training.loss_scaler != optim::LossScalerConfig())
+    top.no_effect("training.loss_scaler", "the loss is scaled in fp16 alone");
 }
 
 void validate_places(const RecipeConfig& config, config::Section& top) {
@@ -88,6 +92,7 @@ void validate(const RecipeConfig& config, const config::Written& written, std::v
   validate_dtype(config, top);
   validate_evaluation(config, top);
   validate_stage(config, top);
+  check_train_batch(config, faults);
 }
 
 }  // namespace dsft::recipe_config

@@ -2,10 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 #include <thread>
 #include <utility>
 
@@ -16,6 +12,8 @@
 #include "config/yaml_writer.h"
 #include "recipe_config/adapter_checks.h"
 #include "recipe_config/home_paths.h"
+#include "recipe_config/imported_file.h"
+#include "recipe_config/imports.h"
 #include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
 #include "recipe_config/recipe_checks.h"
@@ -24,6 +22,13 @@
 
 namespace dsft::recipe_config {
 namespace {
+
+/// Which factors of train_batch_size are written, by the recipe or the file that it came from.
+void note_written_batch(RecipeConfig& config, const config::Written& written) {
+  if (!config.run.train_batch_size) return;
+  config.run.train_batch_size->has_micro_batch = written.contains("training.per_device_train_batch_size");
+  config.run.train_batch_size->has_accumulation = written.contains("training.gradient_accumulation_steps");
+}
 
 RecipeReading read_recipe_node(config::Node root, const std::string& name, std::vector<config::Fault> faults,
                                const std::vector<std::string>& overrides) {
@@ -40,10 +45,12 @@ RecipeReading read_recipe_node(config::Node root, const std::string& name, std::
   }
   config::apply_overrides(root, overrides, reading.faults);
   config::ReadingState state;
+  apply_imports(root, reading.config.run, state.faults, state.warnings);
   config::Fields fields;
   describe_fields(fields, reading.config);
   config::read_fields(root, fields, "", explain_unknown_key, state);
   expand_home(reading.config);
+  note_written_batch(reading.config, state.written);
   validate(reading.config, state.written, state.faults, state.warnings);
   reading.faults.insert(reading.faults.end(), state.faults.begin(), state.faults.end());
   reading.warnings = std::move(state.warnings);
@@ -119,8 +126,8 @@ void describe_fields(config::Fields& fields, RecipeConfig& config) {
   fields.section("training", config.training, "The loop, by transformers.TrainingArguments' names");
   fields.section("zero", config.zero, "DeepSpeed's zero_optimization");
   fields.section("eval", config.eval, "What evaluation measures");
-  fields.later("deepspeed", "ZeRO sharding");
-  fields.later("accelerate", "ZeRO sharding");
+  fields.add("deepspeed", config.deepspeed, "A DeepSpeed JSON file, read into the other keys (docs/deepspeed.md)");
+  fields.add("accelerate", config.accelerate, "A file of `accelerate config`, likewise");
   fields.later("grpo", "the GRPO recipe");
   fields.later("vision", "the vision recipe");
 }
@@ -133,16 +140,10 @@ RecipeReading read_recipe_text(const std::string& text, const std::string& name,
 }
 
 RecipeReading read_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
-  const std::string name = file.string();
-  std::error_code error;
-  if (std::filesystem::is_directory(file, error)) return unreadable(name, "is a folder; give a recipe's YAML file");
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) return unreadable(name, concat("cannot be read: ", std::strerror(errno)));
-  // one byte past the bound is enough to see that it is crossed; a device or pipe may have no end
-  std::string text(config::kMaxRecipeBytes + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(stream.gcount()));
-  return read_recipe_text(text, name, overrides);
+  std::string problem;
+  const std::optional<std::string> text = read_bounded_text(file.string(), problem);
+  if (!text) return unreadable(file.string(), concat(problem, "; give a recipe's YAML file"));
+  return read_recipe_text(*text, file.string(), overrides);
 }
 
 RecipeConfig load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
@@ -158,9 +159,13 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda) {
     config.device = has_cuda ? device::DeviceChoice::kCuda : device::DeviceChoice::kCpu;
   }
   resolve_dtype(config);
+  if (training.lr_scheduler_type == optim::SchedulerType::kOneCycle && !training.learning_rate)
+    training.learning_rate = training.lr_scheduler_kwargs.cycle_max_lr;
   if (!training.learning_rate) training.learning_rate = config.lora ? 2e-4 : 1e-5;
   if (!training.warmup_steps && !training.warmup_ratio) {
-    training.warmup_ratio = training.lr_scheduler_type == optim::SchedulerType::kConstant ? 0.0 : 0.03;
+    const bool has_warmup = training.lr_scheduler_type != optim::SchedulerType::kConstant &&
+                            training.lr_scheduler_type != optim::SchedulerType::kOneCycle;
+    training.warmup_ratio = has_warmup ? 0.03 : 0.0;
   }
   resolve_evaluation(training);
   if (!config.data.num_workers) config.data.num_workers = std::max<int64_t>(1, std::thread::hardware_concurrency());
@@ -187,6 +192,7 @@ RecipeConfig load_run_recipe(const std::filesystem::path& file, const std::vecto
   check_resume_from(config);
   adopt_adapter(config);
   resolve_defaults(config, has_cuda);
+  resolve_auto_sizes(config, spec.hidden_size);
   return config;
 }
 

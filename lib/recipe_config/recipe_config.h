@@ -14,6 +14,7 @@
 #include "device/device_config.h"
 #include "evaluate/eval_config.h"
 #include "lora/lora_config.h"
+#include "recipe_config/run_settings.h"
 #include "spec/model_config.h"
 #include "train/training_config.h"
 #include "zero/zero_config.h"
@@ -39,6 +40,9 @@ struct RecipeConfig {
   train::TrainingConfig training;
   zero::ZeroConfig zero;
   evaluate::EvalConfig eval;
+  std::optional<std::string> deepspeed;   ///< taken out when the recipe is read, as accelerate
+  std::optional<std::string> accelerate;  ///< their values then stand in the other members (imports.h)
+  RunSettings run;                        ///< no key
 
   /// The adapter that the run begins with, if any.
   std::optional<std::string> adapter() const { return lora ? lora->adapter : std::nullopt; }

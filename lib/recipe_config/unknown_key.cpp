@@ -40,13 +40,19 @@ std::string leaf_of(const std::string& path) {
 
 }  // namespace
 
+std::vector<std::string> find_recipe_keys(std::string_view leaf) {
+  std::vector<std::string> found;
+  for (const std::string& candidate : all_paths()) {
+    if (leaf_of(candidate) == leaf && !candidate.starts_with("zero.offload")) found.push_back(candidate);
+  }
+  return found;
+}
+
 std::string explain_unknown_key(const std::string& path, const config::Fields& section) {
   const std::string key = leaf_of(path);
   const std::vector<std::string> names = section.names();
   std::vector<std::string> elsewhere;
-  for (const std::string& candidate : all_paths()) {
-    if (leaf_of(candidate) == key && !candidate.starts_with("zero.offload")) elsewhere.push_back("`" + candidate + "`");
-  }
+  for (const std::string& found : find_recipe_keys(key)) elsewhere.push_back("`" + found + "`");
   if (!elsewhere.empty()) return concat("does not stand here: write ", join_words(elsewhere, " or "));
   if (const auto other = find_other_spelling(path)) {
     return concat("is ", other->tool, "'s spelling: write `", other->ours, "`");

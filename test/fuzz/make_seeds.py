@@ -108,6 +108,17 @@ def recipe():
     yield base + b"lora: &l {r: 8, rank_pattern: {'^a': 4}, target_modules: all-linear}\ntraining: {<<: {max_steps: 5}, learning_rate: 1e-4, save_strategy: no}\n"
 
 
+def deepspeed():
+    yield from (file.read_bytes() for file in sorted((ROOT / "recipes/deepspeed").glob("*.json")))
+    yield b'// c\n{"train_batch_size": 8, "fp16": {"enabled": "auto", "loss_scale": 0, "hysteresis": 2}, "bf16": {"enabled": false}, "aio": {"x": [1e3]}}'
+    params = {"WarmupDecayLR": {"warmup_num_steps": 5, "total_num_steps": "auto", "warmup_max_lr": [1e-4, 1e-4]}, "OneCycle": {"cycle_min_lr": 0, "cycle_max_lr": 1, "cycle_momentum": False}}
+    for name, values in params.items():
+        yield compact({"optimizer": {"type": "AdamW", "params": {"betas": [0.9, 0.99], "lr": "auto"}}, "scheduler": {"type": name, "params": values}})
+    yield compact({"zero_optimization": {"stage": 2, "reduce_bucket_size": "auto", "cpu_offload": True, "offload_param": {"device": "nvme"}}, "stage": 3})
+    yield b"compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nmixed_precision: 'no'\nnum_processes: 2\ndeepspeed_config: {zero_stage: 1, gradient_clipping: 1.0}\n"
+    yield b"distributed_type: NO\nuse_cpu: true\nmixed_precision: bf16\nmachine_rank: 1\ntpu_env: []\n"
+
+
 def tool_calls():
     yield b'x<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call><tool_call><function=g><parameter=k>\nv\n</parameter></function></tool_call>'
     yield b'[TOOL_CALLS] [{"name": "f", "arguments": {"a": "b"}}]</s>'
@@ -117,7 +128,7 @@ def tool_calls():
 
 def main():
     for seeds in (safetensors, safetensors_index, rows, example, tokenizer, tokenizer_text, chat_template, tokenizer_config, model_config,
-                  adapter_config, recipe, tool_calls):
+                  adapter_config, recipe, deepspeed, tool_calls):
         folder = Path(sys.argv[1]) / seeds.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for i, content in enumerate(seeds()):
