@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <cmath>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -89,6 +90,76 @@ TEST_CASE("The 16-bit copy is the rounded new weight, and threads do not change 
     }
     REQUIRE(at::equal(results[0], results[1]));
   }
+}
+
+TEST_CASE("A 16-bit gradient gives what the same numbers in fp32 give, in one pass with the copy", "[optim]") {
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const int64_t numel = GENERATE(1, 4095, 100'003);
+  const at::Tensor narrow = (at::cos(at::arange(numel, at::kFloat)) * 3).to(type);
+  std::vector<optim::AdamWTensors> results;
+  for (const at::Tensor& gradient : {narrow, narrow.to(at::kFloat)}) {
+    optim::AdamWTensors tensors = tensors_of(at::arange(numel, at::kFloat) * 1e-4 - 7);
+    tensors.copy = at::zeros({numel}, type);
+    tensors.gradient = gradient;
+    for (int64_t step = 0; step < 3; ++step)
+      optim::adamw_update(tensors, {.weight_decay = 0.1}, update_of(0.01, 0.25, step));
+    results.push_back(tensors);
+  }
+  // a unit in the last place: of two products whose sum is one operation, the compiler chooses which one is rounded
+  CHECK(at::allclose(results[0].weight, results[1].weight, 0, 1e-6));
+  CHECK(at::allclose(results[0].exp_avg, results[1].exp_avg, 3e-7, 1e-7));
+  CHECK(at::allclose(results[0].exp_avg_sq, results[1].exp_avg_sq, 3e-7, 0));
+  CHECK(at::equal(results[0].copy, results[0].weight.to(type)));
+}
+
+TEST_CASE("Numbers on the host update as tensors do", "[optim]") {
+  optim::AdamWTensors by_tensors = tensors_of(at::linspace(-2, 2, 1001)),
+                      by_numbers = tensors_of(by_tensors.weight.clone());
+  by_tensors.gradient = by_numbers.gradient = at::sin(at::arange(1001, at::kFloat));
+  const optim::AdamWOptions options{.weight_decay = 0.1};
+  optim::adamw_update(by_tensors, options, update_of(0.01, 0.7, 4));
+  optim::adamw_update(by_numbers, options, optim::AdamWNumbers{0.01, 0.7, 4});
+  CHECK(at::equal(by_tensors.weight, by_numbers.weight));
+  CHECK(at::equal(by_tensors.exp_avg_sq, by_numbers.exp_avg_sq));
+}
+
+TEST_CASE("Copies are rounded to the nearest, ties to even, and what is too large is infinite", "[optim]") {
+  // bf16 has 8 bits, fp16 11: a tie lies half a unit in the last place above 1
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const float unit = type == at::kBFloat16 ? 0x1p-7f : 0x1p-10f, infinity = std::numeric_limits<float>::infinity();
+  optim::AdamWTensors tensors = tensors_of(at::tensor(
+      {1 + unit / 2, 1 + 1.5f * unit, 1 + 0.501f * unit, -1 - 1.499f * unit, 3.4e38f, -0.0f, std::nanf("")}));
+  tensors.copy = at::zeros({tensors.weight.numel()}, type);
+  optim::adamw_update(tensors, {}, update_of(0, 1, 0));  // rate 0: weights stay
+  const at::Tensor copy = tensors.copy.to(at::kFloat);
+  CHECK(copy[0].item<float>() == 1);
+  CHECK(copy[1].item<float>() == 1 + 2 * unit);
+  CHECK(copy[2].item<float>() == 1 + unit);
+  CHECK(copy[3].item<float>() == -1 - unit);
+  CHECK(copy[4].item<float>() == infinity);
+  CHECK(std::signbit(copy[5].item<float>()));
+  CHECK(std::isnan(copy[6].item<float>()));
+}
+
+TEST_CASE("A copy may begin anywhere and be shorter than a vector", "[optim]") {
+  const int64_t first = GENERATE(0, 1, 7, 8), numel = GENERATE(1, 15, 2047, 5000);
+  optim::AdamWTensors tensors = tensors_of(at::linspace(-1, 1, numel));
+  const at::Tensor room = at::full({numel + 16}, 9, at::kBFloat16);
+  tensors.copy = room.narrow(0, first, numel);
+  optim::adamw_update(tensors, {}, update_of(0.01, 1, 0));
+  CHECK(at::equal(tensors.copy, tensors.weight.to(at::kBFloat16)));
+  CHECK(at::equal(room.narrow(0, 0, first), at::full({first}, 9, at::kBFloat16)));
+  CHECK(at::equal(room.narrow(0, first + numel, 16 - first), at::full({16 - first}, 9, at::kBFloat16)));
+}
+
+TEST_CASE("Gradients on the host are added and squared in 16 bits as in fp32", "[optim]") {
+  const auto type = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
+  const at::Tensor values = (at::sin(at::arange(200'003, at::kFloat)) * 5).to(type);
+  CHECK(optim::sum_of_squares_on_host(values) == optim::sum_of_squares(values.to(at::kFloat)).item<double>());
+  at::Tensor sum = at::cos(at::arange(200'003, at::kFloat));
+  const at::Tensor expected = sum + values.to(at::kFloat);
+  optim::add_on_host(sum, values);
+  CHECK(at::equal(sum, expected));
 }
 
 TEST_CASE("The sum of squares is exact to fp64 and does not depend on threads", "[optim]") {
