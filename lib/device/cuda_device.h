@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -19,5 +20,8 @@ void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);
 void forget_memory_use(int index);
 void clear_error();
+/// Locks pages of the host for copies; gives what CUDA says against it, or "".
+std::string pin(void* memory, size_t num_bytes);
+void unpin(void* memory);
 
 }  // namespace dsft::device::cuda

@@ -35,6 +35,12 @@ void forget_memory_use(int) {
 void clear_error() {
   DSFT_CHECK(false, "built without CUDA");
 }
+std::string pin(void*, size_t) {
+  return "this dsft was built without CUDA, and pinning is for a GPU's copies";
+}
+void unpin(void*) {
+  DSFT_CHECK(false, "built without CUDA");
+}
 
 }  // namespace dsft::device::cuda
 

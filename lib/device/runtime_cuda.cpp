@@ -48,5 +48,14 @@ void forget_memory_use(int index) {
 void clear_error() {
   C10_CUDA_CLEAR_ERROR();
 }
+std::string pin(void* memory, size_t num_bytes) {
+  const cudaError_t status = cudaHostRegister(memory, num_bytes, cudaHostRegisterPortable);
+  if (status == cudaSuccess) return "";
+  cudaGetLastError();  // told here; the next check of another call would find it
+  return cudaGetErrorString(status);
+}
+void unpin(void* memory) {
+  cudaHostUnregister(memory);  // at the end of the process the runtime may be gone, and the lock with it
+}
 
 }  // namespace dsft::device::cuda

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "device/host_memory.h"
+
+namespace dsft::device {
+
+/// kPinned: page-locked, so that a GPU copies from and to it while the host goes on. Needs a GPU.
+enum class HostPages { kPageable, kPinned };
+
+/// Memory of the host for what lies beside a device: zeros, in huge pages where the kernel gives them. Its pages are
+/// first written by the threads that at::parallel_for gives them to later, in the same equal parts, so that each
+/// thread's lie on its own memory node. Pages are locked only then: cudaHostAlloc would put all on the caller's node.
+/// Tensors keep it alive.
+class HostBuffer {
+ public:
+  /// Faults (kDevice) where `memory` has no room for it, before any is taken, and where the pages cannot be locked.
+  HostBuffer(int64_t numel, at::ScalarType type, HostPages pages, const HostMemory& memory = free_host_memory());
+
+  /// All of it: [numel], contiguous. Whoever copies asynchronously from or to it waits for that before the last tensor
+  /// is given up.
+  const at::Tensor& tensor() const { return tensor_; }
+
+ private:
+  at::Tensor tensor_;
+};
+
+}  // namespace dsft::device
