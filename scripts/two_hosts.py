@@ -54,7 +54,8 @@ class Run:
     """`dsft launch` on the first host, its output line by line."""
 
     def __init__(self, folder, recipe, mark, *settings, options=()):
-        environment = dict(os.environ, DSFT_CACHE=str(folder / "cache"), OMP_NUM_THREADS="1", OMPI_MCA_plm_rsh_agent=str(folder / "agent"), **{MARK: mark})
+        environment = dict(os.environ, DSFT_CACHE=str(folder / "cache"), OMP_NUM_THREADS="1", OMPI_MCA_plm_rsh_agent=str(folder / "agent"),
+                           PRTE_MCA_plm_ssh_agent=str(folder / "agent"), **{MARK: mark})
         environment.pop("CUDA_VISIBLE_DEVICES", None)
         command = [str(DSFT), "launch", "--hostfile", str(folder / "hosts"), "--num-procs", "2", *options, str(recipe), *settings]
         inside = ["ip", "netns", "exec", NAMES[0], "unshare", "-u", "sh", "-c", 'hostname hosta; exec "$@"', "sh", *command]
