@@ -273,6 +273,7 @@ std::vector<Beat> HeartMonitor::current_beats() const {
     beats.push_back(beats_.at(connection->rank));
     beats.back().phase_seconds += HeartLimits::Seconds(Clock::now() - connection->last_heard).count();
   }
+  std::sort(beats.begin(), beats.end(), [](const Beat& a, const Beat& b) { return a.rank < b.rank; });
   return beats;
 }
 

@@ -211,10 +211,10 @@ LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& opti
   }
 }
 
-/// The rank that failed first, as mpirun's last words tell (Open MPI 4.1); -1 where they do not.
+/// The rank that failed first, as mpirun's last words tell; -1 where they do not.
 int failing_rank(const std::string& words) {
   static const std::regex kForms(
-      R"(Process name: \[\[\d+,\d+\],(\d+)\]|MPI_ABORT was invoked on rank (\d+)|noticed that process rank (\d+) )");
+      R"(Process name: \[(?:\[\d+,\d+\]|[^\],]*),(\d+)\]|MPI_ABORT was invoked on rank (\d+)|noticed that process rank (\d+) )");
   std::smatch match;
   if (!std::regex_search(words, match, kForms)) return -1;
   for (size_t i = 1; i < match.size(); ++i) {
@@ -233,6 +233,11 @@ int rank_with_error(const RankLogs& logs, int num_ranks) {
   return -1;
 }
 
+/// Whether MPI itself has ended a rank, whose peer was gone: the trainer has no such codes.
+bool is_mpi_code(ExitStatus status) {
+  return status.signal == 0 && status.exit_code <= 128 && !is_contract_code(status.exit_code);
+}
+
 LaunchResult explain_ranks(ExitStatus status, const std::string& words, const RankLogs& logs, const LaunchPlan& plan,
                            const StopRequests& requests, const HeartMonitor& monitor) {
   if (status == ExitStatus{}) return {};
@@ -240,7 +245,12 @@ LaunchResult explain_ranks(ExitStatus status, const std::string& words, const Ra
   // mpirun does not always come to name it
   if (rank < 0 || rank >= plan.num_ranks) rank = rank_with_error(logs, plan.num_ranks);
   if (const auto loss = monitor.first_loss(); rank < 0 && loss) rank = loss->rank;
-  LaunchResult result = explain(rank < 0 ? "a rank" : concat("rank ", rank), status, requests);
+  const std::string who = rank < 0 ? "a rank" : concat("rank ", rank);
+  LaunchResult result = explain(who, status, requests);
+  if (is_mpi_code(status)) {
+    result = {static_cast<int>(ErrorKind::kCommunication),
+              concat(who, " was lost, and MPI ended the others with code ", status.exit_code)};
+  }
   if (result.exit_code == static_cast<int>(ErrorKind::kStopped)) return result;
   if (rank > 0) result.tail = logs.tail(rank).text();
   const std::string did = rank < 0 ? "" : monitor.last_words(rank);

@@ -1,5 +1,8 @@
 // Ranks of real runs that die, stop or hang, and runs that go on by themselves.
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <functional>
@@ -113,6 +116,35 @@ TEST_CASE("A rank that hangs in an update ends the run at --step-timeout, and th
   CHECK_THAT(run.err, ContainsSubstring("dsft launch: rank 1 hangs: step "));
   CHECK_THAT(run.err, ContainsSubstring("(limit 3 s; --step-timeout sets another)"));
   CHECK_THAT(run.err, ContainsSubstring("; rank 0: step ") && ContainsSubstring(", waiting in all-reduce #"));
+}
+
+TEST_CASE("A launcher that is killed leaves no rank behind", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, kSections);
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // what it leaves comes here
+  // a rank that is stopped cannot end by itself: mpirun has to see to it
+  const bool is_stopped = GENERATE(false, true);
+  process::ChildOptions options{
+      .argv = {std::string(DSFT_BIN_DIR) + "/dsft", "launch", "--num-procs", "2", recipe.string()}};
+  options.environment = {
+      {"DSFT_CACHE", (folder / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", ""}};
+  std::unique_ptr<process::Child> child;
+  options.on_line = [&](process::Stream, std::string_view line) {
+    if (!child || line.find("step 1/") == std::string_view::npos) return;
+    if (is_stopped) process::send_signal({find_rank(child->pid(), "1")}, SIGSTOP);
+    child->send_signal(SIGKILL);
+  };
+  child = std::make_unique<process::Child>(std::move(options));
+  CHECK(child->wait().signal == SIGKILL);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto any_is_left = [] {
+    while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+    return !process::find_descendants(::getpid()).empty();
+  };
+  while (any_is_left() && std::chrono::steady_clock::now() < deadline) ::usleep(50'000);
+  CHECK_FALSE(any_is_left());
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
 TEST_CASE("A run with --max-restarts goes on to the curve of one that nothing befell", "[end_to_end][slow]") {

@@ -10,6 +10,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "support/temp_dir.h"
+#include "support/under_mpirun.h"
 
 using namespace dsft;
 using launch::LaunchResult;
@@ -32,13 +33,7 @@ Run run_script(const std::string& script, int num_ranks, std::vector<int> signal
     for (int signal : signals_when_ready) ::kill(::getpid(), signal);
     signals_when_ready.clear();
   };
-  launch::LaunchPlan plan;
-  plan.num_ranks = num_ranks;
-  if (num_ranks > 1) {
-    plan.argv = {"mpirun", "--oversubscribe", "--bind-to", "none", "--tag-output", "-n", std::to_string(num_ranks)};
-    if (::geteuid() == 0) plan.argv.insert(plan.argv.begin() + 1, "--allow-run-as-root");
-  }
-  plan.argv.insert(plan.argv.end(), {"sh", "-c", script});
+  const launch::LaunchPlan plan = test::plan_of({"sh", "-c", script}, num_ranks);
   process::SignalListener listener({SIGINT, SIGTERM});
   run.result = launch::supervise(
       plan, {.log_dir = log_dir, .on_line = on_line, .kill_grace = std::chrono::milliseconds(300)}, listener);

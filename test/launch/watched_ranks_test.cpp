@@ -8,6 +8,7 @@
 #include "launch/restarts.h"
 #include "process/process_tree.h"
 #include "support/temp_dir.h"
+#include "support/under_mpirun.h"
 
 using namespace dsft;
 using Catch::Matchers::ContainsSubstring;
@@ -23,20 +24,9 @@ struct WatchedRun {
   double seconds = 0;
 };
 
-launch::LaunchPlan plan_of(std::vector<std::string> program, int num_ranks) {
-  launch::LaunchPlan plan;
-  plan.num_ranks = num_ranks;
-  if (num_ranks > 1) {
-    plan.argv = {"mpirun", "--oversubscribe", "--bind-to", "none", "--tag-output", "-n", std::to_string(num_ranks)};
-    if (::geteuid() == 0) plan.argv.insert(plan.argv.begin() + 1, "--allow-run-as-root");
-  }
-  plan.argv.insert(plan.argv.end(), program.begin(), program.end());
-  return plan;
-}
-
 WatchedRun run_ranks(const std::string& how, int num_ranks, const HeartLimits& limits) {
   WatchedRun run;
-  const auto plan = plan_of({std::string(DSFT_BIN_DIR) + "/rank_with_heart", how}, num_ranks);
+  const auto plan = test::plan_of({std::string(DSFT_BIN_DIR) + "/rank_with_heart", how}, num_ranks);
   process::SignalListener listener({SIGINT, SIGTERM});
   const auto begin = std::chrono::steady_clock::now();
   run.result =
@@ -122,7 +112,7 @@ TEST_CASE("Phases outside of updates have a limit of their own", "[launch]") {
 
 TEST_CASE("A rank that never beats is missed", "[launch]") {
   process::SignalListener listener({SIGINT, SIGTERM});
-  const LaunchResult result = launch::supervise(plan_of({"sleep", "60"}, 2),
+  const LaunchResult result = launch::supervise(test::plan_of({"sleep", "60"}, 2),
                                                 {.log_dir = {},
                                                  .on_line = [](process::Stream, std::string_view) {},
                                                  .kill_grace = std::chrono::milliseconds(300),
@@ -164,7 +154,7 @@ TEST_CASE("A job is started again after a lost rank, from a checkpoint of its ow
     std::string starts, lines;
     const auto make_plan = [&](bool resumes) {
       starts += resumes ? 'r' : 'n';
-      return plan_of({"sh", "-c", script, "sh", folder.path().string(), std::to_string(starts.size())}, 1);
+      return test::plan_of({"sh", "-c", script, "sh", folder.path().string(), std::to_string(starts.size())}, 1);
     };
     process::SignalListener listener({SIGINT, SIGTERM});
     const LaunchResult result =
