@@ -24,7 +24,7 @@ using process::Stream;
 
 constexpr std::chrono::milliseconds kPollInterval{30};
 constexpr std::chrono::seconds kReminderInterval{1};
-constexpr std::chrono::seconds kRemoteGrace{4};
+constexpr std::chrono::seconds kRemoteGrace{2};
 
 /// A folder that only this user can open, for the socket; it goes away.
 class SocketFolder {

@@ -124,8 +124,8 @@ TEST_CASE("A launcher that is killed leaves no rank behind", "[end_to_end][slow]
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // what it leaves comes here
   // a rank that is stopped cannot end by itself: mpirun has to see to it
   const bool is_stopped = GENERATE(false, true);
-  process::ChildOptions options{
-      .argv = {std::string(DSFT_BIN_DIR) + "/dsft", "launch", "--num-procs", "2", recipe.string()}};
+  process::ChildOptions options;
+  options.argv = {std::string(DSFT_BIN_DIR) + "/dsft", "launch", "--num-procs", "2", recipe.string()};
   options.environment = {
       {"DSFT_CACHE", (folder / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", ""}};
   std::unique_ptr<process::Child> child;
