@@ -109,16 +109,14 @@ void check_schedule(const CheckOutcome& outcome, recipe_config::InputReport& inp
 }
 
 /// The batch that a DeepSpeed file's train_batch_size gives on the ranks that it is meant for.
-void resolve_train_batch(CheckOutcome& outcome) {
+void fill_train_batch(CheckOutcome& outcome) {
   recipe_config::RecipeReading& reading = outcome.reading;
   if (!reading.config.run.train_batch_size) return;
   const recipe_config::TrainBatchSize batch = *reading.config.run.train_batch_size;
   const int64_t num_ranks = recipe_config::expected_ranks(reading.config);
-  try {
-    recipe_config::resolve_train_batch(reading.config, num_ranks);
-  } catch (const Error& error) {
-    reading.faults.push_back({batch.position, "train_batch_size", error.message()});
-    outcome.exit_code = static_cast<int>(error.kind());
+  if (auto fault = recipe_config::fill_train_batch(reading.config, num_ranks)) {
+    reading.faults.push_back(*std::move(fault));
+    outcome.exit_code = static_cast<int>(ErrorKind::kUsage);
     return;
   }
   if (!batch.has_micro_batch || !batch.has_accumulation) {
@@ -165,7 +163,7 @@ CheckOutcome check_recipe(const CheckOptions& options) {
     return outcome;
   }
   recipe_config::resolve_defaults(outcome.reading.config, count_usable_gpus() > 0);
-  resolve_train_batch(outcome);
+  fill_train_batch(outcome);
   if (!outcome.reading.is_ok()) return outcome;
   if (!options.is_config_only) check_beyond(outcome, Logger(0, options.is_json));
   return outcome;

@@ -200,6 +200,25 @@ void import_plugin_file(ImportedBlock& plugin, const Entry& file, RunSettings& r
   if (root) import_deepspeed(*root, plugin.values(), run);
 }
 
+/// The block deepspeed_config: DeepSpeed's settings, or the file that holds them.
+void import_settings(ImportedBlock& top, bool is_deepspeed, RunSettings& run, std::vector<config::Fault>& faults) {
+  const Entry* settings = top.find("deepspeed_config");
+  if (!is_deepspeed) {
+    if (settings && !is_empty(settings->value)) top.no_effect(*settings, "distributed_type is not DEEPSPEED");
+    return;
+  }
+  if (settings == nullptr) settings = top.find("distributed_type");
+  const bool is_block = settings->key == "deepspeed_config";
+  const Node none;
+  ImportedBlock plugin = is_block ? top.inside(*settings) : ImportedBlock(none, "deepspeed_config", top.values());
+  const Entry* named = plugin.find("deepspeed_config_file");
+  if (named && named->value.text != "none") {
+    import_plugin_file(plugin, *named, run, faults);
+  } else {
+    import_plugin(plugin, settings->key_position);
+  }
+}
+
 }  // namespace
 
 void import_accelerate(const Node& file, ImportedValues& values, RunSettings& run, std::vector<config::Fault>& faults) {
@@ -217,18 +236,7 @@ void import_accelerate(const Node& file, ImportedValues& values, RunSettings& ru
       top.fault(*processes, concat("needs a whole number of at least 1, not ", config::describe(processes->value)));
     }
   }
-  const Entry* settings = top.find("deepspeed_config");
-  if (settings && !is_deepspeed && !is_empty(settings->value))
-    top.no_effect(*settings, "distributed_type is not DEEPSPEED");
-  if (settings && is_deepspeed) {
-    ImportedBlock plugin = top.inside(*settings);
-    const Entry* named = plugin.find("deepspeed_config_file");
-    if (named && named->value.text != "none") {
-      import_plugin_file(plugin, *named, run, faults);
-    } else {
-      import_plugin(plugin, settings->key_position);
-    }
-  }
+  import_settings(top, is_deepspeed, run, faults);
   import_precision_word(top);
 }
 

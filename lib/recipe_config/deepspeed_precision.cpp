@@ -74,6 +74,11 @@ void import_precision(ImportedBlock& top) {
       values.fault(precision.enabled->key_position, concat(precision.block->key, ".enabled"),
                    concat("`false` contradicts `model.dtype: ", precision.dtype, "`, which the recipe writes at ",
                           config::to_string(written->key_position), "; write \"auto\" here, or remove one of them"));
+    } else if (const Entry* flag = values.find(concat("training.", precision.dtype));
+               precision.is_on() && flag && !is_true(flag->value)) {
+      values.fault(precision.enabled->key_position, concat(precision.block->key, ".enabled"),
+                   concat("`true` contradicts `training.", precision.dtype, ": false` at ",
+                          config::to_string(flag->key_position), "; write \"auto\" here, or remove one of them"));
     } else if (precision.is_on()) {
       values.set("model.dtype", precision.enabled->key_position, concat(precision.block->key, ".enabled"),
                  config::make_string(precision.dtype));

@@ -46,18 +46,19 @@ int64_t expected_ranks(const RecipeConfig& config) {
   return config.run.num_processes.value_or(1);
 }
 
-void resolve_train_batch(RecipeConfig& config, int64_t num_ranks) {
-  if (!config.run.train_batch_size) return;
+std::optional<config::Fault> fill_train_batch(RecipeConfig& config, int64_t num_ranks) {
+  if (!config.run.train_batch_size) return std::nullopt;
   const TrainBatchSize batch = *config.run.train_batch_size;
   const int64_t rows_per_pass = written_rows_per_rank(config) * num_ranks;
   const int64_t factor = batch.num_rows / rows_per_pass;
-  const std::string written = describe_written(config);
   const bool is_all_written = batch.has_micro_batch && batch.has_accumulation;
   if (factor * rows_per_pass != batch.num_rows || factor < 1 || (is_all_written && factor != 1)) {
-    fail(ErrorKind::kUsage, config::to_string(batch.position), ": ", kKey, ": ", batch.num_rows,
-         " rows of an update are not ", written, written.empty() ? "" : " x ", num_ranks,
-         num_ranks == 1 ? " rank" : " ranks", is_all_written ? concat(" = ", rows_per_pass) : " x a whole number",
-         "; change one of them, or write \"auto\"");
+    const std::string written = describe_written(config);
+    return config::Fault{
+        batch.position, kKey,
+        concat(batch.num_rows, " rows of an update are not ", written, written.empty() ? "" : " x ", num_ranks,
+               num_ranks == 1 ? " rank" : " ranks", is_all_written ? concat(" = ", rows_per_pass) : " x a whole number",
+               "; change one of them, or write \"auto\"")};
   }
   config.run.train_batch_size.reset();
   if (!batch.has_micro_batch) {
@@ -65,6 +66,11 @@ void resolve_train_batch(RecipeConfig& config, int64_t num_ranks) {
   } else if (!batch.has_accumulation) {
     config.training.gradient_accumulation_steps = factor;
   }
+  return std::nullopt;
+}
+
+void resolve_train_batch(RecipeConfig& config, int64_t num_ranks) {
+  if (const auto fault = fill_train_batch(config, num_ranks)) config::throw_faults({*fault});
 }
 
 void resolve_auto_sizes(RecipeConfig& config, int64_t hidden_size) {

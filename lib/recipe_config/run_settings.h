@@ -36,7 +36,9 @@ void check_train_batch(const RecipeConfig& config, std::vector<config::Fault>& f
 int64_t expected_ranks(const RecipeConfig& config);
 
 /// Fills the micro-batch or the accumulation, whichever is not written, so that an update of this many ranks has
-/// train_batch_size rows, as DeepSpeed does. Throws kUsage where that is not possible. Idempotent.
+/// train_batch_size rows, as DeepSpeed does. The fault where that is not possible. Idempotent.
+std::optional<config::Fault> fill_train_batch(RecipeConfig& config, int64_t num_ranks);
+/// The same; throws kUsage for a fault.
 void resolve_train_batch(RecipeConfig& config, int64_t num_ranks);
 
 /// Fills the "auto" sizes of `zero` as transformers/integrations/deepspeed.py does. Idempotent.

@@ -274,6 +274,22 @@ TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]"
   CHECK(!std::filesystem::exists(job.folder / "run"));
 }
 
+TEST_CASE("launch starts the processes of an Accelerate file, and checks a DeepSpeed file's batch against them",
+          "[end_to_end]") {
+  const Job job;
+  const std::string accelerate =
+      "accelerate=" +
+      job.folder.write("acc.yaml", "distributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 3\n").string();
+  const auto three = job.run({"launch", "--dry-run", job.recipe, accelerate});
+  INFO(three.err);
+  REQUIRE(three.exit_code == 0);
+  CHECK_THAT(three.out, ContainsSubstring("-n 3 ") || ContainsSubstring("-np 3 "));
+  const auto one = job.run({"launch", "--dry-run", "--num-procs", "1", job.recipe, accelerate});
+  CHECK_THAT(one.out, !ContainsSubstring("mpirun"));
+  const std::string deepspeed = "deepspeed=" + job.folder.write("ds.json", "{\"train_batch_size\": 8}").string();
+  require_one_fault(job.run({"launch", "--dry-run", job.recipe, accelerate, deepspeed}), "3 ranks x a whole number");
+}
+
 TEST_CASE("train, eval and launch refuse processes that another launcher placed", "[end_to_end]") {
   const Job job;
   for (const char* command : {"train", "eval", "launch"}) {

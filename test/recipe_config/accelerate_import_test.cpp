@@ -83,6 +83,7 @@ TEST_CASE("DeepSpeed settings of an Accelerate file stand for the recipe's keys"
   CHECK(
       read_accelerate("distributed_type: DEEPSPEED\ndeepspeed_config: {gradient_clipping: auto}\n").config.zero.stage ==
       2);
+  CHECK(read_accelerate("distributed_type: DEEPSPEED\n").config.zero.stage == 2);
   check_refused(file,
                 "acc.yaml:5:3: deepspeed_config.gradient_accumulation_steps: `4` contradicts "
                 "`training.gradient_accumulation_steps` at r.yaml:6:12, which is `8`",

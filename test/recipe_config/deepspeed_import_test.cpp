@@ -209,6 +209,9 @@ TEST_CASE("Precision blocks choose the type, and both or a contradiction are fau
                    "training: {bf16: true}\n");
   check_file_fault(R"({"bf16": {"enabled": true}})", "training.fp16: contradicts `model.dtype` at ",
                    "training: {fp16: true}\n");
+  check_file_fault(R"({"bf16": {"enabled": true}})",
+                   "bf16.enabled: `true` contradicts `training.bf16: false` at r.yaml:6:12",
+                   "training: {bf16: false}\n");
   check_file_fault(R"({"bf16": true})", "bf16: is a block of keys, not `true`");
   check_file_fault(R"({"fp16": {"enabled": 3}})", "fp16.enabled: needs true, false or \"auto\", not `3`");
   check_file_fault(R"({"bf16": {"enabled": true, "bf16_master_weights_and_grads": true}})",
