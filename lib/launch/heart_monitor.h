@@ -20,7 +20,7 @@ namespace dsft::launch {
 struct HeartLimits {
   using Seconds = std::chrono::duration<double>;
 
-  Seconds silence{10};                      ///< without a beat
+  Seconds silence{8};                       ///< without a beat
   Seconds start{120};                       ///< until every rank beats, and until they have found each other
   Seconds phase{3600};                      ///< loading, evaluating or saving without progress
   std::optional<Seconds> step = {};         ///< of an update; none: the larger of 60 s and 20 times the median

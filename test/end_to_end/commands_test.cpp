@@ -290,14 +290,19 @@ TEST_CASE("launch starts the processes of an Accelerate file, and checks a DeepS
   require_one_fault(job.run({"launch", "--dry-run", job.recipe, accelerate, deepspeed}), "3 ranks x a whole number");
 }
 
-TEST_CASE("train, eval and launch refuse processes that another launcher placed", "[end_to_end]") {
+TEST_CASE("what another launcher placed is a rank where it says enough, and starts no job of its own", "[end_to_end]") {
   const Job job;
-  for (const char* command : {"train", "eval", "launch"}) {
+  const auto run = [&](const char* command) {
+    return test::run_dsft({command, job.recipe}, job.folder, "", {{"RANK", "0"}, {"WORLD_SIZE", "2"}});
+  };
+  require_one_fault(run("launch"), "run `dsft launch` once");
+  for (const char* command : {"train", "eval"}) {
     INFO(command);
-    require_one_fault(test::run_dsft({command, job.recipe}, job.folder, "", {{"RANK", "0"}, {"WORLD_SIZE", "2"}}),
-                      "dsft launch --num-procs 2");
-    CHECK(!std::filesystem::exists(job.folder / "run"));
+    const test::ProgramRun half_placed = run(command);
+    CHECK(half_placed.exit_code == 6);
+    CHECK_THAT(half_placed.err, StartsWith("error: ") && ContainsSubstring("LOCAL_RANK is not set"));
   }
+  CHECK(!std::filesystem::exists(job.folder / "run"));
 }
 
 TEST_CASE("eval --help says that the recipe gives the type and the device", "[end_to_end]") {
@@ -307,11 +312,12 @@ TEST_CASE("eval --help says that the recipe gives the type and the device", "[en
   CHECK_THAT(job.run({"score", "--help"}).out, ContainsSubstring("bf16 on CUDA, fp32 on CPU"));
 }
 
-TEST_CASE("what is not built yet is one clear fault", "[end_to_end]") {
+TEST_CASE("what is not built yet, or not there, is one clear fault", "[end_to_end]") {
   const Job job;
   for (const std::string command : {"chat", "consolidate"})
     require_one_fault(job.run({command}), "`dsft " + command + "` is not built yet");
-  require_one_fault(job.run({"launch", "--hostfile", "hosts", job.recipe}), "--hostfile is not built yet");
+  require_one_fault(job.run({"launch", "--hostfile", "hosts", job.recipe}),
+                    "--hostfile hosts cannot be read: there is no such file");
 }
 
 TEST_CASE("estimate-memory says what a recipe, a config.json and a size take", "[end_to_end]") {
