@@ -1,8 +1,11 @@
 #include "recipe_config/deepspeed_import.h"
 
-#include <cmath>
+#include <algorithm>
+#include <cctype>
+#include <vector>
 
 #include "base/error.h"
+#include "base/nearest_name.h"
 #include "recipe_config/deepspeed_keys.h"
 
 namespace dsft::recipe_config {
@@ -38,6 +41,25 @@ void check_reduction(ImportedBlock& top) {
     top.fault(*size, "is not supported: sequences are not cut over ranks; write 1");
 }
 
+/// A key without effect whose value DeepSpeed checks all the same, in any case.
+void check_word(ImportedBlock& block, const char* name, const std::vector<std::string>& words) {
+  const Entry* entry = block.find(name);
+  if (entry == nullptr) return;
+  std::string word = entry->value.text;
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (!entry->value.is_scalar() || std::find(words.begin(), words.end(), word) == words.end())
+    block.fault(*entry, concat("needs ", join_words(words, " or "), ", not ", config::describe(entry->value)));
+}
+
+void check_unused_words(ImportedBlock& top) {
+  for (const char* name : {"communication_data_type", "seq_parallel_communication_data_type"})
+    check_word(top, name, {"fp16", "bf16", "fp32"});
+  const Entry* checkpoint = top.find("checkpoint");
+  if (checkpoint == nullptr) return;
+  ImportedBlock block = top.inside(*checkpoint);
+  check_word(block, "tag_validation", {"warn", "ignore", "fail"});
+}
+
 }  // namespace
 
 void import_deepspeed(const Node& file, ImportedValues& values, RunSettings& run) {
@@ -45,6 +67,7 @@ void import_deepspeed(const Node& file, ImportedValues& values, RunSettings& run
   check_deepspeed_keys(top, "", /*is_strict=*/false);
   import_batch(top, run);
   check_reduction(top);
+  check_unused_words(top);
   top.take("gradient_clipping", "training.max_grad_norm");
   import_precision(top);
   import_zero(top, run);

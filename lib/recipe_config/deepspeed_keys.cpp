@@ -201,7 +201,58 @@ constexpr DeepSpeedKey kKeys[] = {
 
     {"scheduler", "type"},
     {"scheduler", "params"},
+
+    // blocks without effect, inside which DeepSpeed refuses what it does not know
+    {"tensorboard", "enabled"},
+    {"tensorboard", "job_name"},
+    {"tensorboard", "output_path"},
+    {"wandb", "enabled"},
+    {"wandb", "group"},
+    {"wandb", "project"},
+    {"wandb", "team"},
+    {"csv_monitor", "enabled"},
+    {"csv_monitor", "job_name"},
+    {"csv_monitor", "output_path"},
+    {"comet", "api_key"},
+    {"comet", "enabled"},
+    {"comet", "experiment_key"},
+    {"comet", "experiment_name"},
+    {"comet", "mode"},
+    {"comet", "online"},
+    {"comet", "project"},
+    {"comet", "samples_log_interval"},
+    {"comet", "workspace"},
+    {"comms_logger", "debug"},
+    {"comms_logger", "enabled"},
+    {"comms_logger", "prof_all"},
+    {"comms_logger", "prof_ops"},
+    {"comms_logger", "verbose"},
+    {"compile", "autoep_non_moe"},
+    {"compile", "debug_log"},
+    {"compile", "deepcompile"},
+    {"compile", "double_buffer"},
+    {"compile", "free_activation"},
+    {"compile", "free_activation_threshold"},
+    {"compile", "keep_all_input_tensors"},
+    {"compile", "keep_int_input_tensors"},
+    {"compile", "offload_activation"},
+    {"compile", "offload_activation_pin_memory"},
+    {"compile", "offload_opt_states"},
+    {"compile", "offload_parameters"},
+    {"compile", "passes"},
+    {"compile", "symmetric_memory"},
+    {"compile", "sync_after_allgather"},
+    {"compile", "sync_after_reduce"},
+    {"compile", "sync_before_allgather"},
+    {"compile", "sync_before_reduce"},
+    {"zero_optimization.leaf_module", "classes"},
+    {"zero_optimization.leaf_module", "name_suffixes"},
+    {"zero_optimization.leaf_module", "names"},
 };
+
+bool has_known_keys(std::string_view block) {
+  return std::any_of(std::begin(kKeys), std::end(kKeys), [&](const DeepSpeedKey& key) { return key.block == block; });
+}
 
 /// Whether the value of a key of KeyRole::kRefused asks for nothing.
 bool is_off(const config::Node& node) {
@@ -250,6 +301,10 @@ void check_deepspeed_keys(ImportedBlock& block, std::string_view block_name, boo
       block.fault(entry, concat("is not supported: ", key->reason));
     } else if (key->role == kNone && !entry.value.is_null()) {
       block.no_effect(entry, key->reason);
+      const std::string inner_name = block_name.empty() ? entry.key : concat(block_name, ".", entry.key);
+      if (!has_known_keys(inner_name)) continue;
+      ImportedBlock inner = block.inside(entry);
+      check_deepspeed_keys(inner, inner_name, /*is_strict=*/true);
     }
   }
 }

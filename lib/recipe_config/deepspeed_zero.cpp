@@ -48,6 +48,21 @@ void import_deprecated(ImportedBlock& zero) {
   }
 }
 
+/// What DeepSpeed refuses at some stages, though it has no effect here.
+void check_stage(ImportedBlock& zero) {
+  const Entry* written = zero.values().find("zero.stage");
+  const int64_t stage = written ? config::to_integer(written->value).value_or(0) : 0;
+  const Entry* norm = zero.find("compute_grad_norm");
+  if (norm && config::to_bool(unquoted(norm->value)) == false && stage != 1 && stage != 2)
+    zero.fault(*norm, concat("is refused by DeepSpeed as false at stage ", stage, "; remove it"));
+  const Entry* offload = zero.find("offload_optimizer");
+  if (offload == nullptr || !offload->value.is_map() || stage == 3) return;
+  ImportedBlock block = zero.inside(*offload);
+  const Entry* ratio = block.find("ratio");
+  if (ratio && config::to_number(unquoted(ratio->value)).value_or(1) < 1)
+    block.fault(*ratio, concat("is refused by DeepSpeed below 1 at stage ", stage, "; remove it"));
+}
+
 }  // namespace
 
 void import_zero(ImportedBlock& top, RunSettings& run) {
@@ -80,6 +95,7 @@ void import_zero(ImportedBlock& top, RunSettings& run) {
   import_offload(zero, "offload_optimizer");
   import_offload(zero, "offload_param");
   import_deprecated(zero);
+  check_stage(zero);
 }
 
 }  // namespace dsft::recipe_config

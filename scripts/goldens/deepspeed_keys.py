@@ -15,10 +15,14 @@ from pathlib import Path
 import deepspeed
 from accelerate.commands.config.config_args import ClusterConfig
 from accelerate.commands.launch import launch_command_parser
+from deepspeed.comm.config import CommsLoggerConfig
+from deepspeed.compile.config import CompileConfig
+from deepspeed.monitor.config import CometConfig, CSVConfig, TensorBoardConfig, WandbConfig
 from deepspeed.runtime import config, lr_schedules
 from deepspeed.runtime.constants import __dict__ as constants
 from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from deepspeed.runtime.zero.leaf_module_config import DeepSpeedZeroLeafModuleConfig
 from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig
 
 # read elsewhere than through a constant of runtime/constants.py
@@ -55,6 +59,13 @@ def main():
         "zero_optimization": fields(DeepSpeedZeroConfig),
         "zero_optimization.offload_optimizer": fields(DeepSpeedZeroOffloadOptimizerConfig),
         "zero_optimization.offload_param": fields(DeepSpeedZeroOffloadParamConfig),
+        "zero_optimization.leaf_module": fields(DeepSpeedZeroLeafModuleConfig),
+        "tensorboard": fields(TensorBoardConfig),
+        "wandb": fields(WandbConfig),
+        "csv_monitor": fields(CSVConfig),
+        "comet": fields(CometConfig),
+        "comms_logger": fields(CommsLoggerConfig),
+        "compile": fields(CompileConfig),
     }
     schedulers = {name: list(inspect.signature(getattr(lr_schedules, name).__init__).parameters)[2:] for name in ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle")}
     options = {action.dest for action in launch_command_parser()._actions}
