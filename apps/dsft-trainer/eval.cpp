@@ -6,6 +6,7 @@
 
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
+#include "device/cuda_device.h"
 #include "device/device.h"
 #include "dsft-trainer/tasks.h"
 #include "recipe/build_evaluations.h"
@@ -62,7 +63,7 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   if (options.compute.dtype) config.model.dtype = options.compute.dtype;
   if (options.compute.device != device::DeviceChoice::kAuto) config.device = options.compute.device;
   recipe_config::resolve_defaults(config, device::has_cuda());
-  const at::Device device = device::choose_device(config.device, placement.local_rank);
+  const at::Device device = device::choose_device(config.device, placement.gpu(device::cuda::device_count()));
   const auto communicator = comm::make_communicator();
   train::RunContext context{*communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   // An adapter that is still to be trained is the base model; one to continue from is judged as it stands.

@@ -9,6 +9,7 @@
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
 #include "comm/watched_communicator.h"
+#include "device/cuda_device.h"
 #include "device/device.h"
 #include "dsft-trainer/failure.h"
 #include "dsft-trainer/tasks.h"
@@ -67,7 +68,7 @@ int run_train(const TrainOptions& options, const Logger& logger) {
   for (const std::string& warning : warnings) logger.warn(warning);
   recipe_config::resolve_train_batch(config, placement.size);
   if (config.training.full_determinism) make_deterministic();
-  const at::Device device = device::choose_device(config.device, placement.local_rank);
+  const at::Device device = device::choose_device(config.device, placement.gpu(device::cuda::device_count()));
   heart.enter(watchdog::PhaseKind::kStart, "joining the other ranks");
   const auto communicator = comm::watch(comm::make_communicator(), heart);
   try {

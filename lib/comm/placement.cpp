@@ -53,6 +53,7 @@ Placement of_srun(const Variables& variables) {
                       .size = variables.number("SLURM_STEP_NUM_TASKS"),
                       .local_rank = variables.number("SLURM_LOCALID"),
                       .local_size = 1};  // srun binds its tasks itself
+  placement.may_see_one_gpu = true;
   if (variables.has("PMIX_NAMESPACE")) {
     placement.rendezvous = Rendezvous::kMpi;
     return placement;
@@ -76,7 +77,8 @@ Placement of_torchrun(const Variables& variables) {
           .rendezvous = Rendezvous::kStore,
           .master_host = variables.text("MASTER_ADDR"),
           .master_port = variables.number("MASTER_PORT"),
-          .master_is_agent = uses_agent != nullptr && std::string_view(uses_agent) == "True"};
+          .master_is_agent = uses_agent != nullptr && std::string_view(uses_agent) == "True",
+          .may_see_one_gpu = true};
 }
 
 /// A size that is not a number counts as none: other programs use these names too.
@@ -90,12 +92,13 @@ Placement read_placement(const ReadVariable& read) {
   Placement placement;
   if (read("OMPI_COMM_WORLD_SIZE") != nullptr) {
     placement = of_open_mpi({read, "mpirun"});
+  } else if (is_several(read("WORLD_SIZE")) && read("RANK") != nullptr) {
+    // srun may have started torchrun once on each host: every rank there has the agent's SLURM_PROCID
+    placement = of_torchrun({read, "torchrun or a launcher like it"});
   } else if (is_several(read("SLURM_STEP_NUM_TASKS")) && read("SLURM_PROCID") != nullptr &&
              (read("SLURM_STEP_ID") != nullptr || read("SLURM_STEPID") != nullptr)) {
     // a batch script has SLURM_PROCID too, but is no step of several tasks
     placement = of_srun({read, "srun"});
-  } else if (is_several(read("WORLD_SIZE")) && read("RANK") != nullptr) {
-    placement = of_torchrun({read, "torchrun or a launcher like it"});
   }
   if (placement.size <= 1) return {};
   if (placement.rank >= placement.size) {

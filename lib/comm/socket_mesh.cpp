@@ -1,5 +1,7 @@
 #include "comm/socket_mesh.h"
 
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,13 +16,15 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <sstream>
 
 #include "base/error.h"
 
 namespace dsft::comm {
 namespace {
 
-constexpr int kJoinMilliseconds = 120'000;
+constexpr int kJoinMilliseconds = 120'000, kAnswerMilliseconds = 10'000;
+constexpr char kWelcome = '!';
 constexpr std::chrono::minutes kLongestSilence{60};  ///< a peer may read its rows, or evaluate
 
 [[noreturn]] void fail_with_errno(const std::string& what) {
@@ -77,16 +81,56 @@ std::string address_towards(const std::string& host, int port) {
   return own_end(probe.get()).first;
 }
 
-void wait_for(int descriptor, short events, const std::string& what) {
+/// All addresses of this machine, the one on the way to a host first, and those that only the machine itself can reach
+/// last: a host often knows its own name by such a one (127.0.1.1).
+std::vector<std::string> own_addresses(const std::string& host, int port) {
+  std::vector<std::string> addresses, loopback;
+  ifaddrs* first = nullptr;
+  if (::getifaddrs(&first) != 0) fail_with_errno("this machine does not tell its addresses");
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(first, ::freeifaddrs);
+  for (const ifaddrs* item = first; item != nullptr; item = item->ifa_next) {
+    if (item->ifa_addr == nullptr || (item->ifa_flags & IFF_UP) == 0) continue;
+    const int family = item->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    char text[NI_MAXHOST];
+    const socklen_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    if (::getnameinfo(item->ifa_addr, size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) continue;
+    if (std::strchr(text, '%') != nullptr) continue;  // of one link alone
+    ((item->ifa_flags & IFF_LOOPBACK) != 0 ? loopback : addresses).emplace_back(text);
+  }
+  const std::string likely = address_towards(host, port);
+  std::stable_partition(addresses.begin(), addresses.end(), [&](const std::string& item) { return item == likely; });
+  addresses.insert(addresses.end(), loopback.begin(), loopback.end());
+  return addresses;
+}
+
+/// Listens at a free port of all addresses, of both kinds where the machine has both.
+int listen_everywhere(int backlog) {
+  for (const int family : {AF_INET6, AF_INET}) {
+    const int descriptor = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) continue;
+    Socket socket(descriptor);
+    const int no = 0;
+    if (family == AF_INET6) ::setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
+    sockaddr_storage address{};
+    address.ss_family = static_cast<sa_family_t>(family);
+    const socklen_t size = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+    if (::bind(descriptor, reinterpret_cast<sockaddr*>(&address), size) == 0 && ::listen(descriptor, backlog) == 0)
+      return socket.release();
+  }
+  fail_with_errno("cannot listen for the other ranks");
+}
+
+void wait_for(int descriptor, short events, const std::string& what, int milliseconds = kJoinMilliseconds) {
   pollfd polled{descriptor, events, 0};
-  const int count = ::poll(&polled, 1, kJoinMilliseconds);
+  const int count = ::poll(&polled, 1, milliseconds);
   if (count == 0) errno = ETIMEDOUT;
   if (count <= 0) fail_with_errno(what);
 }
 
 void read_all(int descriptor, void* data, size_t size, const std::string& what) {
   for (char* next = static_cast<char*>(data); size > 0;) {
-    wait_for(descriptor, POLLIN, what);
+    wait_for(descriptor, POLLIN, what, kAnswerMilliseconds);
     const ssize_t count = ::recv(descriptor, next, size, 0);
     if (count == 0) errno = ECONNRESET;
     if (count <= 0) fail_with_errno(what);
@@ -110,6 +154,27 @@ struct Greeting {
   std::array<char, 32> token;
   int32_t rank;
 };
+
+/// Connects to one address of a rank and greets it; throws where nobody answers who knows the token. Machines may have
+/// equal addresses, such as those of containers' bridges.
+int greet(const std::string& host, int port, const Greeting& greeting) {
+  const AddressList list = resolve(host, port, SOCK_STREAM);
+  Socket socket(::socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (::connect(socket.get(), list->ai_addr, list->ai_addrlen) != 0) {
+    if (errno != EINPROGRESS) fail_with_errno(host);
+    wait_for(socket.get(), POLLOUT, host, kAnswerMilliseconds);
+    int fault = 0;
+    socklen_t size = sizeof fault;
+    ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &fault, &size);
+    errno = fault;
+    if (fault != 0) fail_with_errno(host);
+  }
+  char answer = 0;
+  if (::send(socket.get(), &greeting, sizeof greeting, MSG_NOSIGNAL) != sizeof greeting) fail_with_errno(host);
+  read_all(socket.get(), &answer, 1, host);
+  if (answer != kWelcome) fail(ErrorKind::kCommunication, host, ": another program answers");
+  return socket.release();
+}
 
 /// What goes before the bytes of a transfer.
 struct Header {
@@ -180,23 +245,30 @@ void SocketMesh::connect_all(const std::string& known_host, int known_port, cons
   std::memcpy(greeting.token.data(), token.data(), std::min(token.size(), greeting.token.size()));
   greeting.rank = rank_;
 
-  const std::string own_address = address_towards(known_host, known_port);
-  const AddressList own = resolve(own_address, 0, SOCK_STREAM);
-  const Socket listener(::socket(own->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::bind(listener.get(), own->ai_addr, own->ai_addrlen) != 0 || ::listen(listener.get(), size) != 0) {
-    fail_with_errno("cannot listen at " + own_address);
-  }
-  board.set(concat("rank", rank_), concat(own_address, " ", own_end(listener.get()).second));
+  const Socket listener(listen_everywhere(size));
+  std::string own = std::to_string(own_end(listener.get()).second);
+  for (const std::string& address : own_addresses(known_host, known_port)) own += " " + address;
+  board.set(concat("rank", rank_), own);
+  // all of them first: then each rank is about to connect, and answers soon
+  std::vector<std::string> places;
+  for (int peer = 0; peer < size; ++peer) places.push_back(board.get(concat("rank", peer)));
 
   for (int peer = 0; peer < rank_; ++peer) {
-    const std::string place = board.get(concat("rank", peer));
-    const size_t blank = place.find(' ');
-    const AddressList list = resolve(place.substr(0, blank), std::atoi(place.c_str() + blank + 1), SOCK_STREAM);
-    Socket socket(::socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const std::string what = concat("rank ", peer, " at ", place, " cannot be reached from rank ", rank_);
-    if (::connect(socket.get(), list->ai_addr, list->ai_addrlen) != 0) fail_with_errno(what);
-    if (::send(socket.get(), &greeting, sizeof greeting, MSG_NOSIGNAL) != sizeof greeting) fail_with_errno(what);
-    sockets_[static_cast<size_t>(peer)] = socket.release();
+    std::istringstream words(places[static_cast<size_t>(peer)]);
+    int port = 0;
+    words >> port;
+    std::string faults;
+    for (std::string address; sockets_[static_cast<size_t>(peer)] < 0 && words >> address;) {
+      try {
+        sockets_[static_cast<size_t>(peer)] = greet(address, port, greeting);
+      } catch (const Error& error) {
+        faults += concat(faults.empty() ? "" : ", ", error.message());
+      }
+    }
+    if (sockets_[static_cast<size_t>(peer)] < 0) {
+      fail(ErrorKind::kCommunication, "rank ", rank_, " does not reach rank ", peer, " at port ", port,
+           " of any of its addresses (", faults, "); the hosts of a job must reach each other by TCP");
+    }
   }
   for (int missing = size - 1 - rank_; missing > 0;) {
     wait_for(listener.get(), POLLIN, concat(missing, " ranks have not joined"));
@@ -207,11 +279,14 @@ void SocketMesh::connect_all(const std::string& known_host, int known_port, cons
     } catch (const Error&) {
       continue;  // a stranger; a rank that died is missed above
     }
-    const bool is_rank = theirs.token == greeting.token && theirs.rank > rank_ && theirs.rank < size &&
-                         sockets_[static_cast<size_t>(theirs.rank)] < 0;
-    if (!is_rank) continue;
-    sockets_[static_cast<size_t>(theirs.rank)] = socket.release();
-    --missing;
+    const bool is_rank = theirs.token == greeting.token && theirs.rank > rank_ && theirs.rank < size;
+    if (!is_rank || ::send(socket.get(), &kWelcome, 1, MSG_NOSIGNAL) != 1) continue;
+    int& place = sockets_[static_cast<size_t>(theirs.rank)];
+    if (place < 0)
+      --missing;
+    else
+      ::close(place);  // it gave up too early, and came by another address
+    place = socket.release();
   }
 }
 

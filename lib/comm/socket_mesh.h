@@ -25,8 +25,8 @@ class SocketMesh final {
     std::function<std::string(const std::string& key)> get;
   };
 
-  /// Connects all ranks with each other. `known_host`: one that every rank can reach; a rank listens at the address
-  /// that it has on the way there. Collective.
+  /// Connects all ranks with each other. `known_host`: one that every rank can reach; of a rank's addresses the one on
+  /// the way there is tried first. Collective.
   SocketMesh(int rank, int size, const std::string& known_host, int known_port, const Board& board);
   ~SocketMesh();
   SocketMesh(const SocketMesh&) = delete;

@@ -32,15 +32,15 @@ std::optional<ForeignPlacement> find_foreign_placement(const GetVariable& get_va
   const auto is_set = [&](const char* name) { return get_variable(name) != nullptr; };
   const auto assignment = [&](const char* name) { return concat(name, "=", get_variable(name)); };
   if (is_set("OMPI_COMM_WORLD_SIZE")) return std::nullopt;
+  const int world_size = read_number(get_variable, "WORLD_SIZE");
+  if (world_size > 1 && is_set("RANK"))
+    return ForeignPlacement{"torchrun or a launcher like it", assignment("RANK") + " and " + assignment("WORLD_SIZE"),
+                            world_size, true};
   // a batch script has SLURM_NTASKS and SLURM_PROCID too, but is no step of several tasks
   const int num_tasks = read_number(get_variable, "SLURM_STEP_NUM_TASKS");
   if (num_tasks > 1 && is_set("SLURM_PROCID") && (is_set("SLURM_STEP_ID") || is_set("SLURM_STEPID")))
     return ForeignPlacement{"srun", assignment("SLURM_PROCID") + " and " + assignment("SLURM_STEP_NUM_TASKS"),
                             num_tasks, true};
-  const int world_size = read_number(get_variable, "WORLD_SIZE");
-  if (world_size > 1 && is_set("RANK"))
-    return ForeignPlacement{"torchrun or a launcher like it", assignment("RANK") + " and " + assignment("WORLD_SIZE"),
-                            world_size, true};
   const int pmi_size = read_number(get_variable, "PMI_SIZE");
   if (pmi_size > 1) return ForeignPlacement{"another MPI's launcher", assignment("PMI_SIZE"), pmi_size};
   if (read_number(get_variable, "PMIX_RANK") > 0)

@@ -260,20 +260,29 @@ TEST_CASE("Placements are read from mpirun's, srun's and torchrun's variables", 
   Variables slurm = {{"SLURM_JOB_ID", "70001"}, {"SLURM_STEP_ID", "2"},       {"SLURM_STEP_NUM_TASKS", "4"},
                      {"SLURM_PROCID", "3"},     {"SLURM_LOCALID", "1"},       {"SLURM_STEP_NODELIST", "node[07-08]"},
                      {"SLURM_NTASKS", "4"},     {"SLURM_JOB_NODELIST", "x1"}, {"RANK", "1"}};
-  const comm::Placement by_store{3, 4, 1, 1, comm::Rendezvous::kStore, "node07", 30'003};
+  const comm::Placement by_store{3, 4, 1, 1, comm::Rendezvous::kStore, "node07", 30'003, false, true};
   CHECK(read(slurm) == by_store);
   slurm["MASTER_ADDR"] = "10.1.1.1";
   slurm["MASTER_PORT"] = "4000";
-  CHECK(read(slurm) == comm::Placement{3, 4, 1, 1, comm::Rendezvous::kStore, "10.1.1.1", 4000});
+  CHECK(read(slurm) == comm::Placement{3, 4, 1, 1, comm::Rendezvous::kStore, "10.1.1.1", 4000, false, true});
   slurm["PMIX_NAMESPACE"] = "slurm.pmix.70001.2";
-  CHECK(read(slurm) == comm::Placement{3, 4, 1, 1, comm::Rendezvous::kMpi});
+  CHECK(read(slurm) == comm::Placement{3, 4, 1, 1, comm::Rendezvous::kMpi, "", 0, false, true});
   Variables torchrun = {{"RANK", "5"},
                         {"WORLD_SIZE", "8"},
                         {"LOCAL_RANK", "1"},
                         {"LOCAL_WORLD_SIZE", "4"},
                         {"MASTER_ADDR", "host1"},
                         {"MASTER_PORT", "29500"}};
-  CHECK(read(torchrun) == comm::Placement{5, 8, 1, 4, comm::Rendezvous::kStore, "host1", 29500, false});
+  CHECK(read(torchrun) == comm::Placement{5, 8, 1, 4, comm::Rendezvous::kStore, "host1", 29500, false, true});
+  Variables srun_torchrun = slurm;  // srun has started an agent on each host
+  for (const auto& [name, value] : torchrun) srun_torchrun[name] = value;
+  CHECK(read(srun_torchrun) == read(torchrun));
+  // Slurm's --gpus-per-task and the like hide the other ranks' GPUs; mpirun hides none
+  CHECK(read(slurm).gpu(/*num_visible=*/1) == 0);
+  CHECK(read(slurm).gpu(4) == 1);
+  CHECK(read(torchrun).gpu(1) == 0);
+  CHECK(read({{"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}})
+            .gpu(1) == 1);
   torchrun["TORCHELASTIC_USE_AGENT_STORE"] = "True";
   CHECK(read(torchrun).master_is_agent);
   torchrun.erase("MASTER_PORT");
