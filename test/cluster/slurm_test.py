@@ -14,21 +14,28 @@ SCRIPTS = ROOT / "scripts/cluster"
 sys.path.insert(0, str(ROOT / "scripts"))
 from random_faults import DSFT, MARK, curve, make_job, processes_of  # noqa: E402
 
-# srun: SLURM_NTASKS tasks with the variables that Slurm sets, killed when one fails; ends with the highest code
+# srun: SLURM_NTASKS tasks with the variables that Slurm sets; unless --kill-on-bad-exit=0 says otherwise all are killed when one ends with a code
+# that is not 0 (KillOnBadExit of a cluster's slurm.conf), and --wait seconds after the first has ended; ends with the highest code
 SRUN = """#!/usr/bin/env python3
 import os, subprocess, sys, time
-words = sys.argv[1:]
+words, options = sys.argv[1:], {}
 while words[0].startswith("-"):
-    words.pop(0)
+    name, _, value = words.pop(0).partition("=")
+    options[name] = value
+bad_exits_kill, wait, first_end = options.get("--kill-on-bad-exit") != "0", float(options.get("--wait", "inf")), None
 size = int(os.environ["SLURM_NTASKS"])
 tasks = [subprocess.Popen(words, env=dict(os.environ, SLURM_PROCID=str(i), SLURM_LOCALID=str(i), SLURM_STEP_NUM_TASKS=str(size), SLURM_STEP_ID="0",
                                           SLURM_STEP_NODELIST="localhost")) for i in range(size)]
 import signal
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 while any(task.poll() is None for task in tasks):
-    if any(task.poll() not in (None, 0, 75) for task in tasks):
+    codes = [task.poll() for task in tasks]
+    if first_end is None and any(code is not None for code in codes):
+        first_end = time.time()
+    is_late = first_end is not None and time.time() - first_end > wait
+    if is_late or (bad_exits_kill and any(codes)):
         [task.kill() for task in tasks]
-    time.sleep(0.05)
+    time.sleep(0.001)
 sys.exit(max(task.wait() % 256 for task in tasks))
 """
 SCONTROL = """#!/bin/sh
