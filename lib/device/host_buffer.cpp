@@ -17,7 +17,7 @@
 namespace dsft::device {
 namespace {
 
-// large enough for every use of it to begin and end at whole pages, also where elements have 16 bits
+// whole pages, also of elements of 16 bits
 constexpr int64_t kTouchedElements = 1 << 15;
 
 /// Owns mapped memory and the lock of its pages.

@@ -12,9 +12,9 @@ namespace dsft::device {
 enum class HostPages { kPageable, kPinned };
 
 /// Memory of the host for what lies beside a device: zeros, in huge pages where the kernel gives them. Its pages are
-/// first written by the threads that at::parallel_for gives them to later, in the same equal parts, so that each
-/// thread's lie on its own memory node. Pages are locked only then: cudaHostAlloc would put all on the caller's node.
-/// Tensors keep it alive.
+/// first written by all threads of at::parallel_for, so that they lie on the memory nodes of this process's cores (the
+/// launcher binds a rank to neighbours), and locked only then: cudaHostAlloc would put all of them on the node of the
+/// caller, who would also write them alone. Tensors keep it alive.
 class HostBuffer {
  public:
   /// Faults (kDevice) where `memory` has no room for it, before any is taken, and where the pages cannot be locked.

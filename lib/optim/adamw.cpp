@@ -16,7 +16,7 @@
 namespace dsft::optim {
 namespace {
 
-// Of one thread at a time: whole pages of each buffer, so that those that a thread wrote first lie near it ever after.
+// Parts that threads share out: whole pages of each buffer, so that no two threads write one.
 constexpr int64_t kUpdatedElements = 8 * cpu::kPieceElements;
 
 void check_tensors(const AdamWTensors& tensors) {
