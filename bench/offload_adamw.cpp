@@ -60,8 +60,8 @@ AdamWTensors tensors_of(int64_t numel, at::ScalarType gradient, at::ScalarType c
   AdamWTensors tensors{.weight = zeros(numel, at::kFloat),
                        .gradient = zeros(numel, gradient),
                        .exp_avg = zeros(numel, at::kFloat),
-                       .exp_avg_sq = zeros(numel, at::kFloat),
-                       .copy = zeros(numel, copy)};
+                       .exp_avg_sq = zeros(numel, at::kFloat)};
+  if (copy != at::kFloat) tensors.copy = zeros(numel, copy);
   tensors.weight.fill_(0.5);
   tensors.gradient.fill_(1e-3);
   return tensors;
@@ -93,6 +93,7 @@ int main(int argc, char** argv) {
   add("bf16 gradient, bf16 copy", 28, at::kBFloat16, at::kBFloat16);
   add("fp16 gradient, fp16 copy", 28, at::kHalf, at::kHalf);
   add("fp32 gradient, bf16 copy", 30, at::kFloat, at::kBFloat16);
+  add("fp32 gradient, no copy", 28, at::kFloat, at::kFloat);
   for (int round = 0; round <= rounds; ++round)
     for (Candidate& candidate : candidates) {
       const dsft::Stopwatch watch;

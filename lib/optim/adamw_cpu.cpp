@@ -12,12 +12,27 @@
 namespace dsft::optim::cpu {
 namespace {
 
+constexpr int64_t kBlock = 64;    // elements: four lines of each fp32 buffer
+constexpr int64_t kAhead = 1024;  // elements that are asked for before they are needed
+
+// The processor's own prefetchers stop at every 4 KiB, and there are four streams: asking ahead gives a sixth more.
 template <typename Gradient>
-[[gnu::always_inline]] inline void update(float* __restrict weight, const Gradient* __restrict gradient,
-                                          float* __restrict exp_avg, float* __restrict exp_avg_sq,
-                                          const AdamWFactors& factors, int64_t begin, int64_t end) {
-  const AdamWFactors f = factors;
-  for (int64_t i = begin; i < end; ++i) {
+[[gnu::always_inline]] inline void prefetch(const float* weight, const Gradient* gradient, const float* exp_avg,
+                                            const float* exp_avg_sq, int64_t i) {
+  constexpr int64_t kLine = 64;
+  for (int64_t line = 0; line < kBlock; line += kLine / sizeof(float)) {
+    __builtin_prefetch(weight + i + line, /*rw=*/1);
+    __builtin_prefetch(exp_avg + i + line, 1);
+    __builtin_prefetch(exp_avg_sq + i + line, 1);
+  }
+  for (int64_t line = 0; line < kBlock; line += kLine / sizeof(Gradient)) __builtin_prefetch(gradient + i + line);
+}
+
+template <typename Gradient>
+[[gnu::always_inline]] inline void update_block(float* __restrict weight, const Gradient* __restrict gradient,
+                                                float* __restrict exp_avg, float* __restrict exp_avg_sq,
+                                                const AdamWFactors& f, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
     const float g = static_cast<float>(gradient[i]) * f.gradient_factor;
     const float m = f.beta1 * exp_avg[i] + f.one_minus_beta1 * g;
     const float v = f.beta2 * exp_avg_sq[i] + f.one_minus_beta2 * g * g;
@@ -26,6 +41,18 @@ template <typename Gradient>
     exp_avg_sq[i] = v;
     weight[i] -= f.decay * weight[i] + f.step_size * m / denominator;
   }
+}
+
+template <typename Gradient>
+[[gnu::always_inline]] inline void update(float* weight, const Gradient* gradient, float* exp_avg, float* exp_avg_sq,
+                                          const AdamWFactors& factors, int64_t begin, int64_t end) {
+  const AdamWFactors f = factors;
+  int64_t i = begin;
+  for (; i + kBlock <= end; i += kBlock) {
+    prefetch(weight, gradient, exp_avg, exp_avg_sq, i + kAhead);
+    update_block(weight + i, gradient + i, exp_avg + i, exp_avg_sq + i, f, kBlock);
+  }
+  update_block(weight + i, gradient + i, exp_avg + i, exp_avg_sq + i, f, end - i);
 }
 
 // Writes past the caches what x86 has such stores for, and for the rest as usual; other processors see by themselves
