@@ -14,24 +14,10 @@ namespace {
 // bounds the communicator's scratch memory
 constexpr int64_t kReduceBucketElements = int64_t{1} << 23;
 
-constexpr const char* kAppliedUpdates = "applied_updates";
-constexpr const char* kLossScaler = "loss_scaler";
-constexpr int64_t kScalerValues = 4;
-
 Sharding sharding_of(const OptimizerOptions& options, comm::Communicator& communicator) {
   if (options.stage == 0) return {};
   return {communicator.size(), communicator.rank(), /*has_gradients=*/options.stage >= 2,
           options.stage >= 3 ? &communicator : nullptr};
-}
-
-optim::LossScaler::State saved_scaler(const SavedState& saved) {
-  double values[kScalerValues];
-  saved.copy(kLossScaler, 0, at::from_blob(values, {kScalerValues}, at::kDouble));
-  return {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2]), static_cast<int64_t>(values[3])};
-}
-
-at::Tensor to_cpu(const at::Tensor& tensor) {
-  return tensor.detach().to(at::kCPU).contiguous();
 }
 
 }  // namespace
@@ -342,92 +328,6 @@ void ShardedOptimizer::update_loss_scale() {
 
 int64_t ShardedOptimizer::num_applied_updates() const {
   return num_applied_updates_.item<int64_t>();
-}
-
-std::vector<NamedState> ShardedOptimizer::state() const {
-  const ShardPlan& plan = flat_.plan();
-  const bool has_the_rest = !plan.is_sharded() || communicator_.rank() == 0;
-  std::vector<NamedState> state;
-  const auto add = [&](const std::string& name, const at::Tensor& own, int64_t index) {
-    const at::Tensor part = flat_.own_view(own, index);
-    if (!plan.bucket_of(index).is_sharded) {
-      if (has_the_rest) state.push_back({name, to_cpu(part.view(flat_[index].parameter.sizes()))});
-    } else if (part.numel() > 0) {
-      state.push_back({concat(name, "@", plan.own_part(index).begin - plan.offset(index)), to_cpu(part)});
-    }
-  };
-  for (int64_t index = 0; index < flat_.num_parameters(); ++index)
-    for (const StateKind& kind : kinds_of(index)) add(flat_[index].name + kind.suffix, *kind.own, index);
-  // every rank's part says how far it is
-  state.push_back({kAppliedUpdates, to_cpu(num_applied_updates_).clone()});
-  if (loss_scaler_ && has_the_rest) {
-    const optim::LossScaler::State& scaler = loss_scaler_->state();
-    state.push_back({kLossScaler, at::tensor({scaler.scale, static_cast<double>(scaler.iteration),
-                                              static_cast<double>(scaler.last_overflow_iteration),
-                                              static_cast<double>(scaler.hysteresis)},
-                                             at::kDouble)});
-  }
-  return state;
-}
-
-// Of single values that no run can have written.
-std::string ShardedOptimizer::faults_of_values(const SavedState& saved) const {
-  constexpr int64_t kMostUpdates = int64_t{1} << 40;
-  std::string faults;
-  int64_t updates = 0;
-  saved.copy(kAppliedUpdates, 0, at::from_blob(&updates, {1}, at::kLong));
-  if (updates < 0 || updates > kMostUpdates) faults += concat("\n  ", kAppliedUpdates, " is ", updates);
-  if (!loss_scaler_) return faults;
-  double values[kScalerValues];
-  saved.copy(kLossScaler, 0, at::from_blob(values, {kScalerValues}, at::kDouble));
-  const bool is_scale = std::isfinite(values[0]) && values[0] > 0;
-  const bool are_counts = std::all_of(values + 1, values + kScalerValues, [](double value) {
-    return value >= -1 && value <= static_cast<double>(kMostUpdates) && value == std::floor(value);
-  });
-  if (!is_scale || !are_counts)
-    faults += concat("\n  ", kLossScaler, " is ", at::from_blob(values, {kScalerValues}, at::kDouble));
-  return faults;
-}
-
-std::vector<ShardedOptimizer::StateKind> ShardedOptimizer::kinds_of(int64_t index) const {
-  std::vector<StateKind> kinds;
-  if (flat_.has_master(index)) kinds.push_back({".master", &flat_.master});
-  kinds.insert(kinds.end(), {{".exp_avg", &flat_.exp_avg}, {".exp_avg_sq", &flat_.exp_avg_sq}});
-  return kinds;
-}
-
-void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
-  at::NoGradGuard no_grad;
-  SavedState saved(state);
-  // nothing is changed before all of it has been checked
-  for (int64_t index = 0; index < flat_.num_parameters(); ++index)
-    for (const StateKind& kind : kinds_of(index))
-      saved.expect(flat_[index].name + kind.suffix, flat_[index].parameter.sizes(), at::kFloat);
-  saved.expect(kAppliedUpdates, {}, at::kLong);
-  if (loss_scaler_) saved.expect(kLossScaler, {kScalerValues}, at::kDouble);
-  std::string faults = saved.faults();
-  if (faults.empty()) faults = faults_of_values(saved);
-  if (!faults.empty()) {
-    fail(ErrorKind::kCheckpoint,
-         "the saved optimizer state does not fit the parameters that this recipe trains:", faults);
-  }
-  for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
-    const std::string& name = flat_[index].name;
-    const int64_t first = flat_.plan().own_part(index).begin - flat_.plan().offset(index);
-    for (const StateKind& kind : kinds_of(index))
-      saved.copy(name + kind.suffix, first, flat_.own_view(*kind.own, index));
-    if (!flat_.has_master(index)) continue;
-    if (flat_.gathered(flat_.plan().bucket_of(index)))
-      flat_.own_values(index).copy_(flat_.own_view(flat_.master, index));
-    else
-      saved.copy(name + ".master", 0, flat_.view(flat_.narrow_values, index).view(-1));
-    flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
-  }
-  saved.copy(kAppliedUpdates, 0, num_applied_updates_.view(-1));
-  if (loss_scaler_) {
-    loss_scaler_->restore(saved_scaler(saved));
-    update_loss_scale();
-  }
 }
 
 }  // namespace dsft::zero
