@@ -17,7 +17,7 @@ enum class OffloadDevice { kNone, kCpu };
 
 constexpr auto words_of(OffloadDevice) {
   return std::to_array<config::Word<OffloadDevice>>(
-      {{"none", OffloadDevice::kNone}, {"cpu", OffloadDevice::kCpu, "ZeRO sharding"}});
+      {{"none", OffloadDevice::kNone}, {"cpu", OffloadDevice::kCpu, "offloading"}});
 }
 
 struct OffloadConfig {
