@@ -176,6 +176,7 @@ class TrainBench {
     lora::LoraConfig config;
     config.r = options.rank;
     config.lora_alpha = 2.0 * static_cast<double>(options.rank);
+    config.lora_dropout = options.lora_dropout;
     config.target_modules = {
         .kind = lora::TargetModules::Kind::kNames, .names = {"q_proj", "k_proj", "v_proj", "o_proj"}, .regex = ""};
     lora::attach(*model_, spec::match_lora_targets(model_->spec(), config), {}, config, 42);

@@ -19,7 +19,8 @@ struct BenchOptions {
   int64_t new_tokens = 128;
   int64_t steps = 9;
   int64_t warmup = 3;
-  int64_t rank = 16;     ///< of LoRA on q, k, v, o
+  int64_t rank = 16;  ///< of LoRA on q, k, v, o
+  double lora_dropout = 0;
   bool is_full = false;  ///< all weights instead
   bool recomputes = false;
   bool recomputes_selectively = false;

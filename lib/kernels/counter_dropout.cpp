@@ -4,8 +4,6 @@
 #include <torch/autograd.h>
 #include <torch/types.h>
 
-#include <cmath>
-
 #include "kernels/counter_dropout_cpu.h"
 #include "kernels/counter_dropout_cuda.h"
 #include "kernels/cuda_tensors.h"
@@ -17,17 +15,9 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-cpu::DropoutStream make_stream(double p, uint64_t module, const DropoutKeys& keys) {
-  const uint64_t key = keys.seed ^ module;
-  const auto threshold = static_cast<uint32_t>(std::lround(p * 65536.0));
-  DSFT_CHECK(p >= 0 && threshold < 65536, "dropout ", p, " keeps nothing");
-  return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), threshold,
-          static_cast<float>(65536.0 / (65536.0 - threshold))};
-}
-
 at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
   at::Tensor y = at::empty_like(x);
-  const cpu::DropoutStream stream = make_stream(p, module, keys);
+  const cpu::DropoutStream stream = cpu::dropout_stream(p, module, keys.seed);
   visit_float_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, x.size(0), 32, [&](int64_t begin, int64_t end) {
@@ -41,8 +31,8 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
 at::Tensor apply_cuda(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
   at::Tensor y = at::empty_like(x);
   cuda::dropout(x.const_data_ptr(), y.data_ptr(), keys.sample_keys.const_data_ptr<int64_t>(),
-                keys.positions.const_data_ptr<int64_t>(), x.size(0), x.size(1), make_stream(p, module, keys),
-                cuda::float_type(x), cuda::stream_for(x));
+                keys.positions.const_data_ptr<int64_t>(), x.size(0), x.size(1),
+                cpu::dropout_stream(p, module, keys.seed), cuda::float_type(x), cuda::stream_for(x));
   return y;
 }
 
@@ -57,7 +47,7 @@ at::Tensor high_word(const at::Tensor& product) {
 
 at::Tensor counter_dropout_factors(int64_t size, double p, uint64_t module, const DropoutKeys& keys,
                                    at::Device device) {
-  const cpu::DropoutStream stream = make_stream(p, module, keys);
+  const cpu::DropoutStream stream = cpu::dropout_stream(p, module, keys.seed);
   const int64_t num_tokens = keys.sample_keys.size(0), num_blocks = (size + 7) / 8;
   const auto options = at::TensorOptions(at::kLong).device(device);
   at::Tensor word0 = keys.sample_keys.to(device).bitwise_and(kLow32).unsqueeze(1).expand({num_tokens, num_blocks});

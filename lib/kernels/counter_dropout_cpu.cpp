@@ -1,7 +1,9 @@
 #include "kernels/counter_dropout_cpu.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "base/error.h"
 #include "kernels/vector_loops.h"
 
 namespace dsft::kernels::cpu {
@@ -61,6 +63,14 @@ template <typename T>
 }
 
 }  // namespace
+
+DropoutStream dropout_stream(double p, uint64_t module, uint64_t seed) {
+  const uint64_t key = seed ^ module;
+  const auto threshold = static_cast<uint32_t>(std::lround(p * 65536.0));
+  DSFT_CHECK(p >= 0 && threshold < 65536, "dropout ", p, " keeps nothing");
+  return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), threshold,
+          static_cast<float>(65536.0 / (65536.0 - threshold))};
+}
 
 #define DSFT_DROPOUT_OF(T)                                                                                      \
   template <>                                                                                                   \

@@ -3,6 +3,7 @@
 #include "kernels/counter_dropout_cuda.h"
 #include "kernels/cudnn_attention.h"
 #include "kernels/decode_attention_cuda.h"
+#include "kernels/dropped_products_cuda.h"
 #include "kernels/embedding_gradient_cuda.h"
 #include "kernels/few_rows_product_cuda.h"
 #include "kernels/packed_adapters_cuda.h"
@@ -47,6 +48,21 @@ int64_t rotate_heads_num_parts() {
 }
 void rotate_heads_backward(const void*, const void*, const void*, const void*, const HeadFactors&, void*, float*,
                            const PackedRows&, FloatType, Stream) {
+  fail_without_cuda();
+}
+bool has_dropped_products(const DroppedProducts&, FloatType) {
+  return false;
+}
+void multiply_dropped(const DroppedProducts&, const void*, const void*, void*, FloatType, Stream) {
+  fail_without_cuda();
+}
+void add_dropped(const DroppedProducts&, const void*, const void*, void*, FloatType, Stream) {
+  fail_without_cuda();
+}
+int64_t multiply_by_dropped_num_parts(const DroppedProducts&) {
+  fail_without_cuda();
+}
+void multiply_by_dropped(const DroppedProducts&, const void*, const void*, float*, float*, FloatType, Stream) {
   fail_without_cuda();
 }
 bool has_decode_attention(const cpu::DecodeAttentionShape&) {

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "kernels/dropped_products.h"
 #include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
 #include "kernels/packed_adapters.h"
@@ -47,12 +48,15 @@ struct Group : torch::CustomClassHolder {
     return std::any_of(parts.begin(), parts.end(),
                        [](const Part& part) { return part.weight_input >= 0 || part.a_input >= 0; });
   }
-  bool drops(const Part& part) const { return keys.sample_keys.defined() && part.dropout > 0; }
   bool drops() const {
-    return std::any_of(parts.begin(), parts.end(), [this](const Part& part) { return drops(part); });
+    return keys.sample_keys.defined() &&
+           std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.dropout > 0; });
   }
-  at::Tensor drop(const Part& part, const at::Tensor& x) const {
-    return drops(part) ? kernels::counter_dropout(x, part.dropout, part.dropout_key, keys) : x;
+  std::vector<kernels::DroppedRows> dropped_rows() const {
+    std::vector<kernels::DroppedRows> rows;
+    for (const Part& part : parts)
+      if (part.a.defined()) rows.push_back({part.first_rank, part.rank, part.dropout, part.dropout_key});
+    return rows;
   }
 };
 
@@ -155,11 +159,7 @@ NarrowAdapters narrow_adapters(const Group& group, const at::Tensor& x) {
 
 // A(dropout(x)) of all adapters, [T, sum of ranks].
 at::Tensor multiply_low(const Group& group, const at::Tensor& x, const at::Tensor& a) {
-  if (!group.drops()) return at::mm(x, a.t());
-  std::vector<at::Tensor> products;
-  for (const Part& part : group.parts)
-    if (part.a.defined()) products.push_back(at::mm(group.drop(part, x), a.narrow(0, part.first_rank, part.rank).t()));
-  return products.size() == 1 ? products[0] : at::cat(products, 1);
+  return group.drops() ? kernels::multiply_dropped(x, a, group.dropped_rows(), group.keys) : at::mm(x, a.t());
 }
 
 // Up to so many tokens the gradients of all b of a group are one product, of which each part reads its block. For n
@@ -168,7 +168,7 @@ at::Tensor multiply_low(const Group& group, const at::Tensor& x, const at::Tenso
 constexpr int64_t kMostTokensOfJoinedProduct = 2048;
 
 // The adapters of a group with their gradients in the places of a and b; none where kernels::add_unpacked_gradients
-// cannot add to all of them, or has only one to add to.
+// cannot add to all of them, or where a product can add to the only one by itself.
 std::vector<kernels::AdapterOfColumns> sums_of_adapters(const Group& group) {
   std::vector<kernels::AdapterOfColumns> sums;
   if (!group.is_packed) return sums;
@@ -179,7 +179,7 @@ std::vector<kernels::AdapterOfColumns> sums_of_adapters(const Group& group) {
       if (!sum.defined() || sum.scalar_type() != at::kFloat || !sum.is_contiguous()) return {};
     sums.push_back({part.a.grad(), part.b.grad(), part.scale, part.first, part.first_rank});
   }
-  if (sums.size() < 2) sums.clear();
+  if (sums.size() < 2 && !group.drops()) sums.clear();
   return sums;
 }
 
@@ -268,40 +268,35 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
     }
     if (!trains_a && !result[0].defined()) return;
     const at::Tensor d_low = gradient_of_low(group, dy, at::ArrayRef<at::Tensor>(kept).slice(3));
-    if (group.drops()) {
-      add_dropped(group, d_low, x, a, result);
-    } else {
-      if (result[0].defined()) result[0].addmm_(d_low, a);
-      if (!sums.empty())
-        joined.a = kernels::multiply_to_float(d_low.t(), x);
-      else if (trains_a)
-        add_a(group, d_low, x, result);
+    if (result[0].defined()) {
+      if (group.drops())
+        kernels::add_dropped(result[0], d_low, a, group.dropped_rows(), group.keys);
+      else
+        result[0].addmm_(d_low, a);
     }
+    if (!sums.empty())
+      joined.a = multiply_by_low(group, d_low, x);
+    else if (trains_a)
+      add_a(group, d_low, x, result);
     kernels::add_unpacked_gradients(joined, sums);
   }
 
-  // The part of add_low behind d_low where inputs are dropped, each adapter's by itself.
-  static void add_dropped(const Group& group, const at::Tensor& d_low, const at::Tensor& x, const at::Tensor& a,
-                          variable_list& result) {
-    for (const Part& part : group.parts) {
-      if (!part.a.defined()) continue;
-      const at::Tensor of_part = part.of_low(d_low);
-      if (part.a_input >= 0) result[part.a_input] = add_to_gradient(part.a, of_part.t(), group.drop(part, x));
-      if (result[0].defined())
-        result[0].add_(group.drop(part, at::mm(of_part, a.narrow(0, part.first_rank, part.rank))));
-    }
+  // d_low^T dropout(x): the gradients of every A, [sum of ranks, in].
+  static at::Tensor multiply_by_low(const Group& group, const at::Tensor& d_low, const at::Tensor& x) {
+    return group.drops() ? kernels::multiply_by_dropped(d_low, x, group.dropped_rows(), group.keys)
+                         : kernels::multiply_to_float(d_low.t(), x);
   }
 
-  // Gradients of every A where nothing is dropped: several of them by one product that reads x once.
+  // Gradients of every A: several of them by one product that reads x once.
   static void add_a(const Group& group, const at::Tensor& d_low, const at::Tensor& x, variable_list& result) {
     const auto adapted =
         std::count_if(group.parts.begin(), group.parts.end(), [](const Part& part) { return part.a.defined(); });
     at::Tensor all;
-    if (adapted > 1) all = kernels::multiply_to_float(d_low.t(), x);
+    if (adapted > 1 || group.drops()) all = multiply_by_low(group, d_low, x);
     for (const Part& part : group.parts)
       if (part.a_input >= 0)
-        result[part.a_input] = adapted > 1 ? all.narrow(0, part.first_rank, part.rank).to(part.a.scalar_type())
-                                           : add_to_gradient(part.a, d_low.t(), x);
+        result[part.a_input] = all.defined() ? all.narrow(0, part.first_rank, part.rank).to(part.a.scalar_type())
+                                             : add_to_gradient(part.a, d_low.t(), x);
   }
 };
 

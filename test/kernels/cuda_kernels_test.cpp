@@ -9,6 +9,7 @@
 #include "device/device.h"
 #include "kernels/counter_dropout.h"
 #include "kernels/cudnn_attention.h"
+#include "kernels/dropped_products.h"
 #include "kernels/embedding_gradient.h"
 #include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
@@ -397,6 +398,65 @@ TEST_CASE("CUDA: dropout is the CPU's to the bit", "[kernels][gpu]") {
   CHECK(torch::equal(y.cpu(), counter_dropout(x, 0.25, hash_name("a"), keys)));
   y.backward(torch::ones_like(y));
   CHECK(torch::equal(leaf.grad().cpu(), counter_dropout(torch::ones_like(x), 0.25, hash_name("a"), keys)));
+}
+
+TEST_CASE("CUDA: products of dropped inputs are as near to float64 as those of what dropout writes", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(22);
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const int64_t tokens = GENERATE(1, 37, 512, 3001), in = GENERATE(32, 96, 1024);
+  // ranks of adapters; of the last ones there are kernels for none
+  const auto ranks = GENERATE(std::vector<int64_t>{16, 16, 16}, std::vector<int64_t>{8}, std::vector<int64_t>{24, 8},
+                              std::vector<int64_t>{64, 128}, std::vector<int64_t>{32, 4});
+  INFO(c10::toString(type) << ", " << tokens << " tokens, " << in << " features, first rank " << ranks[0]);
+  const at::Tensor token = torch::arange(tokens, at::kLong);
+  const DropoutKeys keys{42, token.floor_divide(100) + sample_key(3, 0), token % 100};
+  const DropoutKeys on_gpu{42, keys.sample_keys.to(kGpu), keys.positions.to(kGpu)};
+  std::vector<DroppedRows> adapters;
+  int64_t all = 0;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    adapters.push_back({all, ranks[i], i == 1 ? 0.0 : 0.1 * static_cast<double>(i + 1), 77 + i});
+    all += ranks[i];
+  }
+  const auto make = [&](int64_t rows, int64_t columns, double size) {
+    return (torch::randn({rows, columns}) * size).to(type);
+  };
+  const at::Tensor x = make(tokens, in, 1), a = make(all, in, 0.1), d_low = make(tokens, all, 1),
+                   dx = make(tokens, in, 1);
+  // [low, dx, da] by products of what dropout writes
+  const auto plain = [&](const DropoutKeys& own, at::Device device, at::ScalarType wide) {
+    const auto to = [&](const at::Tensor& tensor) { return tensor.to(device, wide); };
+    std::vector<at::Tensor> low, da;
+    at::Tensor sum = to(dx).clone();
+    for (const DroppedRows& adapter : adapters) {
+      const auto drop = [&](const at::Tensor& tensor) {
+        return counter_dropout(tensor.contiguous(), adapter.p, adapter.module, own);
+      };
+      const at::Tensor rows = to(a).narrow(0, adapter.first_rank, adapter.rank),
+                       gradient = to(d_low).narrow(1, adapter.first_rank, adapter.rank);
+      low.push_back(drop(to(x)).mm(rows.t()));
+      sum += drop(gradient.mm(rows));
+      da.push_back(multiply_to_float(gradient.t(), drop(to(x))));
+    }
+    std::vector<at::Tensor> results = {at::cat(low, 1), sum, at::cat(da)};
+    for (at::Tensor& result : results) result = result.to(at::kCPU, at::kDouble);
+    return results;
+  };
+  const auto exact = plain(keys, at::kCPU, at::kDouble), unfused = plain(on_gpu, kGpu, type);
+  const auto fused = [&] {
+    at::Tensor sum = dx.to(kGpu).clone();
+    add_dropped(sum, d_low.to(kGpu), a.to(kGpu), adapters, on_gpu);
+    return std::vector<at::Tensor>{multiply_dropped(x.to(kGpu), a.to(kGpu), adapters, on_gpu), sum,
+                                   multiply_by_dropped(d_low.to(kGpu), x.to(kGpu), adapters, on_gpu)};
+  };
+  const auto actual = fused(), again = fused();
+  for (size_t i = 0; i < exact.size(); ++i) {
+    INFO("result " << i);
+    CHECK(torch::equal(actual[i], again[i]));
+    const double one_rounding = i == 2 ? 1e-5 * largest(exact[i]) : largest(exact[i]) / 256;
+    CHECK(largest(actual[i].to(at::kCPU, at::kDouble) - exact[i]) <= largest(unfused[i] - exact[i]) + one_rounding);
+  }
+  CHECK(actual[2].scalar_type() == at::kFloat);
 }
 
 TEST_CASE("CUDA: attention over packed documents agrees with float64", "[kernels][gpu]") {

@@ -3,6 +3,7 @@
 #include "base/counter_random.h"
 #include "catch_amalgamated.hpp"
 #include "kernels/counter_dropout.h"
+#include "kernels/dropped_products.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/swiglu.h"
@@ -135,6 +136,32 @@ TEST_CASE("Dropout by operations rounds the product, not the factor", "[kernels]
   expected.backward(gradient);
   actual.backward(gradient);
   CHECK(torch::equal(by_operations.grad(), by_kernel.grad()));
+}
+
+TEST_CASE("Products of dropped inputs are those of x times its factors", "[kernels]") {
+  torch::manual_seed(21);
+  const auto type = GENERATE(at::kFloat, at::kDouble);
+  const int64_t tokens = 37, in = 72;
+  const DropoutKeys keys{42, torch::arange(tokens, at::kLong).floor_divide(5), torch::arange(tokens, at::kLong) % 5};
+  // one of them is not dropped
+  const std::vector<DroppedRows> adapters = {
+      {0, 4, 0.3, hash_name("q")}, {4, 8, 0.0, hash_name("k")}, {12, 3, 0.05, hash_name("v")}};
+  const at::Tensor x = torch::randn({tokens, in}, type), a = torch::randn({15, in}, type),
+                   d_low = torch::randn({tokens, 15}, type);
+  at::Tensor low = torch::empty({tokens, 15}, at::kDouble), dx = torch::randn({tokens, in}, type),
+             expected_dx = dx.to(at::kDouble), da = torch::empty({15, in}, at::kDouble);
+  for (const DroppedRows& adapter : adapters) {
+    const at::Tensor factors = counter_dropout_factors(in, adapter.p, adapter.module, keys, at::kCPU).to(at::kDouble);
+    const at::Tensor rows = a.narrow(0, adapter.first_rank, adapter.rank).to(at::kDouble),
+                     gradient = d_low.narrow(1, adapter.first_rank, adapter.rank).to(at::kDouble);
+    low.narrow(1, adapter.first_rank, adapter.rank).copy_((x * factors).mm(rows.t()));
+    expected_dx += gradient.mm(rows) * factors;
+    da.narrow(0, adapter.first_rank, adapter.rank).copy_(gradient.t().mm(x * factors));
+  }
+  CHECK(max_difference(multiply_dropped(x, a, adapters, keys), low) < 2e-5);
+  add_dropped(dx, d_low, a, adapters, keys);
+  CHECK(max_difference(dx, expected_dx) < 2e-5);
+  CHECK(max_difference(multiply_by_dropped(d_low, x, adapters, keys), da) < 2e-5);
 }
 
 TEST_CASE("Philox gives the known answers of its authors", "[kernels]") {
