@@ -89,17 +89,24 @@ __device__ float group_sum(float value) {
   return value;
 }
 
+constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9, kPhiloxWeyl1 = 0xBB67AE85;  ///< what a round adds to the keys
+
+/// A round of Philox4x32 in place.
+__device__ inline void philox_round(uint32_t (&words)[4], uint32_t key0, uint32_t key1) {
+  const uint64_t product0 = uint64_t{0xD2511F53} * words[0], product1 = uint64_t{0xCD9E8D57} * words[2];
+  words[0] = static_cast<uint32_t>(product1 >> 32) ^ words[1] ^ key0;
+  words[2] = static_cast<uint32_t>(product0 >> 32) ^ words[3] ^ key1;
+  words[1] = static_cast<uint32_t>(product1);
+  words[3] = static_cast<uint32_t>(product0);
+}
+
 /// One block of Philox4x32-10 in place: philox4x32 of base/counter_random.h.
 __device__ inline void philox(uint32_t (&words)[4], uint32_t key0, uint32_t key1) {
 #pragma unroll
   for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53} * words[0], product1 = uint64_t{0xCD9E8D57} * words[2];
-    words[0] = static_cast<uint32_t>(product1 >> 32) ^ words[1] ^ key0;
-    words[2] = static_cast<uint32_t>(product0 >> 32) ^ words[3] ^ key1;
-    words[1] = static_cast<uint32_t>(product1);
-    words[3] = static_cast<uint32_t>(product0);
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
+    philox_round(words, key0, key1);
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
   }
 }
 

@@ -25,12 +25,9 @@ struct DroppedRows {
 at::Tensor multiply_dropped(const at::Tensor& x, const at::Tensor& a, const std::vector<DroppedRows>& adapters,
                             const DropoutKeys& keys);
 
-/// dx += the sum of dropout(d_low A) over the adapters; d_low [T, sum of r].
-void add_dropped(at::Tensor dx, const at::Tensor& d_low, const at::Tensor& a, const std::vector<DroppedRows>& adapters,
-                 const DropoutKeys& keys);
-
-/// d_low^T dropout(x) -> [sum of r, in] in the type that multiply_to_float gives.
-at::Tensor multiply_by_dropped(const at::Tensor& d_low, const at::Tensor& x, const std::vector<DroppedRows>& adapters,
-                               const DropoutKeys& keys);
+/// Its backward pass, for d_low [T, sum of r]: adds the sum of dropout(d_low A) over the adapters to dx, where that is
+/// defined, and returns d_low^T dropout(x), [sum of r, in] in the type that multiply_to_float gives, where x is.
+at::Tensor multiply_dropped_backward(at::Tensor dx, const at::Tensor& d_low, const at::Tensor& x, const at::Tensor& a,
+                                     const std::vector<DroppedRows>& adapters, const DropoutKeys& keys);
 
 }  // namespace dsft::kernels

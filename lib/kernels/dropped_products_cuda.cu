@@ -17,26 +17,39 @@ constexpr int kTileTokens = 16;
 constexpr int kMostRank = 128;          // of an adapter
 constexpr int kSlabStride = kSlab + 8;  // of A's rows in shared memory: eight of them meet no bank twice
 constexpr int kMostSharedBytes = 96 << 10;
+constexpr int kRounds = 10;
 
-constexpr int padded(int rank) {
-  return (rank + 15) / 16 * 16;
-}
+// DroppedProducts with the keys of every round of Philox: constants, where the adapter is one.
+struct Drawn {
+  struct Adapter {
+    int first_rank, rank;
+    uint32_t threshold;
+    float scale;
+    uint32_t keys[kRounds][2];
+  };
+  Adapter adapters[kMostDroppedAdapters];
+  int num_adapters, in, ranks;
+  int64_t tokens;
+  const int64_t *samples, *positions;
+};
 
 // The numbers of tokens that their masks are drawn by.
 struct TokenKey {
   uint32_t sample, position, epoch;
 };
 
-__device__ TokenKey key_of(const DroppedProducts& products, int64_t token) {
+__device__ TokenKey key_of(const Drawn& products, int64_t token) {
   const int64_t sample = products.samples[token];
   return {static_cast<uint32_t>(sample), static_cast<uint32_t>(products.positions[token]),
           static_cast<uint32_t>(sample >> 32)};
 }
 
-// The 16-bit numbers of eight features, two a word.
-__device__ Words draw(const TokenKey& token, int first_feature, const cpu::DropoutStream& random) {
+// The 16-bit numbers of eight features, two a word (philox of kernels/cuda_common.cuh).
+__device__ Words draw(const TokenKey& token, int first_feature, const Drawn::Adapter& adapter) {
   Words drawn = {{token.sample, token.position, token.epoch, static_cast<uint32_t>(first_feature / kDraws)}};
-  philox(drawn.words, random.key0, random.key1);
+  uint32_t(&words)[4] = drawn.words;
+#pragma unroll
+  for (int round = 0; round < kRounds; ++round) philox_round(words, adapter.keys[round][0], adapter.keys[round][1]);
   return drawn;
 }
 
@@ -48,14 +61,12 @@ __device__ bool keeps_upper(uint32_t drawn, uint32_t threshold) {
 }
 
 // What the mask leaves of eight features.
-__device__ Words keep(const Words& x, const TokenKey& token, int first_feature, const cpu::DropoutStream& random) {
-  if (random.threshold == 0) return x;
-  const Words drawn = draw(token, first_feature, random);
+__device__ Words keep(const Words& x, const Words& drawn, uint32_t threshold) {
   Words kept;
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    kept.words[i] = x.words[i] & ((keeps_lower(drawn.words[i], random.threshold) ? 0xffffu : 0u) |
-                                  (keeps_upper(drawn.words[i], random.threshold) ? 0xffff0000u : 0u));
+    kept.words[i] = x.words[i] & ((keeps_lower(drawn.words[i], threshold) ? 0xffffu : 0u) |
+                                  (keeps_upper(drawn.words[i], threshold) ? 0xffff0000u : 0u));
   return kept;
 }
 
@@ -71,18 +82,29 @@ __device__ Words load_transposed(const T* row) {
   return out;
 }
 
+// The same, not transposed: lane 4 g + t gets of each columns 2 t and 2 t + 1 of row g.
+template <typename T>
+__device__ Words load_matrices(const T* row) {
+  Words out;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out.words[0]), "=r"(out.words[1]), "=r"(out.words[2]), "=r"(out.words[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+  return out;
+}
+
 template <typename T>
 __device__ void store_words(T* to, const Words& words) {
   *reinterpret_cast<uint4*>(to) = make_uint4(words.words[0], words.words[1], words.words[2], words.words[3]);
 }
 
-// low = A(dropout(x)) of one adapter and 16 kTokenTiles tokens. The warps have slices of the features; the order in
-// which a product sums over them is free.
-template <typename T, int kRankTiles, int kTokenTiles>
-__global__ void __launch_bounds__(kThreads) multiply(DroppedProducts products, const T* x, const T* a, T* low) {
-  const DroppedProducts::Adapter& adapter = products.adapters[blockIdx.x];
+// low = A(dropout(x)) of 16 kTokenTiles tokens and up to kAdapters adapters. The warps have slices of the features; the
+// order in which a product sums over them is free.
+template <typename T, int kAdapters, int kRankTiles, int kTokenTiles>
+__global__ void __launch_bounds__(kThreads, 2)
+    multiply(const __grid_constant__ Drawn products, const T* x, const T* a, T* low) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, g = lane / 4, t = lane % 4;
-  const int64_t first_token = int64_t{blockIdx.y} * kTileTokens * kTokenTiles, in = products.in;
+  const int64_t first_token = int64_t{blockIdx.x} * kTileTokens * kTokenTiles, in = products.in;
   TokenKey keys[2 * kTokenTiles];
   const T* rows[2 * kTokenTiles];
 #pragma unroll
@@ -91,31 +113,37 @@ __global__ void __launch_bounds__(kThreads) multiply(DroppedProducts products, c
     keys[i] = key_of(products, token);
     rows[i] = x + token * in + 8 * t;
   }
-  const T* const own_a = a + adapter.first_rank * in + 8 * t;
-  float sums[kTokenTiles][kRankTiles][4] = {};
-#pragma unroll 2
+  float sums[kAdapters][kRankTiles][kTokenTiles][4] = {};
+#pragma unroll 1
   for (int first = warp * kStep; first < products.in; first += kWarps * kStep) {
-    Words kept[2 * kTokenTiles];
+    Words whole[2 * kTokenTiles];
 #pragma unroll
-    for (int i = 0; i < 2 * kTokenTiles; ++i) kept[i] = load_words(rows[i] + first);
+    for (int i = 0; i < 2 * kTokenTiles; ++i) whole[i] = load_words(rows[i] + first);
 #pragma unroll
-    for (int i = 0; i < 2 * kTokenTiles; ++i) kept[i] = keep(kept[i], keys[i], first + 8 * t, adapter.random);
+    for (int n = 0; n < kAdapters; ++n) {
+      if (n >= products.num_adapters) break;
+      const Drawn::Adapter& adapter = products.adapters[n];
+      Words kept[2 * kTokenTiles];
 #pragma unroll
-    for (int tile = 0; tile < kRankTiles; ++tile) {
-      if (8 * tile >= adapter.rank) break;
-      const Words of_a = load_words(own_a + (8 * tile + g) * in + first);
+      for (int i = 0; i < 2 * kTokenTiles; ++i)
+        kept[i] = keep(whole[i], draw(keys[i], first + 8 * t, adapter), adapter.threshold);
 #pragma unroll
-      for (int m = 0; m < kTokenTiles; ++m)
+      for (int tile = 0; tile < kRankTiles; ++tile) {
+        if (8 * tile >= adapter.rank) break;
+        const Words of_a = load_words(a + (adapter.first_rank + 8 * tile + g) * in + first + 8 * t);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const uint32_t(&upper)[4] = kept[2 * m].words, (&lower)[4] = kept[2 * m + 1].words;
-          const uint32_t fragment[4] = {upper[2 * half], lower[2 * half], upper[2 * half + 1], lower[2 * half + 1]};
-          multiply_add(sums[m][tile], fragment, of_a.words[2 * half], of_a.words[2 * half + 1], T{});
-        }
+        for (int m = 0; m < kTokenTiles; ++m)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const uint32_t(&upper)[4] = kept[2 * m].words, (&lower)[4] = kept[2 * m + 1].words;
+            const uint32_t fragment[4] = {upper[2 * half], lower[2 * half], upper[2 * half + 1], lower[2 * half + 1]};
+            multiply_add(sums[n][tile][m], fragment, of_a.words[2 * half], of_a.words[2 * half + 1], T{});
+          }
+      }
     }
   }
 
-  constexpr int kSums = kTokenTiles * kRankTiles * 4;
+  constexpr int kSums = kAdapters * kRankTiles * kTokenTiles * 4;
   __shared__ float others[kWarps / 2][kSums][kWarp];
   float(&flat)[kSums] = reinterpret_cast<float(&)[kSums]>(sums);
 #pragma unroll
@@ -132,192 +160,171 @@ __global__ void __launch_bounds__(kThreads) multiply(DroppedProducts products, c
   if (warp != 0) return;
   using Two = Piece<T, 2>;
 #pragma unroll
-  for (int m = 0; m < kTokenTiles; ++m)
+  for (int n = 0; n < kAdapters; ++n) {
+    if (n >= products.num_adapters) break;
+    const Drawn::Adapter& adapter = products.adapters[n];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t token = first_token + kTileTokens * m + 8 * half + g;
-      if (token >= products.tokens) continue;
+    for (int tile = 0; tile < kRankTiles; ++tile) {
+      if (8 * tile >= adapter.rank) break;
 #pragma unroll
-      for (int tile = 0; tile < kRankTiles; ++tile) {
-        if (8 * tile >= adapter.rank) break;
-        const float(&own)[4] = sums[m][tile];
-        *reinterpret_cast<Two*>(low + token * products.ranks + adapter.first_rank + 8 * tile + 2 * t) =
-            Two{{from_float<T>(own[2 * half] * adapter.random.scale),
-                 from_float<T>(own[2 * half + 1] * adapter.random.scale)}};
-      }
+      for (int m = 0; m < kTokenTiles; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int64_t token = first_token + kTileTokens * m + 8 * half + g;
+          const float(&own)[4] = sums[n][tile][m];
+          if (token < products.tokens)
+            *reinterpret_cast<Two*>(low + token * products.ranks + adapter.first_rank + 8 * tile + 2 * t) =
+                Two{{from_float<T>(own[2 * half] * adapter.scale), from_float<T>(own[2 * half + 1] * adapter.scale)}};
+        }
     }
+  }
 }
 
-// dx += dropout(d_low A): kSlab features of sixteen tokens a warp. Column c of the product's tile j is the slab's
-// feature 8 (c / 2) + 2 j + c % 2 in each kStep of them, so that lane 4 g + t gets features 8 t to 8 t + 7.
-template <typename T>
-__global__ void __launch_bounds__(kThreads) add(DroppedProducts products, const T* d_low, const T* a, T* dx) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  T* const slab = reinterpret_cast<T*>(shared);  // [ranks, each adapter's padded; kSlabStride]
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, g = lane / 4, t = lane % 4;
-  const int first_feature = static_cast<int>(blockIdx.x) * kSlab,
-            num_steps = min(2, (products.in - first_feature) / kStep);
-  const int64_t in = products.in;
+constexpr int kFeatureGroups = kSlab / kStep, kTurns = kWarps / kFeatureGroups;  // of multiply_back's warps
 
-  int first_row = 0;
-  for (int i = 0; i < products.num_adapters; ++i) {
-    const DroppedProducts::Adapter& adapter = products.adapters[i];
-    for (int piece = threadIdx.x; piece < padded(adapter.rank) * (kSlab / 8); piece += kThreads) {
-      const int row = piece / (kSlab / 8), eighth = piece % (kSlab / 8), step = eighth / 4, quarter = eighth % 4;
-      Words words = {};
-      if (row < adapter.rank && step < num_steps)
-        words = load_words(a + (adapter.first_rank + row) * in + first_feature + 8 * eighth);
-      T* const to = slab + (first_row + row) * kSlabStride + step * kStep + 2 * quarter;
+// T: of 16 bits
+template <typename T, int kTiles>  // of sixteen ranks
+union BackShared {
+  static constexpr int kLowStride = 16 * kTiles + 8, kSums = kTiles * 4 * 4;
+  struct {
+    T a[16 * kTiles * kSlabStride];
+    T x[kWarps][kTileTokens * kStep];
+    T low[kWarps][kTileTokens * kLowStride];
+  } operands;
+  float sums[kFeatureGroups][kSums][kWarp];
+};
+
+// The backward pass of multiply: kSlab features of a part of the tokens, of which a warp has kStep and every fourth
+// tile of tokens, and draws each mask once for both products. dx += dropout(d_low A): column c of its tile j is feature
+// 8 (c / 2) + 2 j + c % 2, so that lane 4 g + t gets features 8 t to 8 t + 7. A part's d_low^T dropout(x), of up to
+// kAdapters adapters. Where dx or parts is null, the other alone.
+template <typename T, int kAdapters, int kRankTiles>  // of sixteen
+__global__ void __launch_bounds__(kThreads, kAdapters* kRankTiles <= 4 ? 2 : 1)
+    multiply_back(const __grid_constant__ Drawn products, const T* d_low, const T* x, const T* a, T* dx, float* parts,
+                  int64_t tokens_of_part) {
+  constexpr int kTiles = kAdapters * kRankTiles, kLowStride = BackShared<T, kTiles>::kLowStride,
+                kSums = BackShared<T, kTiles>::kSums;
+  extern __shared__ __align__(16) unsigned char shared_bytes[];
+  auto& shared = *reinterpret_cast<BackShared<T, kTiles>*>(shared_bytes);
+
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, g = lane / 4, t = lane % 4;
+  const int group = warp % kFeatureGroups, turn = warp / kFeatureGroups;
+  const int first_of_slab = static_cast<int>(blockIdx.x) * kSlab, first_feature = first_of_slab + group * kStep;
+  const bool has_features = first_feature < products.in;
+  const int64_t in = products.in, begin = int64_t{blockIdx.y} * tokens_of_part,
+                end = min(begin + tokens_of_part, products.tokens);
+  T *const slab = shared.operands.a, *const own_x = shared.operands.x[warp], *const own_low = shared.operands.low[warp];
+  float sums[kAdapters][kRankTiles][4][4] = {};
+
+  for (int piece = threadIdx.x; dx != nullptr && piece < 16 * kTiles * (kSlab / 8); piece += kThreads) {
+    const int row = piece / (kSlab / 8), eighth = piece % (kSlab / 8), n = row / (16 * kRankTiles),
+              rank = row % (16 * kRankTiles);
+    Words words = {};
+    if (n < products.num_adapters && rank < products.adapters[n].rank && first_of_slab + 8 * eighth < products.in)
+      words = load_words(a + (products.adapters[n].first_rank + rank) * in + first_of_slab + 8 * eighth);
+    T* const to = slab + row * kSlabStride + eighth / 4 * kStep + 2 * (eighth % 4);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) *reinterpret_cast<uint32_t*>(to + 8 * j) = words.words[j];
-    }
-    first_row += padded(adapter.rank);
+    for (int j = 0; j < 4; ++j) *reinterpret_cast<uint32_t*>(to + 8 * j) = words.words[j];
   }
   __syncthreads();
 
-  const int64_t first_token = (int64_t{blockIdx.y} * kWarps + warp) * kTileTokens;
-  if (first_token >= products.tokens) return;
-  int64_t tokens[2];
-  TokenKey keys[2];
-  const T* low_rows[2];
+#pragma unroll 1
+  for (int64_t first = begin + turn * kTileTokens; has_features && first < end; first += kTurns * kTileTokens) {
+    int64_t place[2];  // of the lane's features in x and dx
+    bool is_there[2];
+    TokenKey keys[2];
+    Words whole[2];
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    tokens[half] = min(first_token + 8 * half + g, products.tokens - 1);
-    keys[half] = key_of(products, tokens[half]);
-    low_rows[half] = d_low + tokens[half] * products.ranks + 2 * t;
-  }
-  float total[2][2][kDraws] = {};  // by step of features and half of the tokens
-  first_row = 0;
-  for (int i = 0; i < products.num_adapters; ++i) {
-    const DroppedProducts::Adapter& adapter = products.adapters[i];
-    float sums[2][4][4] = {};
-    for (int rank = 0; rank < adapter.rank; rank += 16) {
-      uint32_t fragment[4];
-#pragma unroll
-      for (int word = 0; word < 4; ++word) {
-        const int column = rank + 8 * (word / 2);
-        fragment[word] = column < adapter.rank
-                             ? *reinterpret_cast<const uint32_t*>(low_rows[word % 2] + adapter.first_rank + column)
-                             : 0;
-      }
-      const T* const row = slab + (first_row + rank + lane % 16) * kSlabStride + 8 * (lane / 16);
-#pragma unroll
-      for (int step = 0; step < 2; ++step)
-#pragma unroll
-        for (int pair = 0; pair < 2; ++pair) {
-          const Words of_a = load_transposed(row + step * kStep + 16 * pair);
-          multiply_add(sums[step][2 * pair], fragment, of_a.words[0], of_a.words[1], T{});
-          multiply_add(sums[step][2 * pair + 1], fragment, of_a.words[2], of_a.words[3], T{});
-        }
+    for (int half = 0; half < 2; ++half) {
+      const int64_t token = min(first + 8 * half + g, end - 1);
+      is_there[half] = first + 8 * half + g < end;
+      place[half] = token * in + first_feature + 8 * t;
+      keys[half] = key_of(products, token);
+      whole[half] = parts != nullptr && is_there[half] ? load_words(x + place[half]) : Words{};
     }
-    first_row += padded(adapter.rank);
+    // lane 2 r + e takes eight ranks, from rank 8 e of each tile, of token r
+    const T* const low_row = d_low + min(first + lane / 2, end - 1) * products.ranks + lane % 2 * 8;
+    Words of_low[kAdapters][kRankTiles];
 #pragma unroll
-    for (int step = 0; step < 2; ++step)
+    for (int n = 0; n < kAdapters; ++n)
+#pragma unroll
+      for (int tile = 0; tile < kRankTiles; ++tile) {
+        const bool is_read =
+            n < products.num_adapters && first + lane / 2 < end && 16 * tile + lane % 2 * 8 < products.adapters[n].rank;
+        of_low[n][tile] = is_read ? load_words(low_row + products.adapters[n].first_rank + 16 * tile) : Words{};
+      }
+    __syncwarp();  // the tile before has been read
+#pragma unroll
+    for (int n = 0; n < kAdapters; ++n)
+#pragma unroll
+      for (int tile = 0; tile < kRankTiles; ++tile)
+        store_words(own_low + lane / 2 * kLowStride + 16 * (n * kRankTiles + tile) + lane % 2 * 8, of_low[n][tile]);
+    float total[2][kDraws] = {};  // of dx, by half of the tokens
+#pragma unroll
+    for (int n = 0; n < kAdapters; ++n) {
+      if (n >= products.num_adapters) break;
+      const Drawn::Adapter& adapter = products.adapters[n];
+      const Words drawn[2] = {draw(keys[0], first_feature + 8 * t, adapter),
+                              draw(keys[1], first_feature + 8 * t, adapter)};
+      __syncwarp();  // the tile before has been read
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        Words drawn = {{~0u, ~0u, ~0u, ~0u}};
-        if (adapter.random.threshold != 0)
-          drawn = draw(keys[half], first_feature + step * kStep + 8 * t, adapter.random);
+        const int row = 8 * half + g;
+        store_words(own_x + row * kStep + (t ^ row / 2 % 4) * 8, keep(whole[half], drawn[half], adapter.threshold));
+      }
+      __syncwarp();
+      Words kept[2];  // of each pair of tiles of eight features
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const bool lower = keeps_lower(drawn.words[j], adapter.random.threshold),
-                     upper = keeps_upper(drawn.words[j], adapter.random.threshold);
-          total[step][half][2 * j] += lower ? sums[step][j][2 * half] * adapter.random.scale : 0.0f;
-          total[step][half][2 * j + 1] += upper ? sums[step][j][2 * half + 1] * adapter.random.scale : 0.0f;
+      for (int pair = 0; pair < 2; ++pair) {
+        const int row = lane % 16, eighth = 2 * pair + lane / 16;
+        kept[pair] = load_transposed(own_x + row * kStep + (eighth ^ row / 2 % 4) * 8);
+      }
+      float products_of_a[4][4] = {};
+#pragma unroll
+      for (int tile = 0; tile < kRankTiles; ++tile) {
+        const int first_rank = 16 * (n * kRankTiles + tile);
+        const Words ranks =
+            load_transposed(own_low + (lane % 8 + lane / 16 * 8) * kLowStride + first_rank + lane / 8 % 2 * 8);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          multiply_add(sums[n][tile][j], ranks.words, kept[j / 2].words[j % 2 * 2], kept[j / 2].words[j % 2 * 2 + 1],
+                       T{});
+        const Words tokens = load_matrices(own_low + lane % 16 * kLowStride + first_rank + lane / 16 * 8);
+        const T* const row = slab + (first_rank + lane % 16) * kSlabStride + group * kStep + 8 * (lane / 16);
+#pragma unroll
+        for (int pair = 0; pair < 2; ++pair) {
+          const Words of_a = load_transposed(row + 16 * pair);
+          multiply_add(products_of_a[2 * pair], tokens.words, of_a.words[0], of_a.words[1], T{});
+          multiply_add(products_of_a[2 * pair + 1], tokens.words, of_a.words[2], of_a.words[3], T{});
         }
       }
-  }
 #pragma unroll
-  for (int step = 0; step < 2; ++step)
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const float(&own)[4] = products_of_a[j];
+          float(&to)[kDraws] = total[half];
+          if (keeps_lower(drawn[half].words[j], adapter.threshold))
+            to[2 * j] = fmaf(own[2 * half], adapter.scale, to[2 * j]);
+          if (keeps_upper(drawn[half].words[j], adapter.threshold))
+            to[2 * j + 1] = fmaf(own[2 * half + 1], adapter.scale, to[2 * j + 1]);
+        }
+    }
+    if (dx == nullptr) continue;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      if (step >= num_steps || first_token + 8 * half + g >= products.tokens) continue;
-      T* const to = dx + tokens[half] * in + first_feature + step * kStep + 8 * t;
-      Vector<T> values = load(to);
+      if (!is_there[half]) continue;
+      Vector<T> values = load(dx + place[half]);
 #pragma unroll
-      for (int k = 0; k < kDraws; ++k)
-        values.values[k] = from_float<T>(to_float(values.values[k]) + total[step][half][k]);
-      store(to, values);
-    }
-}
-
-// Sums of d_low^T dropout(x) over a part of the tokens, of one adapter: kSlab features a block, of which a warp has
-// kStep and every fourth tile of tokens.
-template <typename T, int kRankTiles>  // of sixteen
-__global__ void __launch_bounds__(kThreads)
-    multiply_by(DroppedProducts products, const T* d_low, const T* x, float* parts, int64_t tokens_of_part) {
-  constexpr int kLowStride = 16 * kRankTiles + 8, kFeatureGroups = kSlab / kStep,
-                kLanesOfTokens = kWarps / kFeatureGroups;
-  struct Tiles {
-    T x[kWarps][kTileTokens * kStep];
-    T low[kWarps][kTileTokens * kLowStride];
-  };
-  constexpr int kSums = kRankTiles * 4 * 4;
-  union Shared {
-    Tiles tiles;
-    float sums[kFeatureGroups][kSums][kWarp];
-    __device__ Shared() {}
-  };
-  __shared__ __align__(16) Shared shared;
-
-  const DroppedProducts::Adapter& adapter = products.adapters[blockIdx.x];
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, g = lane / 4, t = lane % 4;
-  const int group = warp % kFeatureGroups, turn = warp / kFeatureGroups;
-  const int first_feature = static_cast<int>(blockIdx.y) * kSlab + group * kStep;
-  const bool has_features = first_feature < products.in;
-  const int64_t in = products.in, begin = int64_t{blockIdx.z} * tokens_of_part,
-                end = min(begin + tokens_of_part, products.tokens);
-  T *const own_x = shared.tiles.x[warp], *const own_low = shared.tiles.low[warp];
-  float sums[kRankTiles][4][4] = {};
-
-  for (int64_t first = begin + turn * kTileTokens; has_features && first < end; first += kLanesOfTokens * kTileTokens) {
-    Words of_x[2], of_low[kRankTiles];
-    TokenKey keys[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t token = first + 8 * half + g;
-      of_x[half] = token < end ? load_words(x + token * in + first_feature + 8 * t) : Words{};
-      keys[half] = key_of(products, min(token, end - 1));
-    }
-#pragma unroll
-    for (int i = 0; i < kRankTiles; ++i) {
-      const int piece = i * kWarp + lane, row = piece / (2 * kRankTiles), eighth = piece % (2 * kRankTiles);
-      of_low[i] = first + row < end && 8 * eighth < adapter.rank
-                      ? load_words(d_low + (first + row) * products.ranks + adapter.first_rank + 8 * eighth)
-                      : Words{};
-    }
-    __syncwarp();  // the tiles before have been read
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = 8 * half + g;
-      store_words(own_x + row * kStep + (t ^ row / 2 % 4) * 8,
-                  keep(of_x[half], keys[half], first_feature + 8 * t, adapter.random));
-    }
-#pragma unroll
-    for (int i = 0; i < kRankTiles; ++i) {
-      const int piece = i * kWarp + lane, row = piece / (2 * kRankTiles), eighth = piece % (2 * kRankTiles);
-      store_words(own_low + row * kLowStride + 8 * eighth, of_low[i]);
-    }
-    __syncwarp();
-    Words kept[2];  // of each pair of tiles of eight features
-#pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      const int row = lane % 16, eighth = 2 * pair + lane / 16;
-      kept[pair] = load_transposed(own_x + row * kStep + (eighth ^ row / 2 % 4) * 8);
-    }
-#pragma unroll
-    for (int tile = 0; tile < kRankTiles; ++tile) {
-      const Words ranks =
-          load_transposed(own_low + (lane % 8 + lane / 16 * 8) * kLowStride + 16 * tile + lane / 8 % 2 * 8);
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        multiply_add(sums[tile][j], ranks.words, kept[j / 2].words[j % 2 * 2], kept[j / 2].words[j % 2 * 2 + 1], T{});
+      for (int k = 0; k < kDraws; ++k) values.values[k] = from_float<T>(to_float(values.values[k]) + total[half][k]);
+      store(dx + place[half], values);
     }
   }
 
+  if (parts == nullptr) return;
   float(&flat)[kSums] = reinterpret_cast<float(&)[kSums]>(sums);
 #pragma unroll
-  for (int other = 1; other < kLanesOfTokens; ++other) {
+  for (int other = 1; other < kTurns; ++other) {
     __syncthreads();
     if (turn == other)
 #pragma unroll
@@ -328,19 +335,23 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kSums; ++i) flat[i] += shared.sums[group][i][lane];
   }
   if (turn != 0 || !has_features) return;
-  float* const part = parts + int64_t{blockIdx.z} * products.ranks * in;
+  float* const part = parts + int64_t{blockIdx.y} * products.ranks * in;
 #pragma unroll
-  for (int tile = 0; tile < kRankTiles; ++tile)
+  for (int n = 0; n < kAdapters; ++n) {
+    if (n >= products.num_adapters) break;
+    const Drawn::Adapter& adapter = products.adapters[n];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int rank = 16 * tile + 8 * half + g;
-      if (rank >= adapter.rank) continue;
+    for (int tile = 0; tile < kRankTiles; ++tile)
 #pragma unroll
-      for (int j = 0; j < 4; ++j)
-        *reinterpret_cast<float2*>(part + (adapter.first_rank + rank) * in + first_feature + 8 * j + 2 * t) =
-            make_float2(sums[tile][j][2 * half] * adapter.random.scale,
-                        sums[tile][j][2 * half + 1] * adapter.random.scale);
-    }
+      for (int half = 0; half < 2; ++half) {
+        const int rank = 16 * tile + 8 * half + g;
+        if (rank >= adapter.rank) continue;
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          *reinterpret_cast<float2*>(part + (adapter.first_rank + rank) * in + first_feature + 8 * j + 2 * t) =
+              make_float2(sums[n][tile][j][2 * half] * adapter.scale, sums[n][tile][j][2 * half + 1] * adapter.scale);
+      }
+  }
 }
 
 __global__ void __launch_bounds__(kThreads) add_up(const float* parts, float* sum, int64_t size, int num_parts) {
@@ -357,10 +368,33 @@ int largest_rank(const DroppedProducts& products) {
   return largest;
 }
 
-int slab_bytes(const DroppedProducts& products) {
-  int rows = 0;
-  for (int i = 0; i < products.num_adapters; ++i) rows += padded(products.adapters[i].rank);
-  return rows * kSlabStride * 2;
+// The adapters from `first` on, up to `count` of them.
+Drawn drawn_of(const DroppedProducts& products, int first, int count) {
+  Drawn drawn = {};
+  drawn.num_adapters = std::min(count, products.num_adapters - first);
+  for (int i = 0; i < drawn.num_adapters; ++i) {
+    const DroppedProducts::Adapter& from = products.adapters[first + i];
+    Drawn::Adapter& to = drawn.adapters[i];
+    to = {from.first_rank, from.rank, from.random.threshold, from.random.scale, {}};
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      to.keys[round][0] = from.random.key0 + round * kPhiloxWeyl0;
+      to.keys[round][1] = from.random.key1 + round * kPhiloxWeyl1;
+    }
+  }
+  drawn.in = products.in;
+  drawn.ranks = products.ranks;
+  drawn.tokens = products.tokens;
+  drawn.samples = products.samples;
+  drawn.positions = products.positions;
+  return drawn;
+}
+
+// Calls body(drawn, adapters, tiles) for up to kAdapters adapters at a time, with the template arguments of a kernel.
+template <int kAdapters, int kTiles, typename Body>
+void launch_some(const DroppedProducts& products, Body body) {
+  for (int first = 0; first < products.num_adapters; first += kAdapters)
+    body(drawn_of(products, first, kAdapters), std::integral_constant<int, kAdapters>{},
+         std::integral_constant<int, kTiles>{});
 }
 
 // Calls body with the type of 16 bits.
@@ -371,17 +405,6 @@ void visit_narrow(FloatType type, Body body) {
     body(__half{});
   else
     body(__nv_bfloat16{});
-}
-
-// Calls body with the least of these tiles that holds the ranks.
-template <int kTileRanks, typename Body>
-void visit_rank_tiles(int rank, Body body) {
-  if constexpr (kTileRanks == 8)
-    if (rank <= 8) return body(std::integral_constant<int, 1>{});
-  if (rank <= 16) return body(std::integral_constant<int, 16 / kTileRanks>{});
-  if (rank <= 32) return body(std::integral_constant<int, 32 / kTileRanks>{});
-  if (rank <= 64) return body(std::integral_constant<int, 64 / kTileRanks>{});
-  body(std::integral_constant<int, kMostRank / kTileRanks>{});
 }
 
 unsigned blocks_of(int64_t size, int64_t block) {
@@ -395,7 +418,7 @@ bool has_dropped_products(const DroppedProducts& products, FloatType type) {
   for (int i = 0; i < products.num_adapters; ++i)
     if (products.adapters[i].rank % 8 != 0 || products.adapters[i].rank > kMostRank) return false;
   // a grid has no more rows than 65535
-  return products.tokens < int64_t{65535} * kTileTokens && slab_bytes(products) <= kMostSharedBytes &&
+  return products.tokens < int64_t{65535} * kTileTokens &&
          device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= kMostSharedBytes &&
          device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8;
 }
@@ -404,55 +427,69 @@ void multiply_dropped(const DroppedProducts& products, const void* x, const void
                       Stream stream) {
   visit_narrow(type, [&](auto element) {
     using T = decltype(element);
-    visit_rank_tiles<8>(largest_rank(products), [&](auto tiles) {
-      constexpr int kTokenTiles = tiles() <= 4 ? 2 : 1;
-      const dim3 grid(static_cast<unsigned>(products.num_adapters),
-                      blocks_of(products.tokens, kTileTokens * kTokenTiles));
-      multiply<T, tiles(), kTokenTiles><<<grid, kThreads, 0, stream_of(stream)>>>(
-          products, static_cast<const T*>(x), static_cast<const T*>(a), static_cast<T*>(low));
-    });
+    const auto launch = [&](const Drawn& some, auto adapters, auto tiles) {
+      constexpr int kTokenTiles = adapters() * tiles() <= 6 ? 2 : 1;
+      multiply<T, adapters(), tiles(), kTokenTiles>
+          <<<blocks_of(products.tokens, kTileTokens * kTokenTiles), kThreads, 0, stream_of(stream)>>>(
+              some, static_cast<const T*>(x), static_cast<const T*>(a), static_cast<T*>(low));
+    };
+    const int rank = largest_rank(products);
+    const bool is_one = products.num_adapters == 1;
+    if (rank <= 8)
+      launch_some<4, 1>(products, launch);
+    else if (rank <= 16)
+      is_one ? launch_some<1, 2>(products, launch) : launch_some<3, 2>(products, launch);
+    else if (rank <= 32)
+      is_one ? launch_some<1, 4>(products, launch) : launch_some<2, 4>(products, launch);
+    else if (rank <= 64)
+      launch_some<1, 8>(products, launch);
+    else
+      launch_some<1, 16>(products, launch);
   });
   check_launch("multiply_dropped");
 }
 
-void add_dropped(const DroppedProducts& products, const void* d_low, const void* a, void* dx, FloatType type,
-                 Stream stream) {
-  visit_narrow(type, [&](auto element) {
-    using T = decltype(element);
-    static const bool is_allowed =
-        cudaFuncSetAttribute(add<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostSharedBytes) == cudaSuccess;
-    DSFT_CHECK(is_allowed, "no shared memory for add_dropped");
-    const dim3 grid(blocks_of(products.in, kSlab), blocks_of(products.tokens, kTileTokens * kWarps));
-    add<T><<<grid, kThreads, static_cast<size_t>(slab_bytes(products)), stream_of(stream)>>>(
-        products, static_cast<const T*>(d_low), static_cast<const T*>(a), static_cast<T*>(dx));
-  });
-  check_launch("add_dropped");
-}
-
-int64_t multiply_by_dropped_num_parts(const DroppedProducts& products) {
+int64_t multiply_dropped_backward_num_parts(const DroppedProducts& products) {
   constexpr int64_t kLeastTokens = 256;  // of a part
-  const int64_t blocks = int64_t{products.num_adapters} * blocks_of(products.in, kSlab),
-                wanted = 4 * device_attribute(cudaDevAttrMultiProcessorCount);
+  const int64_t blocks = blocks_of(products.in, kSlab), wanted = 4 * device_attribute(cudaDevAttrMultiProcessorCount);
   return std::clamp<int64_t>((wanted + blocks - 1) / blocks, 1, blocks_of(products.tokens, kLeastTokens));
 }
 
-void multiply_by_dropped(const DroppedProducts& products, const void* d_low, const void* x, float* parts, float* da,
-                         FloatType type, Stream stream) {
-  const int64_t num_parts = multiply_by_dropped_num_parts(products), size = int64_t{products.ranks} * products.in;
+void multiply_dropped_backward(const DroppedProducts& products, const DroppedGradients& gradients, FloatType type,
+                               Stream stream) {
+  const int64_t num_parts = multiply_dropped_backward_num_parts(products), size = int64_t{products.ranks} * products.in;
   const int64_t tokens_of_part = (products.tokens + num_parts - 1) / num_parts;
-  float* const to = num_parts == 1 ? da : parts;
+  float* const to = num_parts == 1 ? gradients.da : gradients.parts;
   visit_narrow(type, [&](auto element) {
     using T = decltype(element);
-    visit_rank_tiles<16>(largest_rank(products), [&](auto tiles) {
-      const dim3 grid(static_cast<unsigned>(products.num_adapters), blocks_of(products.in, kSlab),
-                      static_cast<unsigned>(num_parts));
-      multiply_by<T, tiles()><<<grid, kThreads, 0, stream_of(stream)>>>(products, static_cast<const T*>(d_low),
-                                                                        static_cast<const T*>(x), to, tokens_of_part);
-    });
+    const auto launch = [&](const Drawn& some, auto adapters, auto tiles) {
+      constexpr auto kKernel = multiply_back<T, adapters(), tiles()>;
+      constexpr int kSharedBytes = static_cast<int>(sizeof(BackShared<uint16_t, adapters() * tiles()>));
+      static_assert(kSharedBytes <= kMostSharedBytes);
+      static const bool is_allowed =
+          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes) == cudaSuccess;
+      DSFT_CHECK(is_allowed, "no shared memory for multiply_dropped_backward");
+      const dim3 grid(blocks_of(products.in, kSlab), static_cast<unsigned>(num_parts));
+      kKernel<<<grid, kThreads, kSharedBytes, stream_of(stream)>>>(
+          some, static_cast<const T*>(gradients.d_low), static_cast<const T*>(gradients.x),
+          static_cast<const T*>(gradients.a), static_cast<T*>(gradients.dx), gradients.da == nullptr ? nullptr : to,
+          tokens_of_part);
+    };
+    const int rank = largest_rank(products);
+    const bool is_one = products.num_adapters == 1;
+    if (rank <= 16)
+      is_one ? launch_some<1, 1>(products, launch) : launch_some<3, 1>(products, launch);
+    else if (rank <= 32)
+      is_one ? launch_some<1, 2>(products, launch) : launch_some<2, 2>(products, launch);
+    else if (rank <= 64)
+      launch_some<1, 4>(products, launch);
+    else
+      launch_some<1, 8>(products, launch);
   });
-  if (num_parts > 1)
-    add_up<<<blocks_of(size, kThreads), kThreads, 0, stream_of(stream)>>>(parts, da, size, static_cast<int>(num_parts));
-  check_launch("multiply_by_dropped");
+  if (gradients.da != nullptr && num_parts > 1)
+    add_up<<<blocks_of(size, kThreads), kThreads, 0, stream_of(stream)>>>(gradients.parts, gradients.da, size,
+                                                                          static_cast<int>(num_parts));
+  check_launch("multiply_dropped_backward");
 }
 
 }  // namespace dsft::kernels::cuda

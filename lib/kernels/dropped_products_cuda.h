@@ -26,13 +26,17 @@ bool has_dropped_products(const DroppedProducts& products, FloatType type);
 
 void multiply_dropped(const DroppedProducts& products, const void* x, const void* a, void* low, FloatType type,
                       Stream stream);
-void add_dropped(const DroppedProducts& products, const void* d_low, const void* a, void* dx, FloatType type,
-                 Stream stream);
 
-/// Into how many parts multiply_by_dropped splits the tokens.
-int64_t multiply_by_dropped_num_parts(const DroppedProducts& products);
-/// da [ranks, in] in fp32; parts [num_parts, ranks, in] in fp32, not read where there is one part.
-void multiply_by_dropped(const DroppedProducts& products, const void* d_low, const void* x, float* parts, float* da,
-                         FloatType type, Stream stream);
+/// Operands and results of the backward pass.
+struct DroppedGradients {
+  const void *d_low, *x, *a;  ///< x: null without da
+  void* dx;                   ///< added to; null: not wanted
+  float* parts;               ///< [num_parts, ranks, in], to work in; not read where there is one part
+  float* da;                  ///< [ranks, in]; null: not wanted
+};
+/// Into how many parts the tokens are split for da.
+int64_t multiply_dropped_backward_num_parts(const DroppedProducts& products);
+void multiply_dropped_backward(const DroppedProducts& products, const DroppedGradients& gradients, FloatType type,
+                               Stream stream);
 
 }  // namespace dsft::kernels::cuda

@@ -56,13 +56,10 @@ bool has_dropped_products(const DroppedProducts&, FloatType) {
 void multiply_dropped(const DroppedProducts&, const void*, const void*, void*, FloatType, Stream) {
   fail_without_cuda();
 }
-void add_dropped(const DroppedProducts&, const void*, const void*, void*, FloatType, Stream) {
+int64_t multiply_dropped_backward_num_parts(const DroppedProducts&) {
   fail_without_cuda();
 }
-int64_t multiply_by_dropped_num_parts(const DroppedProducts&) {
-  fail_without_cuda();
-}
-void multiply_by_dropped(const DroppedProducts&, const void*, const void*, float*, float*, FloatType, Stream) {
+void multiply_dropped_backward(const DroppedProducts&, const DroppedGradients&, FloatType, Stream) {
   fail_without_cuda();
 }
 bool has_decode_attention(const cpu::DecodeAttentionShape&) {

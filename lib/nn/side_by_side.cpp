@@ -52,6 +52,9 @@ struct Group : torch::CustomClassHolder {
     return keys.sample_keys.defined() &&
            std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.dropout > 0; });
   }
+  int64_t num_adapters() const {
+    return std::count_if(parts.begin(), parts.end(), [](const Part& part) { return part.a.defined(); });
+  }
   std::vector<kernels::DroppedRows> dropped_rows() const {
     std::vector<kernels::DroppedRows> rows;
     for (const Part& part : parts)
@@ -268,35 +271,19 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
     }
     if (!trains_a && !result[0].defined()) return;
     const at::Tensor d_low = gradient_of_low(group, dy, at::ArrayRef<at::Tensor>(kept).slice(3));
-    if (result[0].defined()) {
-      if (group.drops())
-        kernels::add_dropped(result[0], d_low, a, group.dropped_rows(), group.keys);
-      else
-        result[0].addmm_(d_low, a);
+    const bool is_joined = !sums.empty() || (trains_a && (group.drops() || group.num_adapters() > 1));
+    if (group.drops()) {
+      joined.a = kernels::multiply_dropped_backward(result[0], d_low, is_joined ? x : at::Tensor(), a,
+                                                    group.dropped_rows(), group.keys);
+    } else {
+      if (result[0].defined()) result[0].addmm_(d_low, a);
+      if (is_joined) joined.a = kernels::multiply_to_float(d_low.t(), x);
     }
-    if (!sums.empty())
-      joined.a = multiply_by_low(group, d_low, x);
-    else if (trains_a)
-      add_a(group, d_low, x, result);
-    kernels::add_unpacked_gradients(joined, sums);
-  }
-
-  // d_low^T dropout(x): the gradients of every A, [sum of ranks, in].
-  static at::Tensor multiply_by_low(const Group& group, const at::Tensor& d_low, const at::Tensor& x) {
-    return group.drops() ? kernels::multiply_by_dropped(d_low, x, group.dropped_rows(), group.keys)
-                         : kernels::multiply_to_float(d_low.t(), x);
-  }
-
-  // Gradients of every A: several of them by one product that reads x once.
-  static void add_a(const Group& group, const at::Tensor& d_low, const at::Tensor& x, variable_list& result) {
-    const auto adapted =
-        std::count_if(group.parts.begin(), group.parts.end(), [](const Part& part) { return part.a.defined(); });
-    at::Tensor all;
-    if (adapted > 1 || group.drops()) all = multiply_by_low(group, d_low, x);
+    if (!sums.empty()) return kernels::add_unpacked_gradients(joined, sums);
     for (const Part& part : group.parts)
       if (part.a_input >= 0)
-        result[part.a_input] = all.defined() ? all.narrow(0, part.first_rank, part.rank).to(part.a.scalar_type())
-                                             : add_to_gradient(part.a, d_low.t(), x);
+        result[part.a_input] = is_joined ? joined.a.narrow(0, part.first_rank, part.rank).to(part.a.scalar_type())
+                                         : add_to_gradient(part.a, d_low.t(), x);
   }
 };
 

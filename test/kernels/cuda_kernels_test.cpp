@@ -445,9 +445,8 @@ TEST_CASE("CUDA: products of dropped inputs are as near to float64 as those of w
   const auto exact = plain(keys, at::kCPU, at::kDouble), unfused = plain(on_gpu, kGpu, type);
   const auto fused = [&] {
     at::Tensor sum = dx.to(kGpu).clone();
-    add_dropped(sum, d_low.to(kGpu), a.to(kGpu), adapters, on_gpu);
-    return std::vector<at::Tensor>{multiply_dropped(x.to(kGpu), a.to(kGpu), adapters, on_gpu), sum,
-                                   multiply_by_dropped(d_low.to(kGpu), x.to(kGpu), adapters, on_gpu)};
+    const at::Tensor rows = multiply_dropped_backward(sum, d_low.to(kGpu), x.to(kGpu), a.to(kGpu), adapters, on_gpu);
+    return std::vector<at::Tensor>{multiply_dropped(x.to(kGpu), a.to(kGpu), adapters, on_gpu), sum, rows};
   };
   const auto actual = fused(), again = fused();
   for (size_t i = 0; i < exact.size(); ++i) {
@@ -457,6 +456,12 @@ TEST_CASE("CUDA: products of dropped inputs are as near to float64 as those of w
     CHECK(largest(actual[i].to(at::kCPU, at::kDouble) - exact[i]) <= largest(unfused[i] - exact[i]) + one_rounding);
   }
   CHECK(actual[2].scalar_type() == at::kFloat);
+  // one of the two gradients alone
+  at::Tensor sum = dx.to(kGpu).clone();
+  CHECK_FALSE(multiply_dropped_backward(sum, d_low.to(kGpu), {}, a.to(kGpu), adapters, on_gpu).defined());
+  CHECK(torch::equal(sum, actual[1]));
+  CHECK(
+      torch::equal(multiply_dropped_backward({}, d_low.to(kGpu), x.to(kGpu), a.to(kGpu), adapters, on_gpu), actual[2]));
 }
 
 TEST_CASE("CUDA: attention over packed documents agrees with float64", "[kernels][gpu]") {
