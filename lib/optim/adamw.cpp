@@ -39,13 +39,14 @@ void check_tensors(const AdamWTensors& tensors) {
 
 cpu::AdamWFactors factors_of(const AdamWOptions& options, const AdamWNumbers& numbers) {
   const double t = static_cast<double>(numbers.num_applied_updates + 1);
+  const double beta1 = numbers.beta1.value_or(options.beta1);
   return {.gradient_factor = static_cast<float>(numbers.gradient_factor),
           .decay = static_cast<float>(numbers.learning_rate * options.weight_decay),
-          .beta1 = static_cast<float>(options.beta1),
-          .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
+          .beta1 = static_cast<float>(beta1),
+          .one_minus_beta1 = static_cast<float>(1.0 - beta1),
           .beta2 = static_cast<float>(options.beta2),
           .one_minus_beta2 = static_cast<float>(1.0 - options.beta2),
-          .step_size = static_cast<float>(numbers.learning_rate / (1.0 - std::pow(options.beta1, t))),
+          .step_size = static_cast<float>(numbers.learning_rate / (1.0 - std::pow(beta1, t))),
           .inverse_sqrt_bias_correction = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(options.beta2, t))),
           .epsilon = static_cast<float>(options.epsilon)};
 }
@@ -88,7 +89,8 @@ void update_on_cuda(AdamWTensors& tensors, const AdamWOptions& options, const Ad
                .learning_rate = update.learning_rate.const_data_ptr<double>(),
                .gradient_factor = update.gradient_factor.const_data_ptr<double>(),
                .num_applied_updates = update.num_applied_updates.const_data_ptr<int64_t>(),
-               .is_applied = update.is_applied.const_data_ptr<bool>()},
+               .is_applied = update.is_applied.const_data_ptr<bool>(),
+               .beta1 = update.beta1.defined() ? update.beta1.const_data_ptr<double>() : nullptr},
               tensors.weight.numel(), options.beta1, options.beta2, options.epsilon, options.weight_decay,
               device::current_stream(tensors.weight.device()));
 }
@@ -101,7 +103,8 @@ void adamw_update(AdamWTensors& tensors, const AdamWOptions& options, const Adam
     return adamw_update(tensors, options,
                         {.learning_rate = update.learning_rate.item<double>(),
                          .gradient_factor = update.gradient_factor.item<double>(),
-                         .num_applied_updates = update.num_applied_updates.item<int64_t>()});
+                         .num_applied_updates = update.num_applied_updates.item<int64_t>(),
+                         .beta1 = update.beta1.defined() ? std::optional(update.beta1.item<double>()) : std::nullopt});
   }
   check_tensors(tensors);
   at::NoGradGuard no_grad;
@@ -128,11 +131,12 @@ void adamw_update(AdamWTensors& tensors, const AdamWOptions& options, const Adam
 void adamw_update_by_operations(AdamWTensors& tensors, const AdamWOptions& options, const AdamWUpdate& update) {
   at::NoGradGuard no_grad;
   const at::Tensor t = update.num_applied_updates.to(at::kDouble) + 1.0;
-  const at::Tensor step_size = update.learning_rate / (1.0 - at::pow(options.beta1, t));
+  const at::Tensor beta1 = update.beta1.defined() ? update.beta1 : at::full_like(t, options.beta1);
+  const at::Tensor step_size = update.learning_rate / (1.0 - at::pow(beta1, t));
   const at::Tensor sqrt_bias_correction = at::sqrt(1.0 - at::pow(options.beta2, t));
   const at::Tensor decay = update.learning_rate * options.weight_decay;
   const at::Tensor gradient = tensors.gradient.to(at::kFloat) * update.gradient_factor.to(at::kFloat);
-  const at::Tensor exp_avg = tensors.exp_avg * options.beta1 + gradient * (1.0 - options.beta1);
+  const at::Tensor exp_avg = tensors.exp_avg * beta1 + gradient * (1.0 - beta1);
   const at::Tensor exp_avg_sq = tensors.exp_avg_sq * options.beta2 + gradient * gradient * (1.0 - options.beta2);
   const at::Tensor denominator = at::sqrt(exp_avg_sq) / sqrt_bias_correction.to(at::kFloat) + options.epsilon;
   const at::Tensor weight =

@@ -2,6 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <optional>
+
 namespace dsft::optim {
 
 struct AdamWOptions {
@@ -27,6 +30,7 @@ struct AdamWUpdate {
   at::Tensor gradient_factor;      ///< fp64: clipping and loss scale; multiplies the gradient
   at::Tensor num_applied_updates;  ///< int64: applied before this one
   at::Tensor is_applied;           ///< bool: where false, nothing changes
+  at::Tensor beta1 = {};           ///< fp64: in place of the options', where it changes too; else undefined
 };
 
 /// The same where the host knows them, of an update that is applied.
@@ -34,6 +38,7 @@ struct AdamWNumbers {
   double learning_rate = 0;
   double gradient_factor = 1;
   int64_t num_applied_updates = 0;
+  std::optional<double> beta1 = {};  ///< in place of the options', where it changes too
 };
 
 /// One update of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization") as torch.optim.AdamW does it:

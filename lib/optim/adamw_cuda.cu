@@ -18,13 +18,14 @@ struct Betas {
 // The numbers of the update, as the CPU works them out: once, in fp64.
 __device__ cpu::AdamWFactors factors_of(const AdamWPointers& p, Betas betas) {
   const double rate = *p.learning_rate, t = static_cast<double>(*p.num_applied_updates + 1);
+  const double beta1 = p.beta1 != nullptr ? *p.beta1 : betas.beta1;
   return {.gradient_factor = static_cast<float>(*p.gradient_factor),
           .decay = static_cast<float>(rate * betas.weight_decay),
-          .beta1 = static_cast<float>(betas.beta1),
-          .one_minus_beta1 = static_cast<float>(1.0 - betas.beta1),
+          .beta1 = static_cast<float>(beta1),
+          .one_minus_beta1 = static_cast<float>(1.0 - beta1),
           .beta2 = static_cast<float>(betas.beta2),
           .one_minus_beta2 = static_cast<float>(1.0 - betas.beta2),
-          .step_size = static_cast<float>(rate / (1.0 - pow(betas.beta1, t))),
+          .step_size = static_cast<float>(rate / (1.0 - pow(beta1, t))),
           .inverse_sqrt_bias_correction = static_cast<float>(1.0 / sqrt(1.0 - pow(betas.beta2, t))),
           .epsilon = static_cast<float>(betas.epsilon)};
 }

@@ -14,6 +14,7 @@ struct AdamWPointers {
   const double *learning_rate, *gradient_factor;
   const int64_t* num_applied_updates;
   const bool* is_applied;
+  const double* beta1;  ///< null where it is adamw's argument
 };
 
 /// One update of `numel` elements in one pass over memory; `stream` is a cudaStream_t.

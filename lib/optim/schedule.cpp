@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kPolynomialEnd = 1e-7;
 constexpr int64_t kInverseSqrtTimescale = 10'000;
+constexpr double kOneCycleLowBeta1 = 0.8, kOneCycleHighBeta1 = 0.9;
 
 double ratio(int64_t part, int64_t whole) {
   return static_cast<double>(part) / static_cast<double>(std::max<int64_t>(1, whole));
@@ -183,17 +184,36 @@ double one_cycle_height(const SchedulerKwargs& kwargs, double step) {
   return std::floor(stair) / stairs;
 }
 
+/// Updates after OneCycle's cycle; 0 or less within it.
+int64_t steps_after_cycle(const SchedulerKwargs& kwargs, int64_t step) {
+  const int64_t first = kwargs.cycle_first_step_size.value_or(2000);
+  return step - (first + kwargs.cycle_second_step_size.value_or(first));
+}
+
+/// By what the decay after OneCycle's cycle divides the rate, or multiplies beta1.
+double decay_factor(const SchedulerKwargs& kwargs, double decay_rate, int64_t step) {
+  const int64_t interval = kwargs.decay_step_size.value_or(0);
+  if (interval == 0) return 1.0;
+  return 1.0 + decay_rate * (static_cast<double>(steps_after_cycle(kwargs, step)) / static_cast<double>(interval));
+}
+
 double one_cycle(const Schedule& schedule, int64_t step) {
   const SchedulerKwargs& kwargs = schedule.kwargs;
   const double low = kwargs.cycle_min_lr.value_or(0), high = kwargs.cycle_max_lr.value_or(0);
   if (step == 0) return low;
-  const int64_t first = kwargs.cycle_first_step_size.value_or(2000);
-  const int64_t after = step - (first + kwargs.cycle_second_step_size.value_or(first));
-  if (after <= 0) return low + (high - low) * one_cycle_height(kwargs, static_cast<double>(step));
-  const int64_t interval = kwargs.decay_step_size.value_or(0);
-  if (interval == 0) return low;
-  const double num_decays = static_cast<double>(after) / static_cast<double>(interval);
-  return low / (1.0 + kwargs.decay_lr_rate.value_or(0) * num_decays);
+  if (steps_after_cycle(kwargs, step) <= 0)
+    return low + (high - low) * one_cycle_height(kwargs, static_cast<double>(step));
+  return low / decay_factor(kwargs, kwargs.decay_lr_rate.value_or(0), step);
+}
+
+// The last one is the largest: it grows after the cycle.
+void check_beta1(const Schedule& schedule) {
+  const double largest = std::max({schedule.kwargs.cycle_min_mom.value_or(kOneCycleLowBeta1),
+                                   schedule.kwargs.cycle_max_mom.value_or(kOneCycleHighBeta1),
+                                   beta1(schedule, std::max<int64_t>(0, schedule.total_steps - 1))});
+  if (largest < 1) return;
+  fail(ErrorKind::kUsage, "the schedule OneCycle takes adam_beta1 to ", largest,
+       ", and AdamW needs one below 1: lower cycle_min_mom, cycle_max_mom or decay_mom_rate in lr_scheduler_kwargs");
 }
 
 }  // namespace
@@ -217,6 +237,7 @@ void check_schedule(const Schedule& schedule) {
   if (is_deepspeed_warmup(schedule.type) && schedule.warmup_steps < 1) {
     fail(ErrorKind::kUsage, "the schedule ", word, " needs a warm-up of at least 1 update, as DeepSpeed does");
   }
+  if (moves_betas(schedule)) check_beta1(schedule);
   if (schedule.type != SchedulerType::kWarmupStableDecay) return;
   if (!kwargs.num_decay_steps) {
     fail(ErrorKind::kUsage, "the schedule warmup_stable_decay needs num_decay_steps in lr_scheduler_kwargs");
@@ -232,6 +253,20 @@ double learning_rate(const Schedule& schedule, int64_t step) {
   if (is_deepspeed_warmup(schedule.type)) return deepspeed_warmup(schedule, step);
   if (schedule.type == SchedulerType::kOneCycle) return one_cycle(schedule, step);
   return schedule.learning_rate * factor(schedule, step);
+}
+
+bool moves_betas(const Schedule& schedule) {
+  return schedule.type == SchedulerType::kOneCycle && schedule.kwargs.cycle_momentum.value_or(true);
+}
+
+double beta1(const Schedule& schedule, int64_t step) {
+  const SchedulerKwargs& kwargs = schedule.kwargs;
+  const double low = kwargs.cycle_min_mom.value_or(kOneCycleLowBeta1);
+  const double high = kwargs.cycle_max_mom.value_or(kOneCycleHighBeta1);
+  if (step == 0) return low;  // DeepSpeed begins at the lower end, and the second update is at the upper one
+  if (steps_after_cycle(kwargs, step) <= 0)
+    return high - (high - low) * one_cycle_height(kwargs, static_cast<double>(step));
+  return high * decay_factor(kwargs, kwargs.decay_mom_rate.value_or(0), step);
 }
 
 int64_t warmup_steps_of(double ratio, int64_t total_steps) {

@@ -21,11 +21,21 @@ struct Schedule {
 };
 
 /// Faults (kUsage) what no schedule can be made of: a required keyword that is missing, lr_end not below the rate,
-/// phases of warmup_stable_decay that do not fit into the steps, a warm-up of DeepSpeed's without a step.
+/// phases of warmup_stable_decay that do not fit into the steps, a warm-up of DeepSpeed's without a step, a beta1 that
+/// reaches 1.
 void check_schedule(const Schedule& schedule);
 
 /// The rate of the update that follows `step` applied updates; the first one has step 0.
 double learning_rate(const Schedule& schedule, int64_t step);
+
+/// Whether the schedule moves AdamW's betas beside the rate: OneCycle, but with cycle_momentum false.
+bool moves_betas(const Schedule& schedule);
+
+/// beta1 of the update that follows `step` applied updates, where the schedule moves betas.
+double beta1(const Schedule& schedule, int64_t step);
+
+/// beta2 of all updates, where the schedule moves betas: whatever the optimizer says.
+inline constexpr double kMovedBeta2 = 0.99;
 
 /// Steps of warm-up for `training.warmup_ratio`: ceil(ratio * total).
 int64_t warmup_steps_of(double ratio, int64_t total_steps);

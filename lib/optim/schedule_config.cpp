@@ -43,7 +43,10 @@ std::vector<std::string> keys_of(SchedulerType type) {
               "cycle_second_stair_count",
               "decay_step_size",
               "decay_lr_rate",
-              "cycle_momentum"};
+              "cycle_momentum",
+              "cycle_min_mom",
+              "cycle_max_mom",
+              "decay_mom_rate"};
     case SchedulerType::kLinear:
     case SchedulerType::kConstant:
     case SchedulerType::kConstantWithWarmup:
@@ -79,18 +82,21 @@ void describe_deepspeed(config::Fields& fields, SchedulerKwargs& config) {
       config::between(0, kMostUpdates));
   add("decay_lr_rate", config.decay_lr_rate, "OneCycle: what a decay adds to the divisor of cycle_min_lr (0)",
       at_least(0));
-  add("cycle_momentum", config.cycle_momentum, "OneCycle: must be false; moving adam_beta1 with the rate is not built");
+  add("cycle_momentum", config.cycle_momentum,
+      "OneCycle: whether adam_beta1 falls as the rate rises, and adam_beta2 is 0.99 (true)");
+  add("cycle_min_mom", config.cycle_min_mom,
+      "OneCycle: adam_beta1 at the peak of the rate, and of the first update (0.8)", at_least(0));
+  add("cycle_max_mom", config.cycle_max_mom, "OneCycle: adam_beta1 at both ends of the cycle (0.9)", at_least(0));
+  add("decay_mom_rate", config.decay_mom_rate,
+      "OneCycle: what a decay adds to the factor of cycle_max_mom after the cycle (0)", at_least(0));
 }
 
 void validate_one_cycle(const SchedulerKwargs& config, config::Section& section) {
   if (!config.cycle_min_lr) section.fault("cycle_min_lr", "is required by the schedule OneCycle");
   if (!config.cycle_max_lr) section.fault("cycle_max_lr", "is required by the schedule OneCycle");
-  if (config.cycle_momentum.value_or(true)) {
-    section.fault(
-        "cycle_momentum",
-        "OneCycle moves adam_beta1 between 0.8 and 0.9 and sets adam_beta2 to 0.99 unless this is false, and that "
-        "is not built: write cycle_momentum: false");
-  }
+  if (config.cycle_momentum.value_or(true)) return;
+  for (const char* key : {"cycle_min_mom", "cycle_max_mom", "decay_mom_rate"})
+    if (section.is_written(key)) section.no_effect(key, "cycle_momentum is false");
 }
 
 void validate_warmup_type(const SchedulerKwargs& config, SchedulerType type, config::Section& section) {

@@ -101,7 +101,10 @@ struct SchedulerKwargs {
   std::optional<int64_t> cycle_second_stair_count;  ///< OneCycle: cycle_first_stair_count
   std::optional<int64_t> decay_step_size;           ///< OneCycle: 0, no decay after the cycle
   std::optional<double> decay_lr_rate;              ///< OneCycle: 0
-  std::optional<bool> cycle_momentum;               ///< OneCycle: DeepSpeed's true is not built, so it must be written
+  std::optional<bool> cycle_momentum;               ///< OneCycle: true, AdamW's betas move too
+  std::optional<double> cycle_min_mom;              ///< OneCycle: 0.8
+  std::optional<double> cycle_max_mom;              ///< OneCycle: 0.9
+  std::optional<double> decay_mom_rate;             ///< OneCycle: 0
 };
 
 void describe_fields(config::Fields& fields, SchedulerKwargs& config);

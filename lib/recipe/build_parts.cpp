@@ -30,6 +30,14 @@ bool has_weight_decay(const std::string& name) {
   return !name.ends_with(".bias") && name.find("norm") == std::string::npos;
 }
 
+// fp64 [total_steps]
+at::Tensor moved_beta1s(const optim::Schedule& schedule) {
+  at::Tensor values = torch::empty({schedule.total_steps}, at::kDouble);
+  for (int64_t step = 0; step < schedule.total_steps; ++step)
+    values.data_ptr<double>()[step] = optim::beta1(schedule, step);
+  return values;
+}
+
 std::optional<std::string> own_template(const RecipeConfig& config) {
   if (!config.data.chat_template) return std::nullopt;
   return io::read_text_file(*config.data.chat_template, kMaxTemplateBytes);
@@ -60,8 +68,8 @@ std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config
   return adapter;
 }
 
-std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& config, const model::CausalLm& model,
-                                                        train::RunContext& context) {
+std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& config, const optim::Schedule& schedule,
+                                                        const model::CausalLm& model, train::RunContext& context) {
   std::vector<zero::TrainableParameter> parameters;
   for (const auto& trainable : lora::trainable_tensors(model))
     parameters.push_back({trainable.name, trainable.tensor, has_weight_decay(trainable.name), trainable.is_adapter,
@@ -71,6 +79,10 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
   options.overlaps_backward = config.zero.stage == 0 || config.zero.overlap_comm;
   options.adamw = {config.training.adam_beta1, config.training.adam_beta2, config.training.adam_epsilon,
                    config.training.weight_decay};
+  if (optim::moves_betas(schedule)) {
+    options.adamw.beta2 = optim::kMovedBeta2;
+    options.beta1s = moved_beta1s(schedule).to(context.device);
+  }
   options.max_grad_norm = config.training.max_grad_norm;
   if (model.dtype() == at::kHalf) options.loss_scaler = optim::to_options(config.training.loss_scaler);
   auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.of_device());

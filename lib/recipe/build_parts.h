@@ -19,8 +19,10 @@ namespace dsft::recipe {
 std::optional<spec::AdapterSettings> choose_trainable(const recipe_config::RecipeConfig& config,
                                                       const LoadedModel& loaded, const train::RunContext& context);
 
+/// `schedule` may move AdamW's betas.
 std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const recipe_config::RecipeConfig& config,
-                                                        const model::CausalLm& model, train::RunContext& context);
+                                                        const optim::Schedule& schedule, const model::CausalLm& model,
+                                                        train::RunContext& context);
 
 /// The schedule of `max_steps` updates; prints the rate at the first, last warm-up, middle and last step.
 optim::Schedule build_schedule(const recipe_config::RecipeConfig& config, int64_t max_steps, const Logger& logger);

@@ -18,7 +18,7 @@ constexpr const char* kKwargs = "training.lr_scheduler_kwargs.";
 /// What a scheduler of DeepSpeed takes, and the recipe's key of each.
 struct SchedulerParam {
   std::string_view name;
-  std::string_view path;  ///< "" where there is none
+  std::string_view path;  ///< "" for what import_param knows by name
 };
 
 std::vector<SchedulerParam> params_of(std::string_view type) {
@@ -51,9 +51,9 @@ std::vector<SchedulerParam> params_of(std::string_view type) {
           {"cycle_second_stair_count", "cycle_second_stair_count"},
           {"decay_step_size", "decay_step_size"},
           {"cycle_momentum", "cycle_momentum"},
-          {"cycle_min_mom", ""},
-          {"cycle_max_mom", ""},
-          {"decay_mom_rate", ""},
+          {"cycle_min_mom", "cycle_min_mom"},
+          {"cycle_max_mom", "cycle_max_mom"},
+          {"decay_mom_rate", "decay_mom_rate"},
           {"last_batch_iteration", ""}};
 }
 
@@ -97,8 +97,6 @@ void import_param(ImportedBlock& params, const Entry& entry, const SchedulerPara
       params.fault(entry, "is not supported: a run that goes on knows its step; remove it");
   } else if (entry.key == "warmup_type" && entry.value.text != "log" && entry.value.text != "linear") {
     params.warn(entry, concat(value_text(entry.value), " is no warm-up that DeepSpeed knows, and it takes `log`"));
-  } else if (param.path.empty()) {
-    params.no_effect(entry, "cycle_momentum is not true");
   } else {
     params.values().set(concat(kKwargs, param.path), entry.key_position, params.path_of(entry.key),
                         unquoted(without_groups(entry.value)));

@@ -158,6 +158,13 @@ void validate_deepspeed_schedule(const TrainingConfig& config, config::Section& 
   if (type != optim::SchedulerType::kOneCycle) return;
   if (config.learning_rate != config.lr_scheduler_kwargs.cycle_max_lr)
     section.no_effect("learning_rate", "the schedule OneCycle goes from cycle_min_lr to cycle_max_lr");
+  if (config.lr_scheduler_kwargs.cycle_momentum.value_or(true)) {
+    const char* reason =
+        "the schedule OneCycle moves AdamW's betas; lr_scheduler_kwargs.cycle_momentum: false leaves them";
+    const TrainingConfig defaults;
+    if (config.adam_beta1 != defaults.adam_beta1) section.no_effect("adam_beta1", reason);
+    if (config.adam_beta2 != defaults.adam_beta2) section.no_effect("adam_beta2", reason);
+  }
   if (config.warmup_steps.value_or(0) > 0) section.no_effect("warmup_steps", "the schedule OneCycle has no warm-up");
   if (config.warmup_ratio.value_or(0) > 0) section.no_effect("warmup_ratio", "the schedule OneCycle has no warm-up");
 }

@@ -270,13 +270,17 @@ at::Tensor ShardedOptimizer::sum_of_squares() {
 }
 
 // What of an update the device does; it is enqueued the same each time.
+// The last one beyond the end.
+at::Tensor ShardedOptimizer::entry_of_update(const at::Tensor& table) const {
+  return table.index_select(0, num_applied_updates_.clamp_max(table.numel() - 1).unsqueeze(0)).squeeze(0);
+}
+
 void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   const at::Tensor scale = loss_scale_.to(at::kDouble);
   grad_norm_.copy_(sum_of_squares().sqrt() / scale);
   is_applied_.copy_(at::isfinite(grad_norm_));
-  learning_rate_.copy_(
-      learning_rates.index_select(0, num_applied_updates_.clamp_max(learning_rates.numel() - 1).unsqueeze(0))
-          .squeeze(0));
+  learning_rate_.copy_(entry_of_update(learning_rates));
+  const at::Tensor beta1 = options_.beta1s.defined() ? entry_of_update(options_.beta1s) : at::Tensor();
   const at::Tensor factor = optim::clip_factor(grad_norm_, options_.max_grad_norm) / scale;
   for (const FlatParameters::Span& span : flat_.spans()) {
     const int64_t first = span.first_parameter;
@@ -291,7 +295,8 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
                         {.learning_rate = learning_rate_,
                          .gradient_factor = factor,
                          .num_applied_updates = num_applied_updates_,
-                         .is_applied = is_applied_});
+                         .is_applied = is_applied_,
+                         .beta1 = beta1});
   }
   num_applied_updates_.add_(is_applied_);
   flat_.clear_gradients();

@@ -24,6 +24,9 @@ struct OptimizerOptions {
   int64_t stage = 0;
   bool overlaps_backward = true;  ///< reductions run beside the backward pass
   optim::AdamWOptions adamw = {};
+  /// fp64 [n] on the parameters' device, by the number of updates applied before: beta1 of a schedule that moves it;
+  /// undefined: adamw's.
+  at::Tensor beta1s = {};
   double max_grad_norm = 1.0;  ///< 0 or less: no clipping
   /// Set for fp16: the loss is scaled, and the scale is agreed by all ranks.
   std::optional<optim::LossScalerOptions> loss_scaler = {};
@@ -135,6 +138,7 @@ class ShardedOptimizer final {
   void start_reduce_scatter(const ShardPlan::Bucket& bucket);
   void finish_reductions(size_t most_left = 0);
   at::Tensor sum_of_squares();
+  at::Tensor entry_of_update(const at::Tensor& table) const;
   void update(const at::Tensor& learning_rates);
   void gather_values();
   void update_loss_scale();

@@ -12,6 +12,7 @@
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
 #include "optim/gradient_norm.h"
+#include "optim/schedule.h"
 
 using namespace dsft;
 
@@ -36,6 +37,33 @@ optim::AdamWUpdate update_of(double rate, double factor, int64_t num_applied, bo
 }
 
 }  // namespace
+
+TEST_CASE("AdamW whose beta1 a schedule moves follows torch.optim.AdamW under DeepSpeed's OneCycle", "[optim]") {
+  const auto golden =
+      nlohmann::json::parse(std::ifstream(DSFT_SOURCE_DIR "/test/fixtures/optim/deepspeed_schedules.json"))["adamw"];
+  const auto& kwargs = golden["kwargs"];
+  optim::Schedule schedule{.type = optim::SchedulerType::kOneCycle};
+  schedule.kwargs.cycle_min_lr = kwargs["cycle_min_lr"];
+  schedule.kwargs.cycle_max_lr = kwargs["cycle_max_lr"];
+  schedule.kwargs.cycle_first_step_size = kwargs["cycle_first_step_size"];
+  schedule.kwargs.decay_step_size = kwargs["decay_step_size"];
+  schedule.kwargs.decay_lr_rate = kwargs["decay_lr_rate"];
+  schedule.kwargs.decay_mom_rate = kwargs["decay_mom_rate"];
+  const auto& given = golden["options"];
+  const optim::AdamWOptions options{given["betas"][0], optim::kMovedBeta2, given["eps"], given["weight_decay"]};
+  for (const auto update_function : {optim::adamw_update, optim::adamw_update_by_operations}) {
+    optim::AdamWTensors tensors = tensors_of(to_tensor(golden["start"]));
+    for (size_t step = 0; step < golden["gradients"].size(); ++step) {
+      tensors.gradient = to_tensor(golden["gradients"][step]);
+      const auto number = static_cast<int64_t>(step);
+      optim::AdamWUpdate update = update_of(optim::learning_rate(schedule, number), 1, number);
+      update.beta1 = at::scalar_tensor(optim::beta1(schedule, number), at::kDouble);
+      update_function(tensors, options, update);
+      INFO("update " << step);
+      REQUIRE((tensors.weight - to_tensor(golden["weights"][step])).abs().max().item<float>() < 1e-6);
+    }
+  }
+}
 
 TEST_CASE("AdamW with clipping follows torch.optim.AdamW and clip_grad_norm_ over 20 steps", "[optim]") {
   const auto golden = nlohmann::json::parse(std::ifstream(DSFT_SOURCE_DIR "/test/fixtures/optim/adamw.json"));
@@ -191,6 +219,7 @@ TEST_CASE("On a GPU one pass gives the CPU's weights, states and rounded copy, a
   torch::manual_seed(3);
   const auto type = GENERATE(at::kBFloat16, at::kHalf);
   const int64_t numel = GENERATE(3, 1000003);
+  const bool moves_beta1 = GENERATE(false, true);
   const optim::AdamWOptions options{.weight_decay = 0.1};
   optim::AdamWTensors on_cpu = tensors_of(torch::randn({numel}));
   on_cpu.copy = torch::zeros({numel}, type);
@@ -202,11 +231,13 @@ TEST_CASE("On a GPU one pass gives the CPU's weights, states and rounded copy, a
     on_cpu.gradient.copy_(torch::randn({numel}));
     on_gpu.gradient.copy_(on_cpu.gradient);
     optim::AdamWUpdate update = update_of(1e-2, 0.7, step, is_applied);
+    if (moves_beta1) update.beta1 = at::scalar_tensor(0.8 + 0.02 * static_cast<double>(step), at::kDouble);
     const at::Tensor before = on_gpu.weight.clone();
     optim::adamw_update(on_cpu, options, update);
     for (at::Tensor* scalar :
          {&update.learning_rate, &update.gradient_factor, &update.num_applied_updates, &update.is_applied})
       *scalar = scalar->to(at::kCUDA);
+    if (moves_beta1) update.beta1 = update.beta1.to(at::kCUDA);
     optim::adamw_update(on_gpu, options, update);
     CHECK(torch::equal(on_gpu.weight, before) == !is_applied);
   }

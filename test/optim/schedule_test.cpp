@@ -50,7 +50,10 @@ Schedule schedule_of(const nlohmann::json& item, double peak) {
                      .cycle_second_stair_count = optional_of<int64_t>(kwargs, "cycle_second_stair_count"),
                      .decay_step_size = optional_of<int64_t>(kwargs, "decay_step_size"),
                      .decay_lr_rate = optional_of<double>(kwargs, "decay_lr_rate"),
-                     .cycle_momentum = false},
+                     .cycle_momentum = optional_of<bool>(kwargs, "cycle_momentum"),
+                     .cycle_min_mom = optional_of<double>(kwargs, "cycle_min_mom"),
+                     .cycle_max_mom = optional_of<double>(kwargs, "cycle_max_mom"),
+                     .decay_mom_rate = optional_of<double>(kwargs, "decay_mom_rate")},
           .learning_rate = peak,
           .warmup_steps = item["warmup"],
           .total_steps = item["total"]};
@@ -70,6 +73,10 @@ void check_rates(const std::string& file, size_t num_cases) {
       INFO(item["name"] << " " << item["kwargs"] << " warm-up " << item["warmup"] << " of " << item["total"]
                         << ", step " << row[0]);
       REQUIRE(std::abs(optim::learning_rate(schedule, row[0]) - row[1].get<double>()) <= peak * 1e-14);
+      REQUIRE(optim::moves_betas(schedule) == (row.size() == 4));
+      if (row.size() != 4) continue;
+      REQUIRE(std::abs(optim::beta1(schedule, row[0]) - row[2].get<double>()) <= 1e-15);
+      REQUIRE(optim::kMovedBeta2 == row[3].get<double>());
     }
   }
   REQUIRE(golden["cases"].size() > num_cases);
@@ -112,4 +119,11 @@ TEST_CASE("What no schedule can be made of is a fault", "[optim]") {
       .type = SchedulerType::kWarmupStableDecay, .learning_rate = 1, .warmup_steps = 3, .total_steps = 10};
   too_long.kwargs.num_decay_steps = 8;
   require_fault(too_long, {"3 steps of warm-up", "8 of decay", "10 steps"});
+  Schedule growing{.type = SchedulerType::kOneCycle, .total_steps = 20};
+  growing.kwargs.cycle_first_step_size = 2;
+  growing.kwargs.decay_step_size = 1;
+  growing.kwargs.decay_mom_rate = 0.01;  // 0.9 (1 + 0.01 * 15) in the last update
+  require_fault(growing, {"adam_beta1 to 1.035", "decay_mom_rate"});
+  growing.total_steps = 15;
+  optim::check_schedule(growing);
 }

@@ -87,7 +87,7 @@ Trained run_updates(comm::Communicator& communicator, const std::string& name, c
   recipe_config::RecipeConfig recipe;
   const Logger logger(communicator.rank(), /*is_quiet=*/true);
   train::RunContext context{recording, at::Device(at::kCPU), 42, "", logger};
-  const auto optimizer = recipe::build_optimizer(recipe, *lm, context);
+  const auto optimizer = recipe::build_optimizer(recipe, /*schedule=*/{}, *lm, context);
   train::ShardingHooks reduction(*lm, *optimizer, /*shards=*/nullptr);
   RecordingHooks hooks(reduction, trained.events);
   const nn::BlockRunner runner(nn::BlockRunner::Keep::kGraph, in_blocks ? &hooks : nullptr);

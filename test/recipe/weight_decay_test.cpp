@@ -21,7 +21,7 @@ std::map<std::string, at::Tensor> update_once(const std::string& name, double we
   recipe.training.weight_decay = weight_decay;
   const Logger quiet(0, true);
   train::RunContext context{*communicator, at::Device(at::kCPU), 42, "", quiet};
-  const auto optimizer = recipe::build_optimizer(recipe, *lm, context);
+  const auto optimizer = recipe::build_optimizer(recipe, /*schedule=*/{}, *lm, context);
   const Batch batch = make_batch(test::random_documents({13, 7}, lm->spec().vocab_size, 3), 0);
   const nn::BlockRunner runner;
   const at::Tensor hidden = lm->hidden_states(batch, runner, nullptr);

@@ -280,8 +280,20 @@ TEST_CASE("A scheduler block becomes DeepSpeed's schedule", "[recipe_config]") {
       R"({"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 9}}})",
       "r.yaml:6:12: training.max_steps: contradicts `training.lr_scheduler_kwargs.total_num_steps` at ds.json:1:52",
       "training: {max_steps: 20, learning_rate: 1, warmup_steps: 2}\n");
-  check_file_fault(R"({"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0, "cycle_max_lr": 1}}})",
-                   "write cycle_momentum: false");
+  const auto moving = resolved(R"({"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0, "cycle_max_lr": 1,
+                                  "cycle_min_mom": [0.7, 0.7], "cycle_max_mom": 0.95, "decay_mom_rate": 0.001}}})")
+                          .training.lr_scheduler_kwargs;
+  CHECK_FALSE(moving.cycle_momentum);  // DeepSpeed's default, true
+  CHECK(moving.cycle_min_mom == 0.7);
+  CHECK(moving.cycle_max_mom == 0.95);
+  CHECK(moving.decay_mom_rate == 0.001);
+  check_file_warning(
+      R"({"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0, "cycle_max_lr": 1, "cycle_momentum": false,
+          "cycle_min_mom": 0.7}}})",
+      "cycle_min_mom: has no effect: cycle_momentum is false");
+  check_file_warning(R"({"optimizer": {"type": "AdamW", "params": {"betas": [0.8, 0.999]}},
+                         "scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0, "cycle_max_lr": 1}}})",
+                     "the schedule OneCycle moves AdamW's betas");
   check_file_fault(R"({"scheduler": {"type": "OneCycle", "params": {"cycle_momentum": false}}})",
                    "cycle_max_lr: is required");
   check_file_warning(R"({"scheduler": {"params": {"warmup_num_steps": 5}}})",

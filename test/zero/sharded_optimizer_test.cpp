@@ -51,9 +51,10 @@ const OptimizerOptions kOptions{.adamw = {.weight_decay = 0.1}, .max_grad_norm =
 constexpr int64_t kSamplesPerUpdate = 8;
 
 /// Trains on the same samples whatever the number of ranks and gives the parameters and the norms.
-std::pair<at::Tensor, std::vector<double>> train(Communicator& communicator, int num_updates) {
+std::pair<at::Tensor, std::vector<double>> train(Communicator& communicator, int num_updates,
+                                                 const OptimizerOptions& options = kOptions) {
   Network network;
-  ShardedOptimizer optimizer(network.parameters(), kOptions, communicator);
+  ShardedOptimizer optimizer(network.parameters(), options, communicator);
   const int64_t per_rank = kSamplesPerUpdate / communicator.size();
   std::vector<double> norms;
   for (int64_t update = 0; update < num_updates; ++update) {
@@ -77,9 +78,16 @@ std::vector<at::Tensor> train_on_threads(int num_ranks, int num_updates) {
 
 }  // namespace
 
-TEST_CASE("The optimizer gives torch's AdamW of the same gradients", "[zero]") {
+TEST_CASE("The optimizer gives torch's AdamW of the same gradients, also where beta1 moves", "[zero]") {
   auto communicator = comm::make_single_process_communicator();
-  const auto [parameters, norms] = train(*communicator, 10);
+  OptimizerOptions options = kOptions;
+  std::vector<double> beta1s(10, 0.9);
+  if (GENERATE(false, true)) {
+    // the last entry serves the updates beyond it
+    beta1s = {0.8, 0.9, 0.87, 0.84, 0.8, 0.84, 0.95, 0.95, 0.95, 0.95};
+    options.beta1s = at::tensor(beta1s, at::kDouble).narrow(0, 0, 7);
+  }
+  const auto [parameters, norms] = train(*communicator, 10, options);
   Network reference;
   std::vector<at::Tensor> list{reference.first, reference.bias, reference.second};
   std::vector<at::Tensor> exp_avg, exp_avg_sq, steps;
@@ -100,7 +108,7 @@ TEST_CASE("The optimizer gives torch's AdamW of the same gradients", "[zero]") {
     for (size_t i = 0; i < list.size(); ++i) {
       std::vector<at::Tensor> p{list[i].detach()}, g{list[i].grad() * factor}, m{exp_avg[i]}, v{exp_avg_sq[i]},
           s{steps[i].add_(1)};
-      at::_fused_adamw_(p, g, m, v, {}, s, 0.05, 0.9, 0.999, i == 1 ? 0.0 : 0.1, 1e-8, false, false);
+      at::_fused_adamw_(p, g, m, v, {}, s, 0.05, beta1s[update], 0.999, i == 1 ? 0.0 : 0.1, 1e-8, false, false);
       list[i].mutable_grad() = at::Tensor();
     }
   }
