@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
+#include "comm/compared_communicator.h"
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
 #include "comm/single_process_communicator.h"
@@ -136,7 +137,8 @@ TEST_CASE("Ranks as threads give every collective's result, bitwise equal to the
   for (int size : {1, 2, 3, 4}) comm::run_thread_ranks(size, check_collectives);
 }
 
-TEST_CASE("MPI ranks give every collective's result, bitwise equal to the sum in the order of ranks", "[comm][mpi]") {
+TEST_CASE("MPI ranks give every collective's result, bitwise equal to the sum in the order of ranks, and compare calls",
+          "[comm][mpi]") {
   if (comm::read_placement().size == 1) SKIP("not started by mpirun");
   auto communicator = comm::make_communicator();
   REQUIRE(communicator->size() == comm::read_placement().size);
@@ -154,6 +156,19 @@ TEST_CASE("MPI ranks give every collective's result, bitwise equal to the sum in
     communicator->all_reduce(transposed);
   });
   communicator->barrier();
+
+  // what would hang, where calls are compared (MPI starts once in a process, so this has no test case of its own)
+  const int rank = communicator->rank();
+  auto comparison = std::make_shared<comm::CallComparison>(communicator->split(0, rank));
+  const auto compared = comm::compare_calls(std::move(communicator), std::move(comparison));
+  at::Tensor tensor = at::ones({3});
+  compared->all_reduce(tensor);
+  REQUIRE(at::equal(tensor, at::full({3}, static_cast<double>(compared->size()), at::kFloat)));
+  if (rank == 0)
+    test::require_error(ErrorKind::kCommunication, {"rank 0: all-reduce (sum) #2 of Float [3]", "rank 1: barrier #2"},
+                        [&] { compared->all_reduce(tensor); });
+  else
+    test::require_error(ErrorKind::kCommunication, {"which rank 0 lists", "barrier #2"}, [&] { compared->barrier(); });
 }
 
 TEST_CASE("Ranks that find each other by a store give every collective's result, and hear of one that ends", "[comm]") {
