@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -10,9 +11,16 @@ namespace dsft::apps {
 struct Failure {
   std::string message;
   ErrorKind kind = ErrorKind::kInternal;
+  bool is_out_of_memory = false;
 };
 
 /// Describes the exception that is being handled: what dsft throws, exhausted memory of the GPU or the host, bugs.
-Failure describe_current_exception();
+/// `memory_advice`: the line on what takes less memory, where LibTorch or the host had none left.
+Failure describe_current_exception(std::string_view memory_advice);
+
+/// For training.
+inline constexpr std::string_view kTrainingMemoryAdvice =
+    "In training, try a smaller training.per_device_train_batch_size (auto_find_batch_size: true looks for one) or "
+    "data.max_length, or training.gradient_checkpointing: selective or true.";
 
 }  // namespace dsft::apps

@@ -2,24 +2,32 @@
 
 #include <stdlib.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
+#include "comm/timed_communicator.h"
 #include "comm/watched_communicator.h"
 #include "device/cuda_device.h"
 #include "device/device.h"
 #include "dsft-trainer/failure.h"
 #include "dsft-trainer/tasks.h"
 #include "launch/own_cores.h"
+#include "recipe/memory_advice.h"
 #include "recipe/registry.h"
+#include "recipe/run_adviser.h"
 #include "train/trainer.h"
 #include "watchdog/heart.h"
 
 namespace dsft::apps {
 namespace {
+
+// The rank that says most is the first to fail, and so the one whose words a launcher shows.
+constexpr std::chrono::milliseconds kAfterYou{300};
 
 void make_output_dir(const std::string& output_dir) {
   std::error_code error;
@@ -27,14 +35,45 @@ void make_output_dir(const std::string& output_dir) {
   if (error) fail(ErrorKind::kUsage, "output_dir ", output_dir, " cannot be made: ", error.message());
 }
 
-int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Communicator& communicator,
-          watchdog::Heart& heart, const Logger& logger) {
-  const auto device_communicator =
-      comm::watch(comm::make_device_communicator(device, communicator), heart, comm::WatchedRanks::kDevice);
-  train::RunContext context{communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
+// With auto_find_batch_size the micro-batch is not the recipe's.
+void add_adviser(train::Job& job, const recipe_config::RecipeConfig& config, const comm::Placement& placement,
+                 const train::RunContext& context) {
+  if (placement.rank != 0 || config.training.auto_find_batch_size) return;
+  job.observers.push_back(std::make_unique<recipe::RunAdviser>(
+      recipe::run_to_measure(config, context.device, placement), context.output_dir, context.logger));
+}
+
+/// This process among the others of its job.
+struct OwnRank {
+  const comm::Placement& placement;
+  at::Device device;
+  std::unique_ptr<watchdog::Heart> heart = {};
+  comm::WaitTimes waits{device};  ///< of collectives of the device
+  std::unique_ptr<comm::Communicator> communicator = {};
+
+  /// Collective.
+  void join() {
+    heart->enter(watchdog::PhaseKind::kStart, "joining the other ranks");
+    communicator = comm::watch(comm::make_communicator(), *heart);
+    // where no other serves the device's tensors
+    if (device.is_cpu()) communicator = comm::time_waits(std::move(communicator), waits);
+  }
+  std::unique_ptr<comm::Communicator> make_device_communicator() {
+    auto of_device =
+        comm::watch(comm::make_device_communicator(device, *communicator), *heart, comm::WatchedRanks::kDevice);
+    return comm::time_waits(std::move(of_device), waits);
+  }
+};
+
+int train(const recipe_config::RecipeConfig& config, OwnRank& rank, const Logger& logger) {
+  comm::Communicator& communicator = *rank.communicator;
+  const auto device_communicator = rank.make_device_communicator();
+  train::RunContext context{communicator, rank.device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   context.device_communicator = device_communicator.get();
-  context.heart = &heart;
+  context.heart = rank.heart.get();
+  context.waits = &rank.waits;
   train::Job job = recipe::build_job(config, context);
+  add_adviser(job, config, rank.placement, context);
   if (communicator.rank() == 0) make_output_dir(config.output_dir);
   communicator.barrier();
   // only now: while rows are tokenised and weights loaded there is nothing to save, and a signal ends the process
@@ -46,6 +85,33 @@ int train(const recipe_config::RecipeConfig& config, at::Device device, comm::Co
   if (end == train::RunEnd::kStoppedBySignal) return static_cast<int>(ErrorKind::kStopped);
   logger.info("done: ", config.output_dir);
   return 0;
+}
+
+// What an earlier run has left would silence this one.
+void forget_memory_advice(const std::string& output_dir) {
+  std::error_code ignored;  // there may be none
+  std::filesystem::remove(recipe::memory_advice_file(output_dir), ignored);
+}
+
+/// The exception that is being handled. With a lack of memory come the estimate beside what was measured and what to
+/// try, from one of the ranks.
+Failure describe_failure(const recipe_config::RecipeConfig& config, at::Device device,
+                         const comm::Placement& placement) {
+  Failure failure = describe_current_exception(kTrainingMemoryAdvice);
+  if (!failure.is_out_of_memory) return failure;
+  try {
+    const std::string text = estimate::explain_out_of_memory(recipe::short_of_memory(config, device, placement));
+    if (recipe::is_first_to_explain(config.output_dir, text)) {
+      failure.message += "\n" + text;
+    } else {
+      failure.message += concat("\nAnother rank has run out of memory too and says more, as does ",
+                                recipe::memory_advice_file(config.output_dir).string());
+      std::this_thread::sleep_for(kAfterYou);
+    }
+  } catch (const std::exception&) {
+    // where even this finds no memory, the failure itself is what to tell
+  }
+  return failure;
 }
 
 // transformers' enable_full_determinism. cuBLAS reads its workspace when CUDA starts, so this comes before that.
@@ -61,25 +127,27 @@ void make_deterministic() {
 int run_train(const TrainOptions& options, const Logger& logger) {
   const comm::Placement placement = comm::read_placement();
   launch::bind_to_own_cores(placement.local_rank, placement.local_size, std::getenv);  // threads to come inherit it
-  watchdog::Heart heart(std::getenv(watchdog::kAddressVariable), placement.rank);
+  auto heart = std::make_unique<watchdog::Heart>(std::getenv(watchdog::kAddressVariable), placement.rank);
   std::vector<std::string> warnings;
   recipe_config::RecipeConfig config =
       recipe_config::load_run_recipe(options.recipe.recipe, options.recipe.overrides, device::has_cuda(), warnings);
   for (const std::string& warning : warnings) logger.warn(warning);
   recipe_config::resolve_train_batch(config, placement.size);
   if (config.training.full_determinism) make_deterministic();
-  const at::Device device = device::choose_device(config.device, placement.gpu(device::cuda::device_count()));
-  heart.enter(watchdog::PhaseKind::kStart, "joining the other ranks");
-  const auto communicator = comm::watch(comm::make_communicator(), heart);
+  OwnRank rank{.placement = placement,
+               .device = device::choose_device(config.device, placement.gpu(device::cuda::device_count()))};
+  rank.heart = std::move(heart);
+  if (placement.rank == 0) forget_memory_advice(config.output_dir);
+  rank.join();
   try {
-    return train(config, device, *communicator, heart, logger);
+    return train(config, rank, logger);
   } catch (...) {
-    if (communicator->size() > 1) {
-      const Failure failure = describe_current_exception();
-      std::fprintf(stderr, "error (rank %d): %s\n", communicator->rank(), failure.message.c_str());
-      communicator->abort(static_cast<int>(failure.kind), failure.message);
+    const Failure failure = describe_failure(config, rank.device, placement);
+    if (placement.size > 1) {
+      std::fprintf(stderr, "error (rank %d): %s\n", placement.rank, failure.message.c_str());
+      rank.communicator->abort(static_cast<int>(failure.kind), failure.message);
     }
-    throw;
+    throw Error(failure.kind, failure.message);
   }
 }
 

@@ -18,6 +18,8 @@ void synchronize();
 void forbid_waits(bool are_forbidden);
 void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);
+/// The GPU's memory, less what other programs hold and what torch is told to leave.
+int64_t attainable_bytes(int index);
 void forget_memory_use(int index);
 void clear_error();
 /// Locks pages of the host for copies; gives what CUDA says against it, or "".

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "device/cuda_device.h"
+#include "device/host_memory.h"
 
 namespace dsft::device {
 namespace {
@@ -131,6 +132,10 @@ void clear_error(at::Device device) {
 
 void forget_memory_use(at::Device device) {
   if (device.is_cuda()) cuda::forget_memory_use(device.index());
+}
+
+int64_t attainable_memory_bytes(at::Device device) {
+  return device.is_cuda() ? cuda::attainable_bytes(device.index()) : free_host_memory().limit_bytes;
 }
 
 int64_t peak_memory_bytes(at::Device device) {

@@ -80,6 +80,10 @@ void clear_error(at::Device device);
 /// Gives memory that torch keeps for later tensors back to a GPU, and counts the peak anew there.
 void forget_memory_use(at::Device device);
 
+/// Memory that this process could have for itself, in bytes: of a GPU, less what other programs hold there and what
+/// torch is told to leave (per_process_memory_fraction); on the CPU the host's limit (HostMemory::limit_bytes).
+int64_t attainable_memory_bytes(at::Device device);
+
 /// Largest memory so far, in bytes: what torch has allocated on a GPU, or this process's resident set on the CPU.
 int64_t peak_memory_bytes(at::Device device);
 

@@ -10,6 +10,10 @@ Moment::Moment(at::Device device) : time_(std::chrono::steady_clock::now()) {
   event_->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
 }
 
+bool Moment::has_passed() const {
+  return !event_ || event_->query();
+}
+
 double Moment::seconds_since(const Moment& earlier) const {
   if (event_) return earlier.event_->elapsedTime(*event_) * 1e-3;
   return std::chrono::duration<double>(time_ - earlier.time_).count();

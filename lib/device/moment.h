@@ -14,6 +14,9 @@ class Moment {
  public:
   explicit Moment(at::Device device);
 
+  /// Whether it has passed; the device is not waited for.
+  bool has_passed() const;
+
   /// Seconds from `earlier` to this. Both must have passed: something that was enqueued later has been waited for.
   double seconds_since(const Moment& earlier) const;
 

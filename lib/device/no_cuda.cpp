@@ -29,6 +29,9 @@ void* current_stream(int) {
 int64_t peak_allocated_bytes(int) {
   DSFT_CHECK(false, "built without CUDA");
 }
+int64_t attainable_bytes(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
 void forget_memory_use(int) {
   DSFT_CHECK(false, "built without CUDA");
 }

@@ -3,8 +3,10 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "device/cuda_device.h"
@@ -40,6 +42,19 @@ void* current_stream(int index) {
 int64_t peak_allocated_bytes(int index) {
   const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
   return stats.allocated_bytes[0].peak;
+}
+int64_t attainable_bytes(int index) {
+  // this process has more than its tensors there: CUDA's context and what its libraries hold
+  constexpr int64_t kBesideTensors = int64_t{1} << 30;
+  namespace allocator = c10::cuda::CUDACachingAllocator;
+  const auto device = static_cast<c10::DeviceIndex>(index);
+  const c10::cuda::CUDAGuard guard(device);
+  size_t free = 0, total = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  const int64_t own = allocator::getDeviceStats(device).reserved_bytes[0].current + kBesideTensors;
+  const double fraction = allocator::getMemoryFraction(device);
+  return std::min({static_cast<int64_t>(total), static_cast<int64_t>(free) + own,
+                   static_cast<int64_t>(fraction * static_cast<double>(total))});
 }
 void forget_memory_use(int index) {
   c10::cuda::CUDACachingAllocator::emptyCache();

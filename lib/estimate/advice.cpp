@@ -260,8 +260,10 @@ void find_waiting_for_data(const MeasuredRun& run, const Ended& ended, std::vect
        run.data_s});
 }
 
-// As many times the micro-batch as fit: within the update where it accumulates, else while a GPU is hardly busy.
+// As many times the micro-batch as fit: within the update where it accumulates, else while a GPU is hardly busy. The
+// cores of a host are busy with any.
 void find_room(const MeasuredRun& run, const Ended& ended, std::vector<Finding>& found) {
+  if (!run.workload.is_on_gpu) return;
   const int64_t accumulation = run.gradient_accumulation_steps;
   int64_t factor = 1;
   while (true) {
@@ -309,9 +311,10 @@ std::string explain_out_of_memory(const ShortOfMemory& run) {
   const MemoryEstimate estimate = estimate_memory(run.workload, run.placement);
   const int64_t estimated = on_device(estimate, run.workload);
   const Columns& columns = run.workload.is_on_gpu ? estimate.gpu : estimate.host;
-  std::string text = concat("Measured: ", to_gib(run.measured_peak_bytes), " of tensors of ", to_gib(run.device_bytes),
-                            " of memory. Estimated (", describe(estimate.placement), "): ", to_gib(estimated), "; ",
-                            column_lines(columns), ".");
+  std::string text = concat("Measured: ", to_gib(run.measured_peak_bytes),
+                            run.workload.is_on_gpu ? " of tensors of " : " of the process of ",
+                            to_gib(run.device_bytes), " of memory. Estimated (", describe(estimate.placement),
+                            "): ", to_gib(estimated), "; ", column_lines(columns), ".");
   const std::vector<Remedy> list = remedies(run);
   if (list.empty())
     return text + "\nNo other setting takes less: data.max_length, or a smaller model, is what is left.";

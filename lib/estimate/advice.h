@@ -13,8 +13,8 @@ namespace dsft::estimate {
 struct ShortOfMemory {
   Workload workload;
   Placement placement;
-  int64_t measured_peak_bytes = 0;         ///< of tensors until then
-  int64_t device_bytes = 0;                ///< memory of the device
+  int64_t measured_peak_bytes = 0;         ///< until then: of tensors on a GPU, of the process on a CPU
+  int64_t device_bytes = 0;                ///< memory of the device, or this rank's share of its host's
   std::optional<int64_t> host_bytes = {};  ///< what offloads may take there; none: not known
 };
 
@@ -42,7 +42,7 @@ struct MeasuredRun {
   Placement placement;
   bool overlaps_communication = true;  ///< zero.overlap_comm
   int64_t gradient_accumulation_steps = 1;
-  int64_t peak_bytes = 0;    ///< of tensors on the device
+  int64_t peak_bytes = 0;    ///< of tensors on a GPU, of the process on a CPU
   int64_t device_bytes = 0;  ///< memory of the device
   double step_s = 0;         ///< all of it
   double forward_s = 0;

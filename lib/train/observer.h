@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,12 @@ struct StepReport {
   double learning_rate = 0;  ///< the one the update used
   bool is_applied = true;    ///< false: skipped, the gradients were not finite
   double loss_scale = 1;
-  int64_t num_tokens = 0;   ///< seen so far, all ranks
-  int64_t step_tokens = 0;  ///< of this update
-  double step_seconds = 0;  ///< of the device, the wait for its data included
+  int64_t num_tokens = 0;                   ///< seen so far, all ranks
+  int64_t step_tokens = 0;                  ///< of this update
+  double step_seconds = 0;                  ///< of the device, the wait for its data included
+  double data_seconds = 0;                  ///< of these the device waited for rows, at most
+  double optimizer_seconds = 0;             ///< of these, from the last backward pass to the end
+  std::optional<double> wait_seconds = {};  ///< of these the device waited for other ranks; none: not measured
   double peak_memory_gib = 0;
   std::map<std::string, double> metrics;  ///< mean_token_accuracy and whatever else the loss reports
 };

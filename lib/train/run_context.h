@@ -7,6 +7,7 @@
 
 #include "base/logger.h"
 #include "comm/communicator.h"
+#include "comm/timed_communicator.h"
 #include "device/device.h"
 #include "train/stop_signal.h"
 #include "watchdog/heart.h"
@@ -29,6 +30,7 @@ struct RunContext {
   /// The same ranks over tensors on `device`; null: `communicator` serves these too.
   comm::Communicator* device_communicator = nullptr;
   comm::Communicator& of_device() const { return device_communicator ? *device_communicator : communicator; }
+  comm::WaitTimes* waits = nullptr;  ///< of of_device(), where they are measured; null: they are not
   watchdog::Heart* heart = nullptr;  ///< tells the launcher what this rank does; null: nobody is told
   /// A phase outside of updates begins.
   void enter(const char* phase) const {

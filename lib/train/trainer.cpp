@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "comm/small_collectives.h"
 #include "device/device.h"
 #include "io/file.h"
@@ -18,6 +19,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kMaxBadSteps = 5;
+constexpr int64_t kUpdatesMeasured = 16;
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
 // fp64 [max_steps] on the device
@@ -97,8 +99,7 @@ RunEnd Trainer::train() {
     }
     if (!state_.is_evaluation_cut) {
       if (!unread_) step_begin_.emplace(context_.device);  // the wait for data is part of a step
-      enter_step("waiting for its rows");
-      auto micro_batches = job_.source->next_step();
+      auto micro_batches = next_micro_batches();
       if (!micro_batches) break;  // the same answer on every rank
       train_step(*std::move(micro_batches));
     }
@@ -130,19 +131,39 @@ void Trainer::start() {
   if (config_.eval_on_start && state_.step == 0) run_evaluations();
 }
 
+std::optional<std::vector<Batch>> Trainer::next_micro_batches() {
+  enter_step("waiting for its rows");
+  const Stopwatch stopwatch;
+  auto micro_batches = job_.source->next_step();
+  // a device that is still busy has not waited
+  data_seconds_ = unread_ && !unread_->enqueued.end.has_passed() ? 0 : stopwatch.seconds();
+  return micro_batches;
+}
+
+// Waits take moments of the device, two for each collective: after the first updates few are enough.
+bool Trainer::measures_waits() const {
+  return context_.waits && (state_.step < kUpdatesMeasured || state_.step % kUpdatesMeasured == 0);
+}
+
 // The device's numbers of an update are read while it works on the next one, so that it never waits for the host.
 void Trainer::train_step(std::vector<Batch> micro_batches) {
+  std::optional<std::vector<comm::WaitTimes::Wait>> waits;
+  const bool has_waits = measures_waits();
+  if (has_waits) context_.waits->start();
   EnqueuedStep enqueued = step_.run(micro_batches, state_.step + 1);
+  if (has_waits) waits = context_.waits->stop();
   StepReport report;
   report.step = ++state_.step;
   report.epoch = job_.source->epoch_progress();
   report.loss_scale = enqueued.loss_scale;
   report.step_tokens = enqueued.num_tokens;
+  report.data_seconds = data_seconds_;
   report.num_tokens = state_.num_tokens += report.step_tokens;
   report.peak_memory_gib = static_cast<double>(device::peak_memory_bytes(context_.device)) / kGib;
   const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
   report_unread();
-  unread_ = UnreadStep{std::move(enqueued), report, !scaler || scaler->is_at_minimum(), std::move(micro_batches)};
+  unread_ = UnreadStep{std::move(enqueued), report, !scaler || scaler->is_at_minimum(), std::move(micro_batches),
+                       std::move(waits)};
   if (context_.numbers_are_read == NumbersAreRead::kAtOnce) report_unread();
 }
 
@@ -162,6 +183,8 @@ Trainer::UnreadStep Trainer::tell_unread() {
   step.report.learning_rate = numbers.learning_rate;
   step.report.is_applied = numbers.is_applied;
   step.report.step_seconds = step.enqueued.end.seconds_since(*step_begin_);
+  step.report.optimizer_seconds = step.enqueued.end.seconds_since(step.enqueued.optimizer_begin);
+  if (step.waits) step.report.wait_seconds = comm::total_seconds(*step.waits);
   step_begin_ = std::move(step.enqueued.end);
   notify(step.report);
   return step;

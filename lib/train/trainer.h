@@ -53,13 +53,16 @@ class Trainer final {
     StepReport report;  ///< as far as the host knows it
     bool is_scale_at_minimum = false;
     std::vector<Batch> micro_batches;
+    std::optional<std::vector<comm::WaitTimes::Wait>> waits = {};  ///< where they are measured
   };
   /// What a checkpoint holds: what the recipe wants, or all that a run continues from whatever the recipe wants.
   enum class Content { kAsConfigured, kResumable };
 
   void start();
   RunEnd train();
+  std::optional<std::vector<Batch>> next_micro_batches();
   void train_step(std::vector<Batch> micro_batches);
+  bool measures_waits() const;
   void report_unread();
   UnreadStep tell_unread();
   void tell_before_failure() noexcept;
@@ -105,6 +108,7 @@ class Trainer final {
   std::optional<UnreadStep> unread_;          ///< the last one, where numbers are read late
   std::optional<device::Moment> step_begin_;  ///< of the update that is told next: the end of the one before it, or
                                               ///< later where something else came between
+  double data_seconds_ = 0;                   ///< the device waited for the rows of the update that is next
   bool has_observer_failed_ = false;
 };
 

@@ -76,6 +76,7 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
       pass_over(batch.to(parts_.model.device()), totals.reduces_in_pass && &batch == &micro_batches.back());
   }
   enter("optimizer");
+  device::Moment optimizer_begin(parts_.model.device());
   if (!totals.reduces_in_pass) parts_.optimizer.reduce();
   const zero::StepResult result =
       parts_.optimizer.clip_and_step(parts_.learning_rates, optimizer_graph_ ? &*optimizer_graph_ : nullptr);
@@ -84,7 +85,12 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
       torch::stack({result.grad_norm, result.learning_rate, result.is_applied.to(at::kDouble)});
   const at::Tensor numbers = torch::cat({sums_, of_optimizer});
   device::Moment end(parts_.model.device());
-  return {totals.num_tokens, result.loss_scale, metrics_, std::move(end), device::HostCopy(numbers)};
+  return {.num_tokens = totals.num_tokens,
+          .loss_scale = result.loss_scale,
+          .metrics = metrics_,
+          .optimizer_begin = std::move(optimizer_begin),
+          .end = std::move(end),
+          .numbers = device::HostCopy(numbers)};
 }
 
 void TrainingStep::rehearse(const Batch& batch) {

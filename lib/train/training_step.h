@@ -61,6 +61,7 @@ struct EnqueuedStep {
   int64_t num_tokens = 0;            ///< of all ranks
   double loss_scale = 1;             ///< the one the update used; 1 but for fp16
   std::vector<std::string> metrics;  ///< their names
+  device::Moment optimizer_begin;    ///< when the last backward pass was done
   device::Moment end;                ///< of its work; it has passed once the numbers are read
   device::HostCopy numbers;  ///< fp64: the loss, the metrics, the gradient norm, the rate, whether it was applied
 

@@ -119,3 +119,18 @@ TEST_CASE("bf16 and fp16 on a GPU overfit eight examples, and evaluation judges 
   CHECK(result["eval_loss"].get<double>() < 0.3);
   CHECK(result["eval_exact_match"].get<double>() > 0.8);
 }
+
+TEST_CASE("A GPU that has too little memory for a run ends it with 5, the estimate and what to try",
+          "[end_to_end][gpu]") {
+  test::TempDir folder;
+  if (!has_gpu(folder)) SKIP("no GPU, or built without CUDA");
+  const auto recipe = make_job(folder, /*with_lora=*/true);
+  // torch may take less of the GPU than its first block
+  const auto run = test::run_dsft({"train", recipe.string(), "device=cuda"}, folder, "0",
+                                  {{"PYTORCH_CUDA_ALLOC_CONF", "per_process_memory_fraction:0.00001"}});
+  INFO(run.err);
+  CHECK(run.exit_code == 5);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("out of GPU memory"));
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring(" of tensors of 0.0 GiB of memory. Estimated (stage 0): "));
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("What takes less, most first:"));
+}

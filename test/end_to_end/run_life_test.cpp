@@ -58,6 +58,12 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+int count(const std::string& text, const std::string& part) {
+  int found = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
 const std::string kResume = "training.resume_from_checkpoint=true";
 
 }  // namespace
@@ -160,7 +166,50 @@ TEST_CASE("One rank of two that runs out of memory ends the run with 5", "[end_t
     CHECK(run.exit_code == 5);
     CHECK(contains(run.err, "out of memory"));
     CHECK(contains(run.err, "try a smaller training.per_device_train_batch_size"));
+    // the estimate beside what was measured, once, though each rank runs out of memory
+    CHECK(count(run.err, "Measured: ") == 1);
+    CHECK(contains(run.err, "Estimated (stage 0): "));
+    CHECK(contains(run.err, "training.per_device_train_batch_size: 1 with twice the gradient_accumulation_steps"));
+    CHECK(contains(test::read_file(folder / "run/out_of_memory.txt"), "What takes less, most first:"));
   }
+}
+
+TEST_CASE("Texts and scores that the host has no memory for end with 5 and what takes less", "[end_to_end][slow]") {
+  test::TempDir folder;
+  test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  const Environment little_memory = {{"LD_PRELOAD", std::string(DSFT_BIN_DIR) + "/libdsft_fault_injection.so"},
+                                     {"DSFT_FAULT_ALLOCATION", "200000"}};
+  const std::string model = (folder / "model").string(), rows = (folder / "train.jsonl").string();
+  const auto texts = run_program({"generate", "--model", model, "--input", rows}, folder, little_memory);
+  INFO(texts.err);
+  CHECK(texts.exit_code == 5);
+  CHECK(contains(texts.err, "Try fewer rows of --input at a time"));
+  CHECK_FALSE(contains(texts.err, "In training"));
+  const auto scores =
+      run_program({"score", "--model", model, "--input", rows, "--output", (folder / "scores.jsonl").string()}, folder,
+                  little_memory);
+  INFO(scores.err);
+  CHECK(scores.exit_code == 5);
+  CHECK(contains(scores.err, "Try shorter rows"));
+}
+
+TEST_CASE("A run of many updates leaves what has slowed it", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  const auto run = run_program({"launch", "--num-procs", "2", recipe.string(), "training.max_steps=12"}, folder, {});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const auto advice = nlohmann::json::parse(test::read_file(folder / "run/advice.json"));
+  // parts of an update are not longer than it
+  const double step = advice["step_seconds"], waits = advice["wait_seconds"], optimizer = advice["optimizer_seconds"];
+  CHECK(step > 0);
+  CHECK(waits > 0);
+  CHECK(waits < step);
+  CHECK(optimizer > 0);
+  CHECK(optimizer < step);
+  CHECK(advice["peak_memory_gib"] > 0);
+  for (const auto& item : advice["advice"])
+    CHECK(contains(run.err, "to go faster: " + item["sentence"].get<std::string>()));
 }
 
 TEST_CASE("A run for whose rows the host has no memory ends with 5 and says what could help", "[end_to_end]") {

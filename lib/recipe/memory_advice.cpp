@@ -1,0 +1,63 @@
+#include "recipe/memory_advice.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "device/device.h"
+#include "device/host_memory.h"
+#include "io/file.h"
+#include "spec/model_spec.h"
+
+namespace dsft::recipe {
+
+estimate::Workload workload_on(at::Device device, const recipe_config::RecipeConfig& config) {
+  estimate::Workload workload =
+      estimate::workload_of(config, spec::read_model_spec(spec::find_model(config.model.path, config.model.revision)));
+  workload.is_on_gpu = !device.is_cpu();
+  return workload;
+}
+
+int64_t memory_of_rank(at::Device device, const comm::Placement& placement) {
+  const int64_t bytes = device::attainable_memory_bytes(device);
+  return device.is_cpu() ? bytes / placement.local_size : bytes;
+}
+
+estimate::ShortOfMemory short_of_memory(const recipe_config::RecipeConfig& config, at::Device device,
+                                        const comm::Placement& placement) {
+  // estimates count the host's memory for all ranks together
+  const int64_t num_hosts = std::max(1, placement.size / placement.local_size);
+  return {.workload = workload_on(device, config),
+          .placement = estimate::placement_of(config, placement.size),
+          .measured_peak_bytes = device::peak_memory_bytes(device),
+          .device_bytes = memory_of_rank(device, placement),
+          .host_bytes = device::free_host_memory().free_bytes * num_hosts};
+}
+
+estimate::MeasuredRun run_to_measure(const recipe_config::RecipeConfig& config, at::Device device,
+                                     const comm::Placement& placement) {
+  return {.workload = workload_on(device, config),
+          .placement = estimate::placement_of(config, placement.size),
+          .overlaps_communication = config.zero.stage == 0 || config.zero.overlap_comm,
+          .gradient_accumulation_steps = config.training.gradient_accumulation_steps,
+          .device_bytes = memory_of_rank(device, placement)};
+}
+
+std::filesystem::path memory_advice_file(const std::filesystem::path& output_dir) {
+  return output_dir / "out_of_memory.txt";
+}
+
+bool is_first_to_explain(const std::filesystem::path& output_dir, const std::string& text) {
+  std::error_code ignored;  // a folder that cannot be made holds no file either
+  std::filesystem::create_directories(output_dir, ignored);
+  const std::filesystem::path path = memory_advice_file(output_dir);
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor < 0) return errno != EEXIST;
+  ::close(descriptor);
+  io::replace_text_file(path, text + "\n");
+  return true;
+}
+
+}  // namespace dsft::recipe
