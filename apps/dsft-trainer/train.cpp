@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "comm/compared_communicator.h"
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
 #include "comm/timed_communicator.h"
@@ -15,6 +16,7 @@
 #include "device/cuda_device.h"
 #include "device/device.h"
 #include "dsft-trainer/failure.h"
+#include "dsft-trainer/peer_watch.h"
 #include "dsft-trainer/tasks.h"
 #include "launch/own_cores.h"
 #include "recipe/memory_advice.h"
@@ -47,21 +49,31 @@ void add_adviser(train::Job& job, const recipe_config::RecipeConfig& config, con
 struct OwnRank {
   const comm::Placement& placement;
   at::Device device;
+  std::unique_ptr<PeerWatch> peer_watch = {};
   std::unique_ptr<watchdog::Heart> heart = {};
-  comm::WaitTimes waits{device};  ///< of collectives of the device
+  comm::WaitTimes waits{device};                          ///< of collectives of the device
+  std::shared_ptr<comm::CallComparison> comparison = {};  ///< where collectives are debugged
   std::unique_ptr<comm::Communicator> communicator = {};
 
   /// Collective.
   void join() {
     heart->enter(watchdog::PhaseKind::kStart, "joining the other ranks");
-    communicator = comm::watch(comm::make_communicator(), *heart);
+    communicator = comm::make_communicator();
+    // of srun and torchrun, which do not see that a process stands still
+    if (placement.rendezvous == comm::Rendezvous::kStore && placement.size > 1 && !heart->is_watched()) {
+      peer_watch = std::make_unique<PeerWatch>(*communicator);
+      heart = std::make_unique<watchdog::Heart>(peer_watch->address().c_str(), placement.rank);
+    }
+    communicator = comm::watch(std::move(communicator), *heart);
     // where no other serves the device's tensors
     if (device.is_cpu()) communicator = comm::time_waits(std::move(communicator), waits);
+    comparison = comm::make_call_comparison(*communicator);
+    communicator = comm::compare_calls(std::move(communicator), comparison);
   }
   std::unique_ptr<comm::Communicator> make_device_communicator() {
     auto of_device =
         comm::watch(comm::make_device_communicator(device, *communicator), *heart, comm::WatchedRanks::kDevice);
-    return comm::time_waits(std::move(of_device), waits);
+    return comm::compare_calls(comm::time_waits(std::move(of_device), waits), comparison, "NCCL ");
   }
 };
 

@@ -101,6 +101,49 @@ TEST_CASE("A rank that is stopped ends the run within 15 seconds", "[end_to_end]
   CHECK_THAT(run.err, ContainsSubstring("dsft launch: rank 1 is lost: "));
 }
 
+TEST_CASE("Ranks of torchrun or srun see one that is stopped within 20 seconds, and end it", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, kSections);
+  const int stopped = GENERATE(0, 1);
+  const std::string port = std::to_string(20'000 + ::getpid() % 10'000 + stopped);
+  std::vector<std::string> errors(2);
+  std::vector<std::unique_ptr<process::Child>> ranks(2);
+  std::chrono::steady_clock::time_point at{};
+  for (size_t rank = 0; rank < 2; ++rank) {
+    process::ChildOptions options;
+    options.argv = {std::string(DSFT_BIN_DIR) + "/dsft", "train", recipe.string()};
+    options.environment = {{"DSFT_CACHE", (folder / "cache").string()},
+                           {"OMP_NUM_THREADS", "1"},
+                           {"CUDA_VISIBLE_DEVICES", ""},
+                           {"RANK", std::to_string(rank)},
+                           {"WORLD_SIZE", "2"},
+                           {"LOCAL_RANK", std::to_string(rank)},
+                           {"LOCAL_WORLD_SIZE", "2"},
+                           {"MASTER_ADDR", "127.0.0.1"},
+                           {"MASTER_PORT", port}};
+    options.on_line = [&, rank](process::Stream, std::string_view line) {
+      (errors[rank] += line) += "\n";
+      if (at != std::chrono::steady_clock::time_point{} || line.find("step 1/") == std::string_view::npos) return;
+      at = std::chrono::steady_clock::now();
+      ranks[static_cast<size_t>(stopped)]->send_signal(SIGSTOP);
+    };
+    ranks[rank] = std::make_unique<process::Child>(std::move(options));
+  }
+  std::vector<std::optional<process::ExitStatus>> ends(2);
+  while (!ends[0] || !ends[1]) {
+    for (size_t rank = 0; rank < 2; ++rank)
+      if (!ends[rank]) ends[rank] = ranks[rank]->wait_for(std::chrono::milliseconds(100));
+    REQUIRE((at == std::chrono::steady_clock::time_point{} ||
+             std::chrono::steady_clock::now() - at < std::chrono::seconds(20)));
+  }
+  const auto watching = static_cast<size_t>(1 - stopped);
+  INFO(errors[watching]);
+  CHECK(ends[watching] == process::ExitStatus{.exit_code = 6, .signal = 0});
+  CHECK(ends[static_cast<size_t>(stopped)]->signal == SIGKILL);
+  CHECK_THAT(errors[watching],
+             ContainsSubstring("rank " + std::to_string(stopped) + " is lost: it has not been heard"));
+}
+
 TEST_CASE("A rank that hangs in an update ends the run at --step-timeout, and the collective is named",
           "[end_to_end][slow]") {
   test::TempDir folder;
