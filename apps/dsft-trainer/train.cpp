@@ -22,6 +22,7 @@
 #include "recipe/memory_advice.h"
 #include "recipe/registry.h"
 #include "recipe/run_adviser.h"
+#include "recipe/same_recipe.h"
 #include "train/trainer.h"
 #include "watchdog/heart.h"
 
@@ -152,6 +153,7 @@ int run_train(const TrainOptions& options, const Logger& logger) {
   if (placement.rank == 0) forget_memory_advice(config.output_dir);
   rank.join();
   try {
+    recipe::require_same_recipe(config, *rank.communicator);
     return train(config, rank, logger);
   } catch (...) {
     const Failure failure = describe_failure(config, rank.device, placement);
