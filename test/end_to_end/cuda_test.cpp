@@ -134,3 +134,22 @@ TEST_CASE("A GPU that has too little memory for a run ends it with 5, the estima
   CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring(" of tensors of 0.0 GiB of memory. Estimated (stage 0): "));
   CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("What takes less, most first:"));
 }
+
+TEST_CASE("A run on a GPU with room says that a larger micro-batch fits", "[end_to_end][gpu]") {
+  test::TempDir folder;
+  if (!has_gpu(folder)) SKIP("no GPU, or built without CUDA");
+  const auto recipe = make_job(folder, /*with_lora=*/true);
+  const auto run = test::run_dsft({"train", recipe.string(), "device=cuda"}, folder, "0");
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const auto advice = nlohmann::json::parse(std::ifstream(folder / "run/advice.json"));
+  INFO(advice.dump(2));
+  CHECK(advice["step_seconds"] > 0);
+  CHECK(advice["data_seconds"] < advice["step_seconds"]);
+  CHECK(advice["optimizer_seconds"] > 0);
+  CHECK(advice["optimizer_seconds"] < advice["step_seconds"]);
+  CHECK(advice["wait_seconds"] == 0);  // there is nobody to wait for
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("to go faster: There is room for "
+                                                         "training.per_device_train_batch_size: 8 with "
+                                                         "gradient_accumulation_steps: 1"));
+}

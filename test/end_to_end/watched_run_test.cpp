@@ -89,6 +89,19 @@ TEST_CASE("A rank that is killed ends the run at once, with its number and what 
   CHECK_THAT(run.err, ContainsSubstring("; it was in "));
 }
 
+TEST_CASE("A rank that is killed before the first update ends the run at once, whichever it is", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, kSections);
+  const std::string rank = GENERATE("0", "1");
+  const WatchedRun run = launch_ranks({recipe.string()}, folder, "plan: ", [&](pid_t launcher) {
+    process::send_signal({find_rank(launcher, rank)}, SIGKILL);
+  });
+  INFO(run.err);
+  CHECK(run.exit_code == 6);
+  CHECK(run.seconds_after_fault < 10);
+  CHECK_THAT(run.err, ContainsSubstring("dsft launch: rank " + rank + " was killed by signal 9"));
+}
+
 TEST_CASE("A rank that is stopped ends the run within 15 seconds", "[end_to_end][slow]") {
   test::TempDir folder;
   const auto recipe = test::make_tiny_job(folder, kSections);
