@@ -7,12 +7,14 @@ namespace dsft::train {
 
 std::unique_ptr<zero::ParameterShards> shard_parameters(const model::CausalLm& model,
                                                         const zero::ShardedOptimizer& optimizer,
-                                                        comm::Communicator& communicator) {
-  if (communicator.size() == 1) return nullptr;
+                                                        comm::Communicator& communicator,
+                                                        const std::optional<zero::HostShare>& offloads) {
+  if (communicator.size() == 1 && !offloads) return nullptr;
   std::vector<zero::FrozenParameter> frozen;
   for (const auto& [name, parameter] : model::named_parameters_of(model))
     if (!parameter.requires_grad()) frozen.push_back({parameter, model.block_of(name)});
-  auto shards = std::make_unique<zero::ParameterShards>(model.num_blocks(), frozen, optimizer.buffers(), communicator);
+  auto shards =
+      std::make_unique<zero::ParameterShards>(model.num_blocks(), frozen, optimizer.buffers(), communicator, offloads);
   if (model.has_tied_head()) shards->share(model.num_blocks() - 1, 0);
   return shards;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -13,10 +14,12 @@
 namespace dsft::train {
 
 /// Stage 3: shards the parameters of a model that the optimizer, which has its trainable tensors, does not have, and
-/// gathers all by blocks. Null where there is one rank. Collective.
+/// gathers all by blocks. `offloads`: slices lie in host memory, the optimizer's too. Null where there is one rank and
+/// nothing is offloaded. Collective.
 std::unique_ptr<zero::ParameterShards> shard_parameters(const model::CausalLm& model,
                                                         const zero::ShardedOptimizer& optimizer,
-                                                        comm::Communicator& communicator);
+                                                        comm::Communicator& communicator,
+                                                        const std::optional<zero::HostShare>& offloads = {});
 
 /// What sharding does around blocks: starts the reduction of a block's gradients, those of its adapters included, while
 /// the blocks before it still run backward, and gathers the parameters of `shards` (null: none) one block ahead.

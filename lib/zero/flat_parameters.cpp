@@ -27,14 +27,14 @@ void check_parameters(const std::vector<TrainableParameter>& parameters) {
 }
 
 // Parameters of one bucket have one type, so that it is gathered by one call.
-std::vector<PlannedParameter> planned(const std::vector<TrainableParameter>& parameters) {
+std::vector<PlannedParameter> planned(const std::vector<TrainableParameter>& parameters, bool shards) {
   std::vector<PlannedParameter> plan;
   int64_t bucket = 0;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const bool continues = i > 0 && parameters[i].block == parameters[i - 1].block &&
                            parameters[i].parameter.scalar_type() == parameters[i - 1].parameter.scalar_type();
     if (!continues) ++bucket;
-    plan.push_back({parameters[i].parameter.numel(), bucket, !parameters[i].is_lora});
+    plan.push_back({parameters[i].parameter.numel(), bucket, shards && !parameters[i].is_lora});
   }
   return plan;
 }
@@ -43,13 +43,18 @@ std::vector<PlannedParameter> planned(const std::vector<TrainableParameter>& par
 
 FlatParameters::FlatParameters(std::vector<TrainableParameter> parameters, Sharding sharding)
     : parameters_((check_parameters(parameters), std::move(parameters))),
-      plan_(planned(parameters_), sharding.num_ranks, sharding.rank),
+      plan_(plan_of(parameters_, sharding)),
       shards_gradients_(sharding.has_gradients),
+      is_state_elsewhere_(sharding.is_state_elsewhere),
       whole_gradients_(plan_.buckets().size()),
       gathered_(plan_.buckets().size()) {
   find_spans(sharding.gathers_parameters != nullptr);
-  move_in(sharding.gathers_parameters);
+  move_in(sharding);
   attach_gradients();
+}
+
+ShardPlan FlatParameters::plan_of(const std::vector<TrainableParameter>& parameters, const Sharding& sharding) {
+  return {planned(parameters, sharding.shards()), sharding.num_ranks, sharding.rank};
 }
 
 bool FlatParameters::has_master(int64_t index) const {
@@ -81,6 +86,7 @@ void FlatParameters::find_spans(bool gathers) {
                            before->own_begin + before->size == span.own_begin &&
                            (*this)[before->first_parameter].has_weight_decay == (*this)[index].has_weight_decay &&
                            has_master(before->first_parameter) == has_master(index) &&
+                           plan_.bucket_of(before->first_parameter).is_sharded == bucket.is_sharded &&
                            (!gathers || before->first_parameter >= bucket.first);
     if (continues)
       before->size += span.size;
@@ -89,11 +95,12 @@ void FlatParameters::find_spans(bool gathers) {
   }
 }
 
-void FlatParameters::move_in(comm::Communicator* gathers) {
+void FlatParameters::move_in(const Sharding& sharding) {
   at::NoGradGuard no_grad;
+  const int64_t own_size = is_state_elsewhere_ ? plan_.replicated_size() : plan_.own_size();
   const auto wide = at::TensorOptions().dtype(at::kFloat).device((*this)[0].parameter.device());
   for (const ShardPlan::Bucket& bucket : plan_.buckets()) {
-    const bool is_gathered = gathers && bucket.is_sharded;
+    const bool is_gathered = sharding.gathers_parameters && bucket.is_sharded;
     at::Tensor of_bucket;  // whole, where it is gathered
     for (int64_t index = bucket.first; index < bucket.last; ++index) {
       at::Tensor parameter = (*this)[index].parameter;
@@ -104,18 +111,20 @@ void FlatParameters::move_in(comm::Communicator* gathers) {
       const int64_t begin = is_gathered ? bucket.whole.begin : 0;  // of `all`
       const at::Tensor place = all.narrow(0, plan_.offset(index) - begin, parameter.numel()).view(parameter.sizes());
       place.copy_(parameter);
-      if (has_master(index)) {
-        if (!master.defined()) master = at::zeros({plan_.own_size()}, wide);
+      if (has_master(index) && holds_state(bucket)) {
+        if (!master.defined()) master = at::zeros({own_size}, wide);
         const Range part = plan_.own_part(index);
         own_view(master, index).copy_(all.narrow(0, part.begin - begin, part.size()));
       }
       // one by one, so that only one parameter is there twice at a time
       parameter.set_data(place);
     }
-    if (is_gathered) gathered_[index_of(bucket)] = std::make_unique<GatheredBuffer>(of_bucket, *gathers);
+    if (is_gathered)
+      gathered_[plan_.index_of(bucket)] =
+          std::make_unique<GatheredBuffer>(of_bucket, *sharding.gathers_parameters, sharding.slices);
   }
   // last: what the parameters took before is free now
-  gradient = at::zeros({plan_.own_size()}, wide);
+  gradient = at::zeros({own_size}, wide);
   exp_avg = at::zeros_like(gradient);
   exp_avg_sq = at::zeros_like(gradient);
 }
@@ -127,13 +136,18 @@ at::Tensor FlatParameters::values_of(const Span& span) const {
                 : span.of_whole(values_of(bucket));
 }
 
+at::Tensor FlatParameters::own_values(const ShardPlan::Bucket& bucket) const {
+  if (const GatheredBuffer* buffer = gathered(bucket)) return buffer->own();
+  const Range slice = plan_.own_slice(bucket);
+  return values_of(bucket).narrow(0, slice.begin, slice.size());
+}
+
 at::Tensor FlatParameters::own_values(int64_t index) const {
   const ShardPlan::Bucket& bucket = plan_.bucket_of(index);
   const Range part = plan_.own_part(index);
-  const GatheredBuffer* buffer = gathered(bucket);
-  if (!buffer) return values_of(bucket).narrow(0, part.begin, part.size());
-  return part.size() == 0 ? buffer->own().narrow(0, 0, 0)
-                          : buffer->own().narrow(0, part.begin - plan_.own_slice(bucket).begin, part.size());
+  const at::Tensor own = own_values(bucket);
+  if (part.size() == 0) return own.narrow(0, 0, 0);
+  return own.narrow(0, part.begin - plan_.own_slice(bucket).begin, part.size());
 }
 
 at::Tensor FlatParameters::gradient_of(int64_t index) const {
@@ -146,7 +160,7 @@ at::Tensor FlatParameters::gradient_of(int64_t index) const {
 }
 
 void FlatParameters::attach_gradients(const ShardPlan::Bucket& bucket) {
-  at::Tensor& whole = whole_gradients_[index_of(bucket)];
+  at::Tensor& whole = whole_gradients_[plan_.index_of(bucket)];
   if (bucket.is_sharded && !whole.defined()) whole = at::zeros({bucket.whole.size()}, gradient.options());
   const at::NoGradGuard no_grad;
   for (int64_t index = bucket.first; index < bucket.last; ++index) {
@@ -168,7 +182,7 @@ void FlatParameters::detach_gradients(const ShardPlan::Bucket& bucket) {
     at::Tensor parameter = (*this)[index].parameter;
     parameter.mutable_grad() = at::Tensor();
   }
-  whole_gradients_[index_of(bucket)] = at::Tensor();
+  whole_gradients_[plan_.index_of(bucket)] = at::Tensor();
 }
 
 void FlatParameters::clear_gradients() {

@@ -22,11 +22,16 @@ struct TrainableParameter {
   int64_t block = 0;      ///< neighbours of one block are reduced and gathered as one
 };
 
-/// How the ranks share the parameters' optimizer state.
+/// How the ranks share the parameters' optimizer state, and what of it lies elsewhere.
 struct Sharding {
-  int64_t num_ranks = 1, rank = 0;  ///< one rank: every parameter is whole
-  bool has_gradients = false;       ///< gradients of sharded parameters are there for a part of a backward pass alone
+  int64_t num_ranks = 1, rank = 0;
+  bool has_gradients = false;  ///< gradients of sharded parameters are there for a part of a backward pass alone
   comm::Communicator* gathers_parameters = nullptr;  ///< set: sharded parameters are there while they are used alone
+  bool is_state_elsewhere = false;                   ///< of sharded parameters, with the sums of their gradients
+  SlicePlace slices = {};                            ///< of what is gathered
+
+  /// Whether anything is sharded; one rank then has the only slices.
+  bool shards() const { return num_ranks > 1 || gathers_parameters != nullptr || is_state_elsewhere; }
 };
 
 /// Trainable parameters laid one behind the other in flat buffers, so that a run of them is updated or reduced by one
@@ -34,16 +39,23 @@ struct Sharding {
 /// or of `narrow_values` where they have 16 bits; these have their fp32 masters in `master`. Those of a bucket that is
 /// gathered are views of its GatheredBuffer instead. The .grad of any is in
 /// fp32: of what is whole on every rank a view of `gradient`, of what is sharded a view of a buffer of its bucket,
-/// whose sums over the ranks go into this rank's slice of `gradient`. All 16-bit parameters have the same type.
+/// whose sums over the ranks go into this rank's slice of `gradient`. Where the state of what is sharded is elsewhere,
+/// own buffers end with what is replicated. All 16-bit parameters have the same type.
 class FlatParameters {
  public:
   explicit FlatParameters(std::vector<TrainableParameter> parameters, Sharding sharding = {});
 
+  /// The plan that these parameters will have.
+  static ShardPlan plan_of(const std::vector<TrainableParameter>& parameters, const Sharding& sharding);
+
   int64_t num_parameters() const { return static_cast<int64_t>(parameters_.size()); }
+  const std::vector<TrainableParameter>& parameters() const { return parameters_; }
   const TrainableParameter& operator[](int64_t index) const { return parameters_[static_cast<size_t>(index)]; }
   at::Device device() const { return gradient.device(); }
   const ShardPlan& plan() const { return plan_; }
   bool has_master(int64_t index) const;
+  /// Whether the state of a bucket's parameters is in the own buffers here.
+  bool holds_state(const ShardPlan::Bucket& bucket) const { return !bucket.is_sharded || !is_state_elsewhere_; }
 
   /// The part of a whole buffer that belongs to a parameter, in its shape.
   at::Tensor view(const at::Tensor& whole, int64_t index) const;
@@ -64,17 +76,21 @@ class FlatParameters {
     return has_master(bucket.first) ? narrow_values : values;
   }
   /// The buffer of a bucket that is gathered; null for others.
-  GatheredBuffer* gathered(const ShardPlan::Bucket& bucket) const { return gathered_[index_of(bucket)].get(); }
+  GatheredBuffer* gathered(const ShardPlan::Bucket& bucket) const { return gathered_[plan_.index_of(bucket)].get(); }
 
   /// The values, in the parameters' type, that an update of a span writes.
   at::Tensor values_of(const Span& span) const;
-  /// The part of a parameter's values that this rank owns, flat; perhaps empty.
+  /// The values of a bucket that this rank owns, flat, in the parameters' type.
+  at::Tensor own_values(const ShardPlan::Bucket& bucket) const;
+  /// Those of a parameter; perhaps empty.
   at::Tensor own_values(int64_t index) const;
 
   /// Where the gradient of a parameter adds up; undefined where its bucket's buffer is not there.
   at::Tensor gradient_of(int64_t index) const;
   /// The buffer of a sharded bucket; undefined where it is not there.
-  const at::Tensor& whole_gradient(const ShardPlan::Bucket& bucket) const { return whole_gradients_[index_of(bucket)]; }
+  const at::Tensor& whole_gradient(const ShardPlan::Bucket& bucket) const {
+    return whole_gradients_[plan_.index_of(bucket)];
+  }
   /// Makes the .grad of a bucket's parameters what gradient_of() says, with a buffer of zeros where there is none. What
   /// another tensor in the place of one holds is added.
   void attach_gradients(const ShardPlan::Bucket& bucket);
@@ -92,20 +108,17 @@ class FlatParameters {
   at::Tensor narrow_values;  ///< bf16 or fp16
   // own, fp32
   at::Tensor gradient;
-  at::Tensor master;  ///< undefined where all parameters are fp32
+  at::Tensor master;  ///< undefined where all parameters whose state is here are fp32
   at::Tensor exp_avg, exp_avg_sq;
 
  private:
-  size_t index_of(const ShardPlan::Bucket& bucket) const {
-    return static_cast<size_t>(&bucket - plan_.buckets().data());
-  }
   void find_spans(bool gathers);
-  void move_in(comm::Communicator* gathers);
+  void move_in(const Sharding& sharding);
 
   std::vector<TrainableParameter> parameters_;
   ShardPlan plan_;
   std::vector<Span> spans_;
-  bool shards_gradients_;
+  bool shards_gradients_, is_state_elsewhere_;
   std::vector<at::Tensor> whole_gradients_;                // by bucket
   std::vector<std::unique_ptr<GatheredBuffer>> gathered_;  // by bucket
 };

@@ -2,16 +2,26 @@
 
 #include <torch/types.h>
 
+#include <c10/core/StreamGuard.h>
+
 #include "base/error.h"
+#include "device/stream_order.h"
 
 namespace dsft::zero {
 
-GatheredBuffer::GatheredBuffer(at::Tensor whole, comm::Communicator& communicator)
-    : whole_(std::move(whole)), communicator_(communicator) {
+GatheredBuffer::GatheredBuffer(at::Tensor whole, comm::Communicator& communicator, const SlicePlace& place)
+    : whole_(std::move(whole)), communicator_(communicator), stream_(place.stream) {
   DSFT_CHECK(whole_.is_contiguous() && whole_.storage_offset() == 0 && whole_.numel() % communicator.size() == 0 &&
                  whole_.nbytes() == whole_.storage().nbytes(),
              "a buffer of ", whole_.sizes(), " for ", communicator.size(), " ranks");
-  own_ = slice_of_whole().clone();
+  const at::NoGradGuard no_grad;
+  const at::Tensor slice = slice_of_whole();
+  if (place.on_host) {
+    own_ = device::HostBuffer(slice.numel(), slice.scalar_type(), *place.on_host).tensor();
+    own_.copy_(slice);
+  } else {
+    own_ = slice.clone();
+  }
   release();
 }
 
@@ -24,13 +34,25 @@ void GatheredBuffer::start_gather() {
   if (is_whole_ || gathering_) return;
   c10::StorageImpl* storage = whole_.storage().unsafeGetStorageImpl();
   storage->set_data_ptr_noswap(storage->allocator()->allocate(storage->nbytes()));
-  gathering_ = communicator_.start_all_gather(whole_, own_);
+  // what the current stream has been given so far may have used this memory
+  if (stream_) device::put_behind(*stream_, device::current_stream_of(whole_.device()));
+  const c10::OptionalStreamGuard on_stream(stream_);
+  if (wait_) wait_();
+  at::Tensor slice = own_;
+  if (own_.device() != whole_.device()) {
+    const at::NoGradGuard no_grad;
+    slice = slice_of_whole();
+    slice.copy_(own_, /*non_blocking=*/true);
+  }
+  gathering_ = communicator_.start_all_gather(whole_, slice);
+  if (stream_) device::record(gathered_, *stream_);
 }
 
 void GatheredBuffer::gather() {
   start_gather();
   if (!gathering_) return;
   gathering_->wait();
+  if (gathered_) gathered_->block(device::current_stream_of(whole_.device()));
   gathering_.reset();
   is_whole_ = true;
 }

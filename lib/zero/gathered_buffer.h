@@ -2,11 +2,23 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
+
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "comm/communicator.h"
+#include "device/host_buffer.h"
 
 namespace dsft::zero {
+
+/// Where the slices of buffers lie between uses, and how they get to the device.
+struct SlicePlace {
+  std::optional<device::HostPages> on_host = {};  ///< in host memory; none: on the buffer's device
+  std::optional<c10::Stream> stream = {};         ///< on which gathering begins, beside the device's other work
+};
 
 /// A flat buffer that is whole on a rank only while it is used; else every rank has its slice alone. What are views of
 /// the whole buffer, parameters and what autograd keeps of them, stay so meanwhile, but their memory is not there:
@@ -14,8 +26,12 @@ namespace dsft::zero {
 class GatheredBuffer final {
  public:
   /// Takes its slice of `whole` [ranks * n], which owns its storage and is equal on all ranks, and gives the rest of
-  /// the memory back.
-  GatheredBuffer(at::Tensor whole, comm::Communicator& communicator);
+  /// the memory back. Faults (kDevice) where the slice is to lie in host memory and there is no room.
+  GatheredBuffer(at::Tensor whole, comm::Communicator& communicator, const SlicePlace& place = {});
+
+  /// Has `wait` called before each gathering: it returns when the slice may be read by the host, and by what is
+  /// enqueued on the current stream from then on.
+  void wait_before_gather(std::function<void()> wait) { wait_ = std::move(wait); }
 
   /// Begins to make it whole, unless it is or is under way. Collective.
   void start_gather();
@@ -28,7 +44,7 @@ class GatheredBuffer final {
   /// The slice takes what has been written into the whole buffer, alike on all ranks.
   void keep_changes();
 
-  /// This rank's slice [n]; where it has been written, release() has to follow.
+  /// This rank's slice [n], where its place is; where it has been written, release() has to follow.
   const at::Tensor& own() const { return own_; }
   const at::Tensor& whole() const { return whole_; }
 
@@ -37,8 +53,11 @@ class GatheredBuffer final {
 
   at::Tensor whole_, own_;
   comm::Communicator& communicator_;
+  std::optional<c10::Stream> stream_;
+  std::function<void()> wait_;  // may be empty
   bool is_whole_ = true;
   std::unique_ptr<comm::Work> gathering_;
+  std::optional<c10::Event> gathered_;  // what `stream_` did for it
 };
 
 }  // namespace dsft::zero

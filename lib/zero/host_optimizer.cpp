@@ -3,13 +3,12 @@
 #include <torch/types.h>
 
 #include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "base/error.h"
-#include "device/device.h"
+#include "device/stream_order.h"
 #include "optim/gradient_norm.h"
 
 namespace dsft::zero {
@@ -23,6 +22,11 @@ int64_t width(at::ScalarType type) {
 
 bool is_floating(at::ScalarType type) {
   return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+}
+
+// Of the new weights, on their way to the device.
+bool has_copy(const HostRange& range) {
+  return range.weight_type != at::kFloat && !range.has_weights_on_host;
 }
 
 template <typename Parts>
@@ -40,22 +44,6 @@ at::Tensor part_of(const at::Tensor& buffer, Range own) {
   return buffer.narrow(0, own.begin, own.size());
 }
 
-c10::Stream current_stream_of(at::Device device) {
-  return c10::impl::VirtualGuardImpl(device.type()).getStream(device);
-}
-
-// What is enqueued on `later` from now on comes after what has been enqueued on `earlier`.
-void put_behind(const c10::Stream& later, const c10::Stream& earlier) {
-  c10::Event event(earlier.device_type());
-  event.record(earlier);
-  event.block(later);
-}
-
-void record(std::optional<c10::Event>& event, const c10::Stream& stream) {
-  if (!event) event.emplace(stream.device_type());
-  event->record(stream);
-}
-
 }  // namespace
 
 int64_t HostOptimizer::bytes_of(const std::vector<HostRange>& ranges, bool accumulates) {
@@ -63,7 +51,7 @@ int64_t HostOptimizer::bytes_of(const std::vector<HostRange>& ranges, bool accum
   for (const HostRange& range : ranges) {
     int64_t each = kStateBytes + width(range.gradient_type);
     if (accumulates) each += width(at::kFloat);
-    if (range.weight_type != at::kFloat) each += width(range.weight_type);
+    if (has_copy(range)) each += width(range.weight_type);
     bytes += each * range.own.size();
   }
   return bytes;
@@ -90,11 +78,10 @@ HostOptimizer::HostOptimizer(std::vector<HostRange> ranges, std::vector<DecaySpa
     state.range = range;
     state.arrived = zeros(range.own.size(), range.gradient_type);
     if (options.accumulates) state.sum = zeros(range.own.size(), at::kFloat);
-    if (range.weight_type != at::kFloat) state.copy = zeros(range.own.size(), range.weight_type);
+    if (has_copy(range)) state.copy = zeros(range.own.size(), range.weight_type);
     states_.push_back(std::move(state));
   }
-  if (device::is_asynchronous(device))
-    stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/false);
+  stream_ = device::side_stream(device);
   worker_.emplace();
 }
 
@@ -142,12 +129,12 @@ void HostOptimizer::copy_to_host(State& state, const at::Tensor& gradients) {
     state.arrived.copy_(gradients.view(-1));
     return;
   }
-  put_behind(*stream_, current_stream_of(device_));
+  device::put_behind(*stream_, device::current_stream_of(device_));
   gradients.record_stream(*stream_);
   const c10::StreamGuard on_stream(*stream_);
   // the device rounds, so that fewer bytes travel
   state.arrived.copy_(gradients.view(-1).to(state.range.gradient_type), /*non_blocking=*/true);
-  record(state.arrival, *stream_);
+  device::record(state.arrival, *stream_);
 }
 
 void HostOptimizer::settle(State& state, bool is_first, bool is_last) {
@@ -184,10 +171,11 @@ void HostOptimizer::start_update(const optim::AdamWNumbers& numbers, std::vector
   for (size_t range = 0; range < states_.size(); ++range) {
     const HostRange& expected = states_[range].range;
     DSFT_CHECK(weights[range].numel() == expected.own.size() && weights[range].is_contiguous() &&
-                   weights[range].device() == device_ && weights[range].scalar_type() == expected.weight_type,
-               "the device's weights of range ", range, " do not fit those of an offloaded optimizer");
+                   weights[range].device() == (expected.has_weights_on_host ? at::Device(at::kCPU) : device_) &&
+                   weights[range].scalar_type() == expected.weight_type,
+               "the weights of range ", range, " do not fit those of an offloaded optimizer");
   }
-  if (stream_) put_behind(*stream_, current_stream_of(device_));  // which may still read the weights
+  if (stream_) device::put_behind(*stream_, device::current_stream_of(device_));  // which may still read the weights
   for (size_t range = 0; range < states_.size(); ++range) {
     State& state = states_[range];
     state.updated = worker_->add(
@@ -202,15 +190,20 @@ void HostOptimizer::update(State& state, const optim::AdamWNumbers& numbers, at:
   const Range own = state.range.own;
   for (int64_t begin = own.begin; begin < own.end; begin += options_.piece_elements) {
     const Range piece{begin, std::min(own.end, begin + options_.piece_elements)};
-    update_elements(state, numbers, piece);
     const Range place{piece.begin - own.begin, piece.end - own.begin};
-    const at::Tensor source = state.copy.defined() ? part_of(state.copy, place) : part_of(master_, piece);
-    part_of(weights, place).copy_(source, /*non_blocking=*/true);
+    const at::Tensor target = part_of(weights, place),
+                     copy = state.copy.defined() ? part_of(state.copy, place) : target;
+    const bool is_narrow = state.range.weight_type != at::kFloat;
+    update_elements(state, numbers, piece, is_narrow ? copy : at::Tensor());
+    const at::Tensor result = is_narrow ? copy : part_of(master_, piece);
+    if (!result.is_same(target)) target.copy_(result, /*non_blocking=*/true);
   }
-  if (stream_) record(state.departure, *stream_);
+  if (stream_ && !state.range.has_weights_on_host) device::record(state.departure, *stream_);
 }
 
-void HostOptimizer::update_elements(const State& state, const optim::AdamWNumbers& numbers, Range own) {
+// `copy`: gets the new weights in 16 bits, where it is defined.
+void HostOptimizer::update_elements(const State& state, const optim::AdamWNumbers& numbers, Range own,
+                                    const at::Tensor& copy) {
   for (const DecaySpan& span : spans_) {
     const Range part{std::max(own.begin, span.own.begin), std::min(own.end, span.own.end)};
     if (part.size() <= 0) continue;
@@ -219,7 +212,7 @@ void HostOptimizer::update_elements(const State& state, const optim::AdamWNumber
                                 .gradient = part_of(state.sum.defined() ? state.sum : state.arrived, place),
                                 .exp_avg = part_of(exp_avg_, part),
                                 .exp_avg_sq = part_of(exp_avg_sq_, part)};
-    if (state.copy.defined()) tensors.copy = part_of(state.copy, place);
+    if (copy.defined()) tensors.copy = part_of(copy, {part.begin - own.begin, part.end - own.begin});
     optim::AdamWOptions adamw = options_.adamw;
     if (!span.has_weight_decay) adamw.weight_decay = 0;
     optim::adamw_update(tensors, adamw, numbers);
@@ -229,7 +222,7 @@ void HostOptimizer::update_elements(const State& state, const optim::AdamWNumber
 void HostOptimizer::wait_for(size_t range) {
   const State& state = state_of(range);
   worker_->wait(state.updated);
-  if (state.departure) state.departure->block(current_stream_of(device_));
+  if (state.departure) state.departure->block(device::current_stream_of(device_));
 }
 
 void HostOptimizer::wait_for_all() {

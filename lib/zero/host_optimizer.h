@@ -20,6 +20,7 @@ struct HostRange {
   Range own;
   at::ScalarType weight_type = at::kFloat;    ///< of the weights on the device; bf16 and fp16 ones have masters here
   at::ScalarType gradient_type = at::kFloat;  ///< in which gradients travel
+  bool has_weights_on_host = false;           ///< they are offloaded too: an update writes them where they lie
 };
 
 /// Elements of the own form that lie one behind another and have the same decay.
@@ -75,8 +76,8 @@ class HostOptimizer {
   /// The next gradients are the first ones of an update, whatever came before.
   void discard_gradients();
 
-  /// Updates all ranges, one after another; `weights`, the device's, of the ranges' types and contiguous, get the new
-  /// ones. `numbers.gradient_factor` is that of clipping and of the loss scale.
+  /// Updates all ranges, one after another; `weights`, the device's or those on the host, of the ranges' types and
+  /// contiguous, get the new ones. `numbers.gradient_factor` is that of clipping and of the loss scale.
   void start_update(const optim::AdamWNumbers& numbers, std::vector<at::Tensor> weights);
 
   /// What is enqueued on the current stream from now on sees the new weights of this range; the host waits until they
@@ -110,7 +111,7 @@ class HostOptimizer {
   void copy_to_host(State& state, const at::Tensor& gradients);
   void settle(State& state, bool is_first, bool is_last);
   void update(State& state, const optim::AdamWNumbers& numbers, at::Tensor& weights);
-  void update_elements(const State& state, const optim::AdamWNumbers& numbers, Range own);
+  void update_elements(const State& state, const optim::AdamWNumbers& numbers, Range own, const at::Tensor& copy);
 
   at::Device device_;
   HostOptimizerOptions options_;

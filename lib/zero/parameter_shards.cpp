@@ -5,13 +5,16 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "device/host_memory.h"
+#include "device/stream_order.h"
 #include "zero/shard_plan.h"
 
 namespace dsft::zero {
 namespace {
 
 // Moves parameters of one block and type behind one another into a buffer that is sharded.
-std::unique_ptr<GatheredBuffer> shard(const std::vector<at::Tensor>& parameters, comm::Communicator& communicator) {
+std::unique_ptr<GatheredBuffer> shard(const std::vector<at::Tensor>& parameters, comm::Communicator& communicator,
+                                      const SlicePlace& place) {
   const at::NoGradGuard no_grad;
   std::vector<PlannedParameter> planned;
   for (const at::Tensor& parameter : parameters) planned.push_back({parameter.numel(), 0, /*is_sharded=*/true});
@@ -24,14 +27,28 @@ std::unique_ptr<GatheredBuffer> shard(const std::vector<at::Tensor>& parameters,
     place.copy_(parameter);
     parameter.set_data(place);
   }
-  return std::make_unique<GatheredBuffer>(whole, communicator);
+  return std::make_unique<GatheredBuffer>(whole, communicator, place);
+}
+
+// Where slices are to lie, once all ranks know that there is room.
+SlicePlace place_of(const std::vector<FrozenParameter>& frozen, comm::Communicator& communicator,
+                    const std::optional<HostShare>& offloads) {
+  if (!offloads || frozen.empty()) return {};
+  int64_t bytes = 0;
+  for (const FrozenParameter& item : frozen) bytes += static_cast<int64_t>(item.parameter.nbytes());
+  device::require_host_memory("the offloaded parameters", bytes / communicator.size(), offloads->num_ranks,
+                              "set zero.offload_param.device: none");
+  communicator.barrier();
+  return {offloads->pages, device::side_stream(frozen.front().parameter.device())};
 }
 
 }  // namespace
 
 ParameterShards::ParameterShards(int64_t num_blocks, const std::vector<FrozenParameter>& frozen,
-                                 const std::vector<BlockBuffer>& trained, comm::Communicator& communicator)
+                                 const std::vector<BlockBuffer>& trained, comm::Communicator& communicator,
+                                 const std::optional<HostShare>& offloads)
     : by_block_(static_cast<size_t>(num_blocks)) {
+  const SlicePlace place = place_of(frozen, communicator, offloads);
   for (size_t first = 0; first < frozen.size();) {
     std::vector<at::Tensor> together;
     size_t last = first;
@@ -39,7 +56,7 @@ ParameterShards::ParameterShards(int64_t num_blocks, const std::vector<FrozenPar
            frozen[last].parameter.scalar_type() == frozen[first].parameter.scalar_type();
          ++last)
       together.push_back(frozen[last].parameter);
-    frozen_.push_back(shard(together, communicator));
+    frozen_.push_back(shard(together, communicator, place));
     by_block_[static_cast<size_t>(frozen[first].block)].push_back(frozen_.back().get());
     first = last;
   }

@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "zero/gathered_buffer.h"
+#include "zero/host_share.h"
 
 namespace dsft::zero {
 
@@ -25,13 +27,16 @@ struct FrozenParameter {
 
 /// Stage 3: each rank holds its slices of the parameters, and those of a block are gathered while it runs. A block's
 /// gathering starts when the block before it begins, forward and backward, so that it runs beside that one's
-/// computations. The same calls in the same order on every rank.
+/// computations; slices that lie in host memory are on their way to the device then. The same calls in the same order
+/// on every rank.
 class ParameterShards final {
  public:
   /// Of a model with so many blocks. Shards `frozen`, whose storage it takes; `trained`: the optimizer's, which
-  /// outlives this.
+  /// outlives this. `offloads`: the slices of what is frozen lie in host memory; faults (kDevice) where there is no
+  /// room, before any rank takes some. Collective.
   ParameterShards(int64_t num_blocks, const std::vector<FrozenParameter>& frozen,
-                  const std::vector<BlockBuffer>& trained, comm::Communicator& communicator);
+                  const std::vector<BlockBuffer>& trained, comm::Communicator& communicator,
+                  const std::optional<HostShare>& offloads = {});
 
   /// Says that a block reads the parameters of another one too (a tied head those of the embedding).
   void share(int64_t block, int64_t with_block);

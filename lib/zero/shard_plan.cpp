@@ -18,8 +18,8 @@ ShardPlan::ShardPlan(const std::vector<PlannedParameter>& parameters, int64_t nu
   DSFT_CHECK(num_ranks > 0 && rank >= 0 && rank < num_ranks, "rank ", rank, " of ", num_ranks);
   int64_t end = 0;
   for (size_t first = 0; first < parameters.size();) {
-    Bucket bucket{.first = static_cast<int64_t>(first), .last = 0, .whole = {end, end}, .own_begin = own_size_};
-    bucket.is_sharded = parameters[first].is_sharded && num_ranks > 1;
+    Bucket bucket{.first = static_cast<int64_t>(first), .last = 0, .whole = {end, end}};
+    bucket.is_sharded = parameters[first].is_sharded;
     size_t last = first;
     for (; last < parameters.size() && parameters[last].bucket == parameters[first].bucket &&
            parameters[last].is_sharded == parameters[first].is_sharded;
@@ -35,10 +35,17 @@ ShardPlan::ShardPlan(const std::vector<PlannedParameter>& parameters, int64_t nu
     bucket.whole.end = end;
     is_sharded_ = is_sharded_ || bucket.is_sharded;
     buckets_.push_back(bucket);
-    own_size_ += own_slice(bucket).size();
     first = last;
   }
   offsets_.push_back(end);
+  for (const bool is_sharded : {false, true}) {
+    for (Bucket& bucket : buckets_) {
+      if (bucket.is_sharded != is_sharded) continue;
+      bucket.own_begin = own_size_;
+      own_size_ += own_slice(bucket).size();
+    }
+    if (!is_sharded) replicated_size_ = own_size_;
+  }
 }
 
 Range ShardPlan::slice_of(const Bucket& bucket, int64_t rank) const {

@@ -9,7 +9,7 @@ namespace dsft::zero {
 struct PlannedParameter {
   int64_t numel = 0;
   int64_t bucket = 0;       ///< neighbours of the same number lie together, and are reduced and gathered as one
-  bool is_sharded = false;  ///< false: every rank holds all of it
+  bool is_sharded = false;  ///< false: every rank holds all of it; one rank may have the only slice
 };
 
 /// Elements [begin, end).
@@ -20,8 +20,8 @@ struct Range {
 };
 
 /// Where parameters lie in a flat buffer, and which slices of it each rank owns. The buffer has two forms: whole, with
-/// every element, and a rank's own, with its slices one behind another: all of what is not sharded, and of each sharded
-/// bucket the rank-th of equal slices. Pure arithmetic (Rajbhandari et al., "ZeRO", 2020).
+/// every element, and a rank's own, with its slices one behind another: all of what is not sharded, then of each
+/// sharded bucket the rank-th of equal slices. Pure arithmetic (Rajbhandari et al., "ZeRO", 2020).
 class ShardPlan {
  public:
   /// Parameters start at multiples of so many elements, and slices too.
@@ -38,11 +38,15 @@ class ShardPlan {
   };
   const std::vector<Bucket>& buckets() const { return buckets_; }
   const Bucket& bucket_of(int64_t parameter) const { return buckets_[bucket_of_[static_cast<size_t>(parameter)]]; }
+  /// The place of one of them in buckets().
+  size_t index_of(const Bucket& bucket) const { return static_cast<size_t>(&bucket - buckets_.data()); }
 
   /// First element of a parameter in the whole form; of the number of parameters: the end.
   int64_t offset(int64_t parameter) const { return offsets_[static_cast<size_t>(parameter)]; }
   int64_t whole_size() const { return offsets_.back(); }
   int64_t own_size() const { return own_size_; }
+  /// The elements of the own form that every rank has: the first so many.
+  int64_t replicated_size() const { return replicated_size_; }
 
   /// A rank's slice of a bucket, in the whole form.
   Range slice_of(const Bucket& bucket, int64_t rank) const;
@@ -59,7 +63,7 @@ class ShardPlan {
   bool is_sharded() const { return is_sharded_; }
 
  private:
-  int64_t num_ranks_, rank_, own_size_ = 0;
+  int64_t num_ranks_, rank_, own_size_ = 0, replicated_size_ = 0;
   bool is_sharded_ = false;
   std::vector<int64_t> offsets_;
   std::vector<size_t> bucket_of_;

@@ -14,28 +14,23 @@ namespace {
 // bounds the communicator's scratch memory
 constexpr int64_t kReduceBucketElements = int64_t{1} << 23;
 
-Sharding sharding_of(const OptimizerOptions& options, comm::Communicator& communicator) {
-  if (options.stage == 0) return {};
-  return {communicator.size(), communicator.rank(), /*has_gradients=*/options.stage >= 2,
-          options.stage >= 3 ? &communicator : nullptr};
-}
-
 }  // namespace
 
 struct ShardedOptimizer::PendingReduction {
   at::Tensor sums;
   at::Tensor input = {};   // of a reduce-scatter: what `sums` are a slice's sums of
-  at::Tensor target = {};  // what the sums are added to; undefined: they stand where they should
+  at::Tensor target = {};  // what the sums are added to; undefined: they stand where they should, or leave for
+  std::optional<size_t> host_range = {};
+  bool is_last_micro_batch = true;
   std::unique_ptr<comm::Work> work = nullptr;
 };
 
 ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
                                    comm::Communicator& communicator)
-    : flat_(std::move(parameters), sharding_of(options, communicator)),
+    : flat_(lay_out(std::move(parameters), options, communicator)),
       options_(options),
       communicator_(communicator),
       is_reduced_(static_cast<size_t>(flat_.num_parameters()), false) {
-  DSFT_CHECK(options.stage >= 0 && options.stage <= 3, "zero stage ", options.stage);
   if (options.loss_scaler) loss_scaler_.emplace(*options.loss_scaler);
   const auto scalar = [&](at::ScalarType type) {
     return at::zeros({}, at::TensorOptions().dtype(type).device(flat_.device()));
@@ -46,6 +41,7 @@ ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, c
   is_applied_ = scalar(at::kBool);
   learning_rate_ = scalar(at::kDouble);
   update_loss_scale();
+  move_state_to_host();
 }
 
 ShardedOptimizer::~ShardedOptimizer() = default;
@@ -120,6 +116,7 @@ void ShardedOptimizer::discard_gradients() {
     if (flat_.is_transient(bucket)) flat_.detach_gradients(bucket);
   flat_.attach_gradients();
   flat_.clear_gradients();
+  if (host_) host_->discard_gradients();
 }
 
 bool ShardedOptimizer::has_stable_gradients() const {
@@ -207,14 +204,19 @@ void ShardedOptimizer::start_all_reduce(Range elements) {
 
 void ShardedOptimizer::start_reduce_scatter(const ShardPlan::Bucket& bucket) {
   flat_.attach_gradients(bucket);  // a rank that no gradient reached adds zeros
-  const Range own = flat_.plan().own_slice(bucket);
-  const at::Tensor slice = flat_.gradient.narrow(0, bucket.own_begin, own.size());
-  PendingReduction reduction{.sums = slice, .input = flat_.whole_gradient(bucket)};
-  if (flat_.is_transient(bucket)) {
+  const int64_t size = flat_.plan().own_slice(bucket).size();
+  PendingReduction reduction{.sums = {}, .input = flat_.whole_gradient(bucket)};
+  if (flat_.holds_state(bucket)) {
+    reduction.sums = flat_.gradient.narrow(0, bucket.own_begin, size);
+    if (flat_.is_transient(bucket)) std::swap(reduction.target, reduction.sums);
+  } else {
+    reduction.host_range = host_range_of(bucket);
+    reduction.is_last_micro_batch = is_last_micro_batch_;
+  }
+  if (!reduction.sums.defined()) {
     drop_gradient(bucket);
-    reduction.target = slice;
-    reduction.sums = at::empty_like(slice);
-    finish_reductions(/*most_left=*/1);  // few whole gradients are there at a time
+    reduction.sums = at::empty({size}, flat_.gradient.options());
+    finish_reductions(/*most_left=*/1);  // few gradients are there at a time beside those that stay
   }
   communicator_.name_next(flat_[bucket.first].name);
   reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.input);
@@ -228,6 +230,8 @@ void ShardedOptimizer::finish_reductions(size_t most_left) {
     PendingReduction& reduction = pending_.front();
     reduction.work->wait();
     if (reduction.target.defined()) reduction.target.add_(reduction.sums);
+    if (reduction.host_range)
+      host_->take_gradients(*reduction.host_range, reduction.sums, reduction.is_last_micro_batch);
     pending_.pop_front();
   }
 }
@@ -262,20 +266,24 @@ at::Tensor ShardedOptimizer::sum_of_squares() {
   if (!plan.is_sharded()) return optim::sum_of_squares(flat_.gradient);
   at::Tensor sharded = at::zeros_like(grad_norm_), replicated = at::zeros_like(grad_norm_);
   for (const ShardPlan::Bucket& bucket : plan.buckets()) {
+    if (!flat_.holds_state(bucket)) continue;
     const at::Tensor own = flat_.gradient.narrow(0, bucket.own_begin, plan.own_slice(bucket).size());
     (bucket.is_sharded ? sharded : replicated).add_(optim::sum_of_squares(own));
   }
+  if (host_) sharded.add_(host_->sum_of_squares());
   communicator_.all_reduce(sharded);
   return sharded + replicated;
 }
 
-// What of an update the device does; it is enqueued the same each time.
 // The last one beyond the end.
 at::Tensor ShardedOptimizer::entry_of_update(const at::Tensor& table) const {
   return table.index_select(0, num_applied_updates_.clamp_max(table.numel() - 1).unsqueeze(0)).squeeze(0);
 }
 
+// What of an update the device does; it is enqueued the same each time.
 void ShardedOptimizer::update(const at::Tensor& learning_rates) {
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
+    if (GatheredBuffer* buffer = flat_.gathered(bucket)) buffer->release();
   const at::Tensor scale = loss_scale_.to(at::kDouble);
   grad_norm_.copy_(sum_of_squares().sqrt() / scale);
   is_applied_.copy_(at::isfinite(grad_norm_));
@@ -284,20 +292,25 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   const at::Tensor factor = optim::clip_factor(grad_norm_, options_.max_grad_norm) / scale;
   for (const FlatParameters::Span& span : flat_.spans()) {
     const int64_t first = span.first_parameter;
+    if (!flat_.holds_state(flat_.plan().bucket_of(first))) continue;
+    const at::Tensor values = flat_.values_of(span);
+    const at::Tensor on_device = values.to(flat_.device());  // of offloaded parameters a copy
     optim::AdamWOptions adamw = options_.adamw;
     if (!flat_[first].has_weight_decay) adamw.weight_decay = 0;
-    optim::AdamWTensors tensors{.weight = flat_.has_master(first) ? span.of_own(flat_.master) : flat_.values_of(span),
+    optim::AdamWTensors tensors{.weight = flat_.has_master(first) ? span.of_own(flat_.master) : on_device,
                                 .gradient = span.of_own(flat_.gradient),
                                 .exp_avg = span.of_own(flat_.exp_avg),
                                 .exp_avg_sq = span.of_own(flat_.exp_avg_sq)};
-    if (flat_.has_master(first)) tensors.copy = flat_.values_of(span);
+    if (flat_.has_master(first)) tensors.copy = on_device;
     optim::adamw_update(tensors, adamw,
                         {.learning_rate = learning_rate_,
                          .gradient_factor = factor,
                          .num_applied_updates = num_applied_updates_,
                          .is_applied = is_applied_,
                          .beta1 = beta1});
+    if (!on_device.is_same(values)) values.copy_(on_device, /*non_blocking=*/true);
   }
+  if (host_) start_update_on_host(factor);
   num_applied_updates_.add_(is_applied_);
   flat_.clear_gradients();
   gather_values();
@@ -311,13 +324,11 @@ void ShardedOptimizer::gather_values() {
   };
   std::vector<Gathering> gatherings;
   for (const ShardPlan::Bucket& bucket : flat_.plan().buckets()) {
-    if (!bucket.is_sharded) continue;
-    if (GatheredBuffer* buffer = flat_.gathered(bucket)) {
-      buffer->release();
-      continue;
-    }
+    if (!bucket.is_sharded || flat_.gathered(bucket)) continue;
+    if (host_) host_->wait_for(host_range_of(bucket));
     const at::Tensor& values = flat_.values_of(bucket);
     const Range own = flat_.plan().own_slice(bucket);
+    if (own == bucket.whole) continue;  // there is one rank
     gatherings.push_back(
         {values.narrow(0, bucket.whole.begin, bucket.whole.size()), values.narrow(0, own.begin, own.size()), nullptr});
     communicator_.name_next(flat_[bucket.first].name);

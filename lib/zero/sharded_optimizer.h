@@ -14,6 +14,8 @@
 #include "optim/adamw.h"
 #include "optim/loss_scaler.h"
 #include "zero/flat_parameters.h"
+#include "zero/host_optimizer.h"
+#include "zero/host_share.h"
 #include "zero/parameter_shards.h"
 #include "zero/saved_state.h"
 
@@ -30,6 +32,11 @@ struct OptimizerOptions {
   double max_grad_norm = 1.0;  ///< 0 or less: no clipping
   /// Set for fp16: the loss is scaled, and the scale is agreed by all ranks.
   std::optional<optim::LossScalerOptions> loss_scaler = {};
+  /// From stage 1 on: state and updates of all but LoRA's parameters in host memory.
+  std::optional<HostShare> offloads_state = {};
+  /// At stage 3: the slices of parameters in host memory.
+  std::optional<HostShare> offloads_parameters = {};
+  bool accumulates = false;  ///< an update may have several micro-batches; asked for where the state is offloaded
 };
 
 /// What an update did, as 0-d tensors: a device need not be waited for before they are read. The next update overwrites
@@ -48,12 +55,18 @@ struct StepResult {
 /// parameters are reduced in every micro-batch, block by block, and a block's whole gradient is there only while its
 /// backward pass runs. Stage 3: the parameters themselves are there only while they are used (buffers()).
 ///
+/// An offloaded state (HostOptimizer) is that of the rank's slices, one slice where there is one rank. Their gradients
+/// leave as soon as they are reduced: bf16 weights' in bf16, others' in fp32. The host waits for the norm then, and the
+/// update goes on beside what comes next: a slice is waited for before it is gathered. LoRA's parameters, which every
+/// rank has whole and updates alike, stay on the device.
+///
 /// It moves the parameters' storage into flat buffers and owns their .grad from then on. After an update the version
 /// counters of the parameters have grown.
 class ShardedOptimizer final {
  public:
   /// Takes leaves that require gradients, each tensor once (a tied weight under one name), all on one device, fp32,
-  /// bf16 or fp16. `communicator` must outlive it.
+  /// bf16 or fp16. `communicator` must outlive it. Faults (kDevice) where the host has no room for what is offloaded,
+  /// before any rank takes memory there. Collective.
   ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
                    comm::Communicator& communicator);
   ~ShardedOptimizer();
@@ -110,6 +123,8 @@ class ShardedOptimizer final {
   /// They may share memory with the optimizer until the next update. Where the state is sharded it is what this rank
   /// adds: its parts of what is sharded, and on rank 0 the rest too.
   std::vector<NamedState> state() const;
+  /// Whether ranks hold slices, one rank the only ones of what is offloaded.
+  bool is_sharded() const { return flat_.plan().is_sharded(); }
   /// How many ranks have a part of the state: the first so many.
   int num_state_shards() const { return flat_.plan().is_sharded() ? communicator_.size() : 1; }
   /// Takes a saved state, the parts of all ranks together; they may have been other ranks than these. What is missing,
@@ -119,10 +134,10 @@ class ShardedOptimizer final {
 
  private:
   struct PendingReduction;
-  // A kind of state that a parameter has, and the own buffer that holds it.
+  // A kind of state that a parameter has, and the part that this rank owns, flat.
   struct StateKind {
     const char* suffix;
-    const at::Tensor* own;
+    at::Tensor part;
   };
   std::vector<StateKind> kinds_of(int64_t index) const;
   std::string faults_of_values(const SavedState& saved) const;
@@ -143,6 +158,13 @@ class ShardedOptimizer final {
   void gather_values();
   void update_loss_scale();
 
+  static FlatParameters lay_out(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
+                                comm::Communicator& communicator);
+  void move_state_to_host();
+  size_t host_range_of(const ShardPlan::Bucket& bucket) const { return host_ranges_[flat_.plan().index_of(bucket)]; }
+  void start_update_on_host(const at::Tensor& gradient_factor);
+  at::Tensor part_on_host(const at::Tensor& buffer, int64_t index) const;
+
   FlatParameters flat_;
   OptimizerOptions options_;
   comm::Communicator& communicator_;
@@ -155,6 +177,8 @@ class ShardedOptimizer final {
   bool has_new_gradients_ = false;  ///< since the backward pass began
   std::vector<bool> is_reduced_;    ///< by parameter, in this update
   std::deque<PendingReduction> pending_;
+  std::vector<size_t> host_ranges_;      ///< by bucket, of the sharded ones
+  std::unique_ptr<HostOptimizer> host_;  ///< null: the device holds and updates all
 };
 
 }  // namespace dsft::zero

@@ -30,16 +30,16 @@ std::vector<NamedState> ShardedOptimizer::state() const {
   const ShardPlan& plan = flat_.plan();
   const bool has_the_rest = !plan.is_sharded() || communicator_.rank() == 0;
   std::vector<NamedState> state;
-  const auto add = [&](const std::string& name, const at::Tensor& own, int64_t index) {
-    const at::Tensor part = flat_.own_view(own, index);
-    if (!plan.bucket_of(index).is_sharded) {
+  if (host_) host_->wait_for_all();
+  const auto add = [&](const std::string& name, const at::Tensor& part, int64_t index) {
+    if (!plan.bucket_of(index).is_sharded || plan.num_ranks() == 1) {
       if (has_the_rest) state.push_back({name, to_cpu(part.view(flat_[index].parameter.sizes()))});
     } else if (part.numel() > 0) {
       state.push_back({concat(name, "@", plan.own_part(index).begin - plan.offset(index)), to_cpu(part)});
     }
   };
   for (int64_t index = 0; index < flat_.num_parameters(); ++index)
-    for (const StateKind& kind : kinds_of(index)) add(flat_[index].name + kind.suffix, *kind.own, index);
+    for (const StateKind& kind : kinds_of(index)) add(flat_[index].name + kind.suffix, kind.part, index);
   // every rank's part says how far it is
   state.push_back({kAppliedUpdates, to_cpu(num_applied_updates_).clone()});
   if (loss_scaler_ && has_the_rest) {
@@ -73,8 +73,15 @@ std::string ShardedOptimizer::faults_of_values(const SavedState& saved) const {
 
 std::vector<ShardedOptimizer::StateKind> ShardedOptimizer::kinds_of(int64_t index) const {
   std::vector<StateKind> kinds;
-  if (flat_.has_master(index)) kinds.push_back({".master", &flat_.master});
-  kinds.insert(kinds.end(), {{".exp_avg", &flat_.exp_avg}, {".exp_avg_sq", &flat_.exp_avg_sq}});
+  if (!flat_.holds_state(flat_.plan().bucket_of(index))) {
+    if (flat_.has_master(index)) kinds.push_back({".master", part_on_host(host_->master(), index)});
+    kinds.push_back({".exp_avg", part_on_host(host_->exp_avg(), index)});
+    kinds.push_back({".exp_avg_sq", part_on_host(host_->exp_avg_sq(), index)});
+    return kinds;
+  }
+  if (flat_.has_master(index)) kinds.push_back({".master", flat_.own_view(flat_.master, index)});
+  kinds.push_back({".exp_avg", flat_.own_view(flat_.exp_avg, index)});
+  kinds.push_back({".exp_avg_sq", flat_.own_view(flat_.exp_avg_sq, index)});
   return kinds;
 }
 
@@ -93,18 +100,23 @@ void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
     fail(ErrorKind::kCheckpoint,
          "the saved optimizer state does not fit the parameters that this recipe trains:", faults);
   }
+  if (host_) host_->wait_for_all();
   for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
     const std::string& name = flat_[index].name;
     const int64_t first = flat_.plan().own_part(index).begin - flat_.plan().offset(index);
-    for (const StateKind& kind : kinds_of(index))
-      saved.copy(name + kind.suffix, first, flat_.own_view(*kind.own, index));
+    const std::vector<StateKind> kinds = kinds_of(index);
+    for (const StateKind& kind : kinds) saved.copy(name + kind.suffix, first, kind.part);
     if (!flat_.has_master(index)) continue;
     if (flat_.gathered(flat_.plan().bucket_of(index)))
-      flat_.own_values(index).copy_(flat_.own_view(flat_.master, index));
+      flat_.own_values(index).copy_(kinds.front().part);
     else
       saved.copy(name + ".master", 0, flat_.view(flat_.narrow_values, index).view(-1));
     flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
   }
+  // fp32 weights are not saved twice: the host takes those that the parameters have
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
+    if (!flat_.holds_state(bucket) && !flat_.has_master(bucket.first))
+      host_->set_weights(host_range_of(bucket), flat_.own_values(bucket));
   saved.copy(kAppliedUpdates, 0, num_applied_updates_.view(-1));
   if (loss_scaler_) {
     loss_scaler_->restore(saved_scaler(saved));

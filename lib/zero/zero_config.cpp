@@ -17,8 +17,10 @@ void describe_fields(config::Fields& fields, ZeroConfig& config) {
       "What the ranks share; 0: nothing, each has the whole state; 1: the optimizer's state; 2: gradients too; 3: "
       "parameters too",
       config::between(0, 3));
-  fields.section("offload_optimizer", config.offload_optimizer, "Optimizer state in host memory");
-  fields.section("offload_param", config.offload_param, "Parameters in host memory");
+  fields.section("offload_optimizer", config.offload_optimizer,
+                 "Optimizer state and updates in host memory, from stage 1 on; LoRA's stay on the device");
+  fields.section("offload_param", config.offload_param,
+                 "Parameters, also frozen ones, in host memory, at stage 3; without effect below");
   const auto add = [&](const char* name, auto& member, const std::string& help, auto... range) {
     fields.add(name, member, help + "; without effect at stage 0", range...);
   };
@@ -42,6 +44,11 @@ void validate(const ZeroConfig& config, config::Section& section) {
   if (config.stage == 3 && !config.stage3_gather_16bit_weights_on_model_save)
     section.fault("stage3_gather_16bit_weights_on_model_save",
                   "false is not built yet: it comes with `dsft consolidate`; write true");
+  if (config.stage == 0 && config.offload_optimizer.device == OffloadDevice::kCpu)
+    section.inside("offload_optimizer")
+        .fault("device", "cpu is of stages 1 to 3: write zero.stage: 1 (or higher, which takes less), or device: none");
+  if (config.stage < 3 && config.offload_param.device == OffloadDevice::kCpu)
+    section.inside("offload_param").no_effect("device", "stage 3 alone shards parameters");
   // resolved.yaml writes every key with its default: only other values are worth a word
   const ZeroConfig defaults;
   const auto warn_where = [&](const char* key, bool is_changed, const char* reason) {

@@ -16,8 +16,7 @@ namespace dsft::zero {
 enum class OffloadDevice { kNone, kCpu };
 
 constexpr auto words_of(OffloadDevice) {
-  return std::to_array<config::Word<OffloadDevice>>(
-      {{"none", OffloadDevice::kNone}, {"cpu", OffloadDevice::kCpu, "offloading"}});
+  return std::to_array<config::Word<OffloadDevice>>({{"none", OffloadDevice::kNone}, {"cpu", OffloadDevice::kCpu}});
 }
 
 struct OffloadConfig {

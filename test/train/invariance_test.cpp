@@ -79,6 +79,39 @@ TEST_CASE("Neither the number of ranks nor the stage changes a run, and ranks st
     for (size_t i = 0; i < runs[0].weights.size(); ++i) CHECK(torch::equal(runs[0].weights[i], runs[rank].weights[i]));
 }
 
+TEST_CASE("What lies in host memory changes no run, on any number of ranks", "[train][slow]") {
+  struct Offload {
+    int64_t stage;
+    bool state, parameters;
+  };
+  const Offload offload = GENERATE(Offload{1, true, false}, Offload{2, true, false}, Offload{3, true, false},
+                                   Offload{3, true, true}, Offload{3, false, true});
+  Setting plain, several;
+  plain.trained = several.trained = GENERATE(Trained::kLora, Trained::kSavedHead, Trained::kAll);
+  if (plain.trained == Trained::kLora && !offload.parameters) return;  // nothing is offloaded
+  several.stage = offload.stage;
+  several.offloads_state = offload.state;
+  several.offloads_parameters = offload.parameters;
+  const int num_ranks = GENERATE(1, 2);
+  several.recompute = num_ranks == 2;
+  plain.batch_size = 12;
+  several.batch_size = 6 / num_ranks;
+  several.accumulation = 2;
+  plain.num_rows = several.num_rows = 28;  // the epoch's last update is short
+  INFO("stage " << offload.stage << (offload.state ? ", optimizer" : "") << (offload.parameters ? ", parameters" : "")
+                << ", " << num_ranks << " ranks, trained: " << static_cast<int>(plain.trained));
+  const Run expected = run_training(plain);
+  std::vector<Run> runs(num_ranks);
+  test::TempDir output;
+  const auto rows = std::make_shared<MemoryStore>(several.num_rows, kVocabSize);
+  comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) {
+    runs[communicator.rank()] = train_rank(several, rows, communicator, output.path());
+  });
+  require_same_curve(runs[0], expected, kBound);
+  for (size_t i = 0; i < expected.weights.size(); ++i)
+    CHECK(torch::allclose(runs[0].weights[i], expected.weights[i], 1e-4, 1e-5));
+}
+
 TEST_CASE("Ranks without a row in the last update change nothing, whatever is trained", "[train]") {
   Setting one, several;
   one.trained = several.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);
@@ -144,6 +177,37 @@ TEST_CASE("A run goes on with another number of ranks as if nothing had been", "
   }
   Run actual;
   actual.reports = reports;
+  require_same_curve(actual, expected, kBound);
+}
+
+TEST_CASE("A run goes on with other offloads and another number of ranks as if nothing had been", "[train][slow]") {
+  const auto rows = std::make_shared<MemoryStore>(28, kVocabSize);
+  Setting part;
+  part.num_rows = 28;
+  part.trained = GENERATE(Trained::kSavedHead, Trained::kAll);
+  part.batch_size = 12;
+  const Run expected = run_training(part);
+  TempDir output;
+  Run actual;
+  struct Leg {
+    int num_ranks;
+    int64_t stage, end;
+    bool offloads_state, offloads_parameters;
+  };
+  for (const Leg& leg : {Leg{2, 2, 5, true, false}, Leg{1, 0, 9, false, false}, Leg{3, 3, 14, true, true},
+                         Leg{1, 3, 17, false, true}, Leg{2, 1, 20, true, false}}) {
+    part.batch_size = 12 / leg.num_ranks;
+    part.stage = leg.stage;
+    part.offloads_state = leg.offloads_state;
+    part.offloads_parameters = leg.offloads_parameters;
+    part.max_steps = leg.end;
+    std::vector<Run> runs(leg.num_ranks);
+    comm::run_thread_ranks(leg.num_ranks, [&](comm::Communicator& communicator) {
+      runs[communicator.rank()] = train_rank(part, rows, communicator, output.path());
+    });
+    part.resume = true;
+    actual.reports.insert(actual.reports.end(), runs[0].reports.begin(), runs[0].reports.end());
+  }
   require_same_curve(actual, expected, kBound);
 }
 

@@ -53,6 +53,7 @@ struct Setting {
   int64_t save_steps = 1000;
   bool resume = false;
   int64_t stage = 0;
+  bool offloads_state = false, offloads_parameters = false;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   std::function<void(train::TrainingConfig&)> configure = {};  ///< changes what the trainer is told
@@ -138,9 +139,14 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
     parameters.push_back({item.name, item.tensor, true, item.is_adapter, lm->block_of(item.name)});
   zero::OptimizerOptions options;
   options.stage = setting.stage;
+  const zero::HostShare on_host{setting.device.is_cuda() ? device::HostPages::kPinned : device::HostPages::kPageable};
+  if (setting.offloads_state) options.offloads_state = on_host;
+  if (setting.offloads_parameters) options.offloads_parameters = on_host;
+  options.accumulates = setting.accumulation > 1;
   if (setting.dtype == at::kHalf) options.loss_scaler = optim::LossScalerOptions();
   job.optimizer = std::make_unique<zero::ShardedOptimizer>(parameters, options, communicator);
-  if (setting.stage == 3) job.shards = train::shard_parameters(*lm, *job.optimizer, communicator);
+  if (setting.stage == 3)
+    job.shards = train::shard_parameters(*lm, *job.optimizer, communicator, options.offloads_parameters);
   if (setting.stage > 0) job.hooks = std::make_unique<train::ShardingHooks>(*lm, *job.optimizer, job.shards.get());
   job.schedule = {optim::SchedulerType::kCosine, {}, 5e-3, 3, 40};
   job.max_steps = setting.max_steps;

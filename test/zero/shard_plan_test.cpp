@@ -32,7 +32,7 @@ TEST_CASE("Every element of a parameter is owned by one rank where it is sharded
     INFO(num_ranks << " ranks");
     size_t num_elements = 0;
     for (size_t i = 0; i < kParameters.size(); ++i) {
-      const bool is_sharded = kParameters[i].is_sharded && num_ranks > 1;
+      const bool is_sharded = kParameters[i].is_sharded;
       for (int64_t k = 0; k < kParameters[i].numel; ++k, ++num_elements)
         REQUIRE(owners[plan.offset(static_cast<int64_t>(i)) + k] == (is_sharded ? 1 : num_ranks));
     }
@@ -40,25 +40,27 @@ TEST_CASE("Every element of a parameter is owned by one rank where it is sharded
   }
 }
 
-TEST_CASE("Slices are equal and aligned, and a rank's lie one behind another", "[zero]") {
+TEST_CASE("Slices are equal and aligned, and a rank's lie one behind another, behind what all ranks have", "[zero]") {
   for (int64_t num_ranks : {1, 2, 3, 4}) {
     for (int64_t rank = 0; rank < num_ranks; ++rank) {
       const ShardPlan plan(kParameters, num_ranks, rank);
       REQUIRE(plan.buckets().size() == 5);
-      int64_t end = 0, own_end = 0;
+      int64_t end = 0, replicated_end = 0, own_end = 64 + 48;  // the bucket that is not sharded, in whole 16 elements
       for (const ShardPlan::Bucket& bucket : plan.buckets()) {
         REQUIRE(bucket.whole.begin == end);
-        REQUIRE(bucket.own_begin == own_end);
+        int64_t& place = bucket.is_sharded ? own_end : replicated_end;
+        REQUIRE(bucket.own_begin == place);
         const Range slice = plan.own_slice(bucket);
         REQUIRE(slice.begin % ShardPlan::kAlignment == 0);
         REQUIRE(slice.size() * (bucket.is_sharded ? num_ranks : 1) == bucket.whole.size());
         if (slice.size() > 0) REQUIRE(plan.own_place(bucket, slice.begin) == bucket.own_begin);
         end = bucket.whole.end;
-        own_end += slice.size();
+        place += slice.size();
       }
       REQUIRE(plan.whole_size() == end);
+      REQUIRE(plan.replicated_size() == replicated_end);
       REQUIRE(plan.own_size() == own_end);
-      REQUIRE(plan.is_sharded() == (num_ranks > 1));
+      REQUIRE(plan.is_sharded());
     }
   }
 }
