@@ -83,6 +83,7 @@ int train(const recipe_config::RecipeConfig& config, OwnRank& rank, const Logger
   const auto device_communicator = rank.make_device_communicator();
   train::RunContext context{communicator, rank.device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   context.device_communicator = device_communicator.get();
+  context.num_ranks_of_host = rank.placement.local_size;
   context.heart = rank.heart.get();
   context.waits = &rank.waits;
   train::Job job = recipe::build_job(config, context);

@@ -68,6 +68,13 @@ std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config
   return adapter;
 }
 
+std::optional<zero::HostShare> host_share(const zero::OffloadConfig& offload, const train::RunContext& context) {
+  if (offload.device == zero::OffloadDevice::kNone) return std::nullopt;
+  const bool is_pinned = offload.pin_memory && device::is_asynchronous(context.device);
+  return zero::HostShare{is_pinned ? device::HostPages::kPinned : device::HostPages::kPageable,
+                         context.num_ranks_of_host};
+}
+
 std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& config, const optim::Schedule& schedule,
                                                         const model::CausalLm& model, train::RunContext& context) {
   std::vector<zero::TrainableParameter> parameters;
@@ -85,11 +92,16 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
   }
   options.max_grad_norm = config.training.max_grad_norm;
   if (model.dtype() == at::kHalf) options.loss_scaler = optim::to_options(config.training.loss_scaler);
+  options.offloads_state = host_share(config.zero.offload_optimizer, context);
+  if (options.stage == 3) options.offloads_parameters = host_share(config.zero.offload_param, context);
+  options.accumulates = config.training.gradient_accumulation_steps > 1 || config.training.auto_find_batch_size;
   auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.of_device());
-  const bool shares_weights = options.stage == 3 && context.communicator.size() > 1;
-  if (options.stage > 0 && optimizer->num_state_shards() == 1 && !shares_weights)
+  const bool has_frozen_slices = options.stage == 3 && (context.communicator.size() > 1 || options.offloads_parameters);
+  if (options.stage > 0 && !optimizer->is_sharded() && !has_frozen_slices)
     context.logger.info("zero.stage: ", options.stage, " has nothing to share: ",
                         context.communicator.size() == 1 ? "there is one rank" : "adapters stay whole on every rank");
+  if (options.offloads_state && !optimizer->is_sharded())
+    context.logger.info("zero.offload_optimizer has nothing to offload: the state of adapters stays on the device");
   return optimizer;
 }
 

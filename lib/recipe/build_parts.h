@@ -19,6 +19,9 @@ namespace dsft::recipe {
 std::optional<spec::AdapterSettings> choose_trainable(const recipe_config::RecipeConfig& config,
                                                       const LoadedModel& loaded, const train::RunContext& context);
 
+/// How what `offload` places on the host lies there; none: it does not.
+std::optional<zero::HostShare> host_share(const zero::OffloadConfig& offload, const train::RunContext& context);
+
 /// `schedule` may move AdamW's betas.
 std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const recipe_config::RecipeConfig& config,
                                                         const optim::Schedule& schedule, const model::CausalLm& model,

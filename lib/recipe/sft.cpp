@@ -69,7 +69,9 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   job.model = loaded.model;
   job.loss = std::make_unique<loss::CausalLmLoss>();
   job.optimizer = build_optimizer(config, job.schedule, *job.model, context);
-  if (config.zero.stage == 3) job.shards = train::shard_parameters(*job.model, *job.optimizer, context.of_device());
+  if (config.zero.stage == 3)
+    job.shards = train::shard_parameters(*job.model, *job.optimizer, context.of_device(),
+                                         host_share(config.zero.offload_param, context));
   job.hooks = std::make_unique<train::ShardingHooks>(*job.model, *job.optimizer, job.shards.get());
   set_weight_files(job, config, loaded, adapter);
   return job;

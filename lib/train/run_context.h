@@ -29,6 +29,7 @@ struct RunContext {
       device::is_asynchronous(device) ? NumbersAreRead::kAfterNext : NumbersAreRead::kAtOnce;
   /// The same ranks over tensors on `device`; null: `communicator` serves these too.
   comm::Communicator* device_communicator = nullptr;
+  int num_ranks_of_host = 1;  ///< of this job, this one included
   comm::Communicator& of_device() const { return device_communicator ? *device_communicator : communicator; }
   comm::WaitTimes* waits = nullptr;  ///< of of_device(), where they are measured; null: they are not
   watchdog::Heart* heart = nullptr;  ///< tells the launcher what this rank does; null: nobody is told
