@@ -58,10 +58,12 @@ class RankState {
   bool has_ranks() const { return placement_.num_gpus > 1; }
   bool slices_state() const { return placement_.stage >= 1 && has_ranks(); }
   bool slices_parameters() const { return placement_.stage >= 3 && (has_ranks() || placement_.offloads_parameters); }
-  // whole gradients are there for a part of a backward pass alone
-  bool has_transient_gradients() const {
-    return placement_.stage >= 2 && (has_ranks() || placement_.offloads_optimizer);
+  // by blocks, one rank having the only slice of each
+  bool has_slices() const {
+    return placement_.stage >= 1 && (has_ranks() || placement_.offloads_optimizer || slices_parameters());
   }
+  // whole gradients are there for a part of a backward pass alone
+  bool has_transient_gradients() const { return placement_.stage >= 2 && has_slices(); }
 
   int64_t lora() const { return all_.lora; }
   int64_t model_weights() const { return (slices_parameters() ? all_.model_slices : all_.model) * width_; }
@@ -70,24 +72,40 @@ class RankState {
   int64_t weights_outside_of_steps() const {
     return slices_parameters() ? all_.model * width_ : all_.trained * width_ + all_.lora * kFloatBytes;
   }
-  int64_t own_trained() const { return (slices_state() ? all_.trained_slices : all_.trained) + all_.lora; }
-  int64_t own_gradients() const { return own_trained() * kFloatBytes; }
+  // of what is trained beside LoRA, the elements that this rank updates, and those of them on the host
+  int64_t own_trained() const { return slices_state() ? all_.trained_slices : all_.trained; }
+  int64_t offloaded() const { return placement_.offloads_optimizer ? own_trained() : 0; }
+  int64_t held() const { return own_trained() - offloaded(); }
+
+  int64_t own_gradients() const { return (held() + all_.lora) * kFloatBytes; }
   // gradients that stay beside a rank's own ones until the update
-  int64_t whole_gradients() const { return placement_.stage == 1 && has_ranks() ? all_.trained * kFloatBytes : 0; }
-  int64_t optimizer() const {
-    const int64_t masters = width_ == 2 ? (own_trained() - all_.lora) * kFloatBytes : 0;
-    return masters + own_trained() * kMoments;
+  int64_t whole_gradients() const { return placement_.stage == 1 && has_slices() ? all_.trained * kFloatBytes : 0; }
+  int64_t optimizer() const { return held() * (kMoments + (width_ == 2 ? kFloatBytes : 0)) + all_.lora * kMoments; }
+
+  int64_t offloaded_optimizer() const { return offloaded() * (kMoments + kFloatBytes); }
+  // as they arrive, and the sums of several micro-batches; at stage 1 the device adds up
+  int64_t offloaded_gradients() const {
+    const bool has_sums = workload_.accumulates && placement_.stage >= 2;
+    return offloaded() * (width_of_leaving_gradients() + (has_sums ? kFloatBytes : 0));
+  }
+  // slices of weights, or of 16-bit ones the copies that leave for the device
+  int64_t offloaded_weights() const {
+    if (placement_.offloads_parameters && slices_parameters()) return model_weights();
+    return width_ == 2 ? offloaded() * width_ : 0;
   }
 
   // A block's whole gradients, and those of two that are being reduced, into slices. A tied embedding's gradient is
   // there from the head's pass to its own.
   int64_t blocks_in_reduction() const {
-    if (!has_transient_gradients() || all_.trained == 0) return 0;
+    if (all_.trained == 0 || !(has_transient_gradients() || placement_.offloads_optimizer)) return 0;
     const bool is_tied = workload_.model.tie_word_embeddings;
-    const int64_t whole = most_of_neighbours(blocks_, &BlockParameters::trained, 3, is_tied);
+    const int64_t whole =
+        has_transient_gradients() ? most_of_neighbours(blocks_, &BlockParameters::trained, 3, is_tied) : 0;
     int64_t largest = 0;
     for (const BlockParameters& block : blocks_) largest = std::max(largest, block.trained);
-    return (whole + 2 * slice_of(largest, placement_.num_gpus)) * kFloatBytes;
+    const int64_t slice = slice_of(largest, placement_.num_gpus), leaving = width_of_leaving_gradients();
+    const bool are_rounded = placement_.offloads_optimizer && leaving != kFloatBytes;
+    return (whole + 2 * slice) * kFloatBytes + (are_rounded ? slice * leaving : 0);
   }
 
   // A block that computes and the one behind it.
@@ -102,6 +120,10 @@ class RankState {
   }
 
  private:
+  int64_t width_of_leaving_gradients() const {
+    return workload_.dtype == spec::ComputeDtype::kBf16 ? width_ : kFloatBytes;
+  }
+
   const Workload& workload_;
   const Placement& placement_;
   int64_t width_;
@@ -123,16 +145,12 @@ MemoryEstimate estimate_memory(const Workload& workload, const Placement& placem
   MemoryEstimate estimate{.placement = placement, .gpu = {}, .host = {}, .outside = 0};
   Columns rank, away;  // where the rank computes, and what it has elsewhere
   rank.weights = state.model_weights() + state.lora() * kFloatBytes;
-  if (placement.offloads_parameters && state.slices_parameters()) {
-    away.weights = state.model_weights();
-    rank.weights -= away.weights;
-  }
-  Columns& keeper = placement.offloads_optimizer ? away : rank;
-  keeper.optimizer = state.optimizer();
-  keeper.gradients = state.own_gradients();
-  rank.gradients += placement.offloads_optimizer && placement.stage == 1 && !state.slices_state()
-                        ? state.own_gradients()
-                        : state.whole_gradients();
+  if (placement.offloads_parameters && state.slices_parameters()) rank.weights -= state.model_weights();
+  rank.optimizer = state.optimizer();
+  rank.gradients = state.own_gradients() + state.whole_gradients();
+  away.weights = state.offloaded_weights();
+  away.optimizer = state.offloaded_optimizer();
+  away.gradients = state.offloaded_gradients();
   const ActivationBytes activations = estimate_activations(workload);
   rank.loss = activations.loss;
   rank.activations = activations.peak() - activations.loss;

@@ -11,7 +11,8 @@ Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::Mode
           .is_on_gpu = recipe.device != device::DeviceChoice::kCpu,
           .num_documents = recipe.training.per_device_train_batch_size,
           .length = recipe.data.max_length,
-          .recompute = recipe.training.gradient_checkpointing};
+          .recompute = recipe.training.gradient_checkpointing,
+          .accumulates = recipe.training.gradient_accumulation_steps > 1 || recipe.training.auto_find_batch_size};
 }
 
 int64_t bytes_of(spec::ComputeDtype dtype) {
@@ -25,9 +26,10 @@ std::vector<Placement> all_placements(int64_t num_gpus) {
 }
 
 Placement placement_of(const recipe_config::RecipeConfig& recipe, int64_t num_gpus) {
-  return {.stage = recipe.zero.stage,
-          .offloads_optimizer = recipe.zero.offload_optimizer.device == zero::OffloadDevice::kCpu,
-          .offloads_parameters = recipe.zero.offload_param.device == zero::OffloadDevice::kCpu,
+  const zero::ZeroConfig& zero = recipe.zero;
+  return {.stage = zero.stage,
+          .offloads_optimizer = zero.stage >= 1 && zero.offload_optimizer.device == zero::OffloadDevice::kCpu,
+          .offloads_parameters = zero.stage == 3 && zero.offload_param.device == zero::OffloadDevice::kCpu,
           .num_gpus = num_gpus};
 }
 

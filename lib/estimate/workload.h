@@ -22,6 +22,7 @@ struct Workload {
   int64_t num_documents = 1;  ///< rows or bins of a micro-batch
   int64_t length = 2048;      ///< tokens of each
   train::GradientCheckpointing recompute = train::GradientCheckpointing::kFalse;
+  bool accumulates = false;  ///< an update has several micro-batches
 
   int64_t num_tokens() const { return num_documents * length; }
 };
@@ -35,7 +36,7 @@ inline constexpr int64_t kFloatBytes = 4;
 /// How the ranks of one host share and place what they hold.
 struct Placement {
   int64_t stage = 0;
-  bool offloads_optimizer = false;   ///< optimizer's state and gradients in host memory, from stage 1 on
+  bool offloads_optimizer = false;   ///< optimizer's state and gradients in host memory, from stage 1 on; not LoRA's
   bool offloads_parameters = false;  ///< slices of the parameters in host memory, at stage 3
   int64_t num_gpus = 1;              ///< ranks, all of one host
 

@@ -294,7 +294,8 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
     const int64_t first = span.first_parameter;
     if (!flat_.holds_state(flat_.plan().bucket_of(first))) continue;
     const at::Tensor values = flat_.values_of(span);
-    const at::Tensor on_device = values.to(flat_.device());  // of offloaded parameters a copy
+    // of offloaded parameters a copy
+    const at::Tensor on_device = values.to(values.options().device(flat_.device()), /*non_blocking=*/true);
     optim::AdamWOptions adamw = options_.adamw;
     if (!flat_[first].has_weight_decay) adamw.weight_decay = 0;
     optim::AdamWTensors tensors{.weight = flat_.has_master(first) ? span.of_own(flat_.master) : on_device,

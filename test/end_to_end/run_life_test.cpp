@@ -120,14 +120,18 @@ TEST_CASE("A disk that fills up costs the saves that it refuses, not the run", "
 
 TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as one", "[end_to_end][slow]") {
   test::TempDir folder;
-  const int stage = GENERATE(0, 1, 2, 3);
-  const bool is_sharded = stage > 0;
-  const std::string what = is_sharded ? "zero: {stage: " + std::to_string(stage) + "}\n" : kSmallLora;
+  const std::string zero =
+      GENERATE(as<std::string>(), "", "stage: 1", "stage: 2", "stage: 3", "stage: 2, offload_optimizer: {device: cpu}",
+               "stage: 3, offload_optimizer: {device: cpu}, offload_param: {device: cpu}");
+  INFO(zero);
+  const bool is_sharded = !zero.empty();
+  const std::string what = is_sharded ? "zero: {" + zero + "}\n" : kSmallLora;
+  const std::string stays = "zero.offload_optimizer.device=none", weights_stay = "zero.offload_param.device=none";
   // all weights at the adapter's rate would run away from each other in the last bits
   const std::string rate = is_sharded ? "training.learning_rate=1.0e-5" : "training.learning_rate=1.0e-3";
   const auto recipe = test::make_tiny_job(folder, what + kSixUpdates);
   const std::string steps = "training.max_steps=120";
-  const auto whole = test::run_dsft({"launch", "--num-procs", "2", recipe.string(), steps, rate,
+  const auto whole = test::run_dsft({"launch", "--num-procs", "2", recipe.string(), steps, rate, stays, weights_stay,
                                      "output_dir=" + (folder / "whole").string(), "training.save_strategy=no"},
                                     folder);
   INFO(whole.err);
@@ -144,10 +148,11 @@ TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as
   REQUIRE(stopped.exit_code == 75);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder / "run"))
     if (entry.is_directory()) CHECK(fs::exists(entry.path() / "dsft_state/optimizer-1-of-2.safetensors") == is_sharded);
-  // one rank with twice the rows has the same updates
-  const auto continued = test::run_dsft(
-      {"launch", "--num-procs", "1", recipe.string(), steps, rate, kResume, "training.per_device_train_batch_size=4"},
-      folder);
+  // one rank with twice the rows has the same updates, whatever it offloads
+  std::vector<std::string> command = {"launch", "--num-procs", "1",     recipe.string(),
+                                      steps,    rate,          kResume, "training.per_device_train_batch_size=4"};
+  if (contains(zero, "stage: 2")) command.push_back(stays);
+  const auto continued = test::run_dsft(command, folder);
   INFO(continued.err);
   REQUIRE(continued.exit_code == 0);
   const auto expected = losses_of(folder / "whole"), actual = losses_of(folder / "run");

@@ -192,13 +192,44 @@ TEST_CASE("offloads move optimizer state and parameters to the host", "[estimate
   REQUIRE(optimizer.gpu.gradients == 0);
   REQUIRE(optimizer.gpu.weights == here.gpu.weights);
   REQUIRE(optimizer.host.optimizer == 2 * here.gpu.optimizer);  // of both ranks
-  REQUIRE(optimizer.host.gradients == 2 * here.gpu.gradients);
-  REQUIRE(optimizer.host.weights == 0);
+  REQUIRE(optimizer.host.gradients == here.gpu.gradients);      // in bf16
+  REQUIRE(optimizer.host.weights == 2 * here.gpu.weights);      // the copies of the new ones that leave
   REQUIRE(both.gpu.weights == 0);
-  REQUIRE(both.host.weights == 2 * here.gpu.weights);
-  REQUIRE(both.gpu.buffers == here.gpu.buffers);
+  REQUIRE(both.host.weights == 2 * here.gpu.weights);  // there are no copies then
+  REQUIRE(both.host.total() == optimizer.host.total());
+  REQUIRE(tiny_estimate({3, false, true, 2}).host.total() == 2 * here.gpu.weights);
+  // a slice in bf16 on its way
+  REQUIRE(both.gpu.buffers == here.gpu.buffers + kLayer / 2 * 2);
   // stage 1 reduces once an update: until then the sums stay
   REQUIRE(tiny_estimate({1, true, false, 2}).gpu.gradients == kModel * 4);
+
+  Workload workload = tiny_workload();
+  workload.accumulates = true;
+  const auto host_gradients = [&](int64_t stage) {
+    return estimate_memory(workload, {stage, true, false, 2}).host.gradients;
+  };
+  REQUIRE(host_gradients(2) == 3 * optimizer.host.gradients);  // and their sums in fp32
+  REQUIRE(host_gradients(1) == optimizer.host.gradients);      // which the device has
+  workload.accumulates = false;
+  workload.dtype = spec::ComputeDtype::kFp32;
+  const Columns wide = estimate_memory(workload, {2, true, false, 2}).host;
+  REQUIRE(wide.weights == 0);
+  REQUIRE(wide.gradients == 2 * optimizer.host.gradients);
+  REQUIRE(wide.optimizer == optimizer.host.optimizer);
+}
+
+TEST_CASE("one rank offloads by blocks, and adapters not at all", "[estimate]") {
+  const Columns one = tiny_estimate({2, true, false, 1}).gpu;
+  REQUIRE(one.gradients == 0);
+  REQUIRE(one.optimizer == 0);
+  // the head's and both layers' whole gradients, two slices, which are whole layers, and one in bf16
+  REQUIRE(one.buffers == (kEmbedding + 64 + 4 * kLayer) * 4 + kLayer * 2 + (int64_t{32} << 20));
+  REQUIRE(tiny_estimate({3, true, true, 1}).gpu.weights == 0);
+  Workload workload = tiny_workload();
+  workload.lora = lora_on({"q_proj", "down_proj"}, 16);
+  REQUIRE(estimate_memory(workload, {2, true, false, 2}).gpu == estimate_memory(workload, {2, false, false, 2}).gpu);
+  REQUIRE(estimate_memory(workload, {2, true, false, 2}).host == Columns{});
+  REQUIRE(estimate_memory(workload, {3, true, true, 2}).host.total() == kModel * 2);
 }
 
 TEST_CASE("LoRA keeps its own parameters whole, and stage 3 alone shares its base", "[estimate]") {
