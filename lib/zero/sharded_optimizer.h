@@ -110,9 +110,9 @@ class ShardedOptimizer final {
   /// Clips and applies the update, and clears the gradients. `learning_rates`: fp64 [n] on the parameters' device; the
   /// update takes the entry of the number of updates applied so far (the last one beyond the end). Where the norm of
   /// the gradients is not finite the update is skipped, on all ranks alike, and that number does not grow. But for
-  /// fp16's loss scale the host waits for nothing. `graph`: where given, the device's work is recorded there and
-  /// replayed, unless ranks have to talk in it; always with the same `learning_rates`. Collective where the state is
-  /// sharded.
+  /// fp16's loss scale and an offloaded state the host waits for nothing. `graph`: where given, the device's work is
+  /// recorded there and replayed, unless ranks have to talk in it; always with the same `learning_rates`. Collective
+  /// where the state is sharded.
   StepResult clip_and_step(const at::Tensor& learning_rates, device::Graph* graph = nullptr);
 
   /// Updates applied so far. Waits for the device.

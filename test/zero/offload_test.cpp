@@ -268,7 +268,7 @@ TEST_CASE("On a GPU what is offloaded is trained as on the CPU", "[zero][gpu]") 
   const auto run = [&](const OptimizerOptions& options, at::Device device) {
     return test::train_one(*communicator, 0, 8, type, options, nullptr, device);
   };
-  const double bound = type == at::kFloat ? 1e-4 : 2e-2;
+  const double bound = type == at::kFloat ? 1e-4 : 5e-2;  // a few roundings of 16-bit weights
   const auto options = offloading(stage, offloads, true, pages);
   const TrainedRank actual = run(options, gpu);
   for (const at::Device& device : {gpu, at::Device(at::kCPU)}) {
