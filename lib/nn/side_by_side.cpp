@@ -327,12 +327,13 @@ c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, 
   return group;
 }
 
-// `total` elements, cut into rows of these heights.
+// `total` elements, cut into rows of these heights. The pieces are no views of the whole in autograd's eyes: those
+// would keep its memory, and not only as long as they lie there.
 std::vector<at::Tensor> cut(const at::Tensor& whole, const std::vector<int64_t>& heights) {
   std::vector<at::Tensor> pieces;
   int64_t first = 0;
   for (const int64_t height : heights) {
-    pieces.push_back(whole.narrow(0, first, height));
+    pieces.push_back(whole.narrow(0, first, height).detach());
     first += height;
   }
   return pieces;

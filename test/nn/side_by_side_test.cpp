@@ -115,6 +115,19 @@ void check(const Case& c) {
 
 }  // namespace
 
+TEST_CASE("Memory that Linears were made in goes when all of them have moved out", "[nn]") {
+  const auto linears = nn::make_side_by_side(kIn, {16, 8, 8}, /*has_bias=*/true, at::kFloat);
+  const auto storage_of = [](const at::Tensor& tensor) { return tensor.storage().getWeakStorageImpl(); };
+  const auto weights = storage_of(linears[0]->weight()), biases = storage_of(linears[0]->bias());
+  for (const auto& linear : linears) {
+    CHECK(!weights.expired());
+    CHECK(!biases.expired());
+    for (at::Tensor& parameter : linear->parameters()) parameter.set_data(parameter.detach().clone());
+  }
+  CHECK(weights.expired());
+  CHECK(biases.expired());
+}
+
 TEST_CASE("Linears side by side give what each gives alone, values and every gradient", "[nn]") {
   const std::vector<int64_t> adapted = GENERATE(std::vector<int64_t>{}, std::vector<int64_t>{0, 2},
                                                 std::vector<int64_t>{1}, std::vector<int64_t>{0, 1, 2});
