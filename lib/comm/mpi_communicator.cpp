@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <deque>
 #include <exception>
 #include <vector>
 
@@ -93,6 +94,7 @@ class MpiCommunicator final : public Communicator {
     auto collective = std::make_shared<Collective>();
     collective->target = tensor.detach().view(-1);
     const int64_t numel = tensor.numel();
+    make_room(collective, part_of(numel, size_, rank_), tensor);
     gather_contributions(*collective, collective->target, [=, this](int rank) { return part_of(numel, size_, rank); });
     return start(collective, [=, this, tag = next_tag()](Collective& self) {
       if (self.phase == 1) {
@@ -116,12 +118,14 @@ class MpiCommunicator final : public Communicator {
     collective->target = output.detach().view(-1);
     collective->source = input.detach().view(-1);
     const int64_t numel = output.numel();
+    make_room(collective, {0, numel}, output);
     gather_contributions(*collective, collective->source, [numel](int rank) {
       return Part{rank * numel, (rank + 1) * numel};
     });
     return start(collective, [](Collective& self) {
       if (!self.transfers.test()) return false;
       reduce_in_rank_order(self.target, self.contributions, ReduceOp::kSum);
+      self.contributions.clear();
       return true;
     });
   }
@@ -174,6 +178,19 @@ class MpiCommunicator final : public Communicator {
   void abort(int exit_code, const std::string&) noexcept override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  private:
+  /// Waits for earlier collectives until there is memory for the peers' versions of this rank's part. All ranks start
+  /// the same ones, so that those end.
+  void make_room(const std::shared_ptr<Collective>& collective, Part own, const at::Tensor& like) {
+    const int64_t num_bytes = (own.end - own.begin) * (size_ - 1) * static_cast<int64_t>(like.element_size());
+    while (!contributing_.empty() && contributed_bytes_ + num_bytes > kMostContributedBytes) {
+      if (const auto earliest = contributing_.front().collective.lock()) session_->progress().wait(earliest->is_done);
+      contributed_bytes_ -= contributing_.front().num_bytes;
+      contributing_.pop_front();
+    }
+    contributing_.push_back({collective, num_bytes});
+    contributed_bytes_ += num_bytes;
+  }
+
   /// Sends each peer its part of `flat` and receives the peers' versions of this rank's part.
   template <typename PartOf>
   void gather_contributions(Collective& collective, const at::Tensor& flat, PartOf part) {
@@ -221,6 +238,15 @@ class MpiCommunicator final : public Communicator {
   int rank_ = 0;
   int size_ = 1;
   int next_tag_ = 0;
+
+  /// Collectives that hold contributions, or held them. Of one that needs more than the bound there is no other.
+  struct Contributing {
+    std::weak_ptr<Collective> collective;
+    int64_t num_bytes;
+  };
+  static constexpr int64_t kMostContributedBytes = int64_t{32} << 20;
+  std::deque<Contributing> contributing_;
+  int64_t contributed_bytes_ = 0;
 };
 
 }  // namespace
