@@ -3,7 +3,8 @@
 Writes a checkpoint of random weights, rows of random tokens that fill the length (every token a label) and a recipe
 into a temporary folder, and reads metrics.jsonl: the median update after the warm-up, which includes data loading, the
 optimizer and the logs. Prints one JSON line for each case: tokens/s for each GPU, the largest peak, loss and gradient
-norm of the last update (equal over all ways but for rounding).
+norm of the last update (equal over all ways but for rounding), and whether all ranks had the same weights bit for bit
+at the end (null for one rank).
 
     python dsft_ranks.py --config bench/gpu/qwen2.5_1.5b.json --batch 4 --gpus 1 2 --lora
     python dsft_ranks.py --config bench/gpu/qwen2.5_1.5b.json --batch 4 --gpus 2 --zero '{stage: 1}' '{stage: 2}'
@@ -63,10 +64,12 @@ def run(folder, args, num_ranks, zero):
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "loss" in line]
     rates = [line["tokens_per_second"] for line in lines[args.warmup:]]
+    equal = "are equal bit for bit" in done.stdout + done.stderr
     print(json.dumps(result | dict(
         tokens_per_s_per_gpu=round(statistics.median(rates) / num_ranks),
         peak_gib=round(max(line["peak_memory_gib"] for line in lines), 2), loss=lines[-1]["loss"],
-        grad_norm=lines[-1]["grad_norm"], seconds=round(time.perf_counter() - started, 1))), flush=True)
+        grad_norm=lines[-1]["grad_norm"], ranks_equal=equal if num_ranks > 1 else None,
+        seconds=round(time.perf_counter() - started, 1))), flush=True)
 
 
 if __name__ == "__main__":

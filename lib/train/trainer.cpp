@@ -7,10 +7,12 @@
 #include "base/stopwatch.h"
 #include "comm/small_collectives.h"
 #include "device/device.h"
+#include "io/checksum.h"
 #include "io/file.h"
 #include "lora/adapters.h"
 #include "train/fit_micro_batches.h"
 #include "train/metrics_line.h"
+#include "train/weights_digest.h"
 
 namespace dsft::train {
 
@@ -81,6 +83,7 @@ RunEnd Trainer::run() {
   if (is_out_of_patience())
     message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
                    config_.metric_for_best_model.value_or("loss")));
+  compare_ranks();
   context_.enter("writing the weights");
   finish(end);
   require_saved(end);
@@ -188,6 +191,28 @@ Trainer::UnreadStep Trainer::tell_unread() {
   step_begin_ = std::move(step.enqueued.end);
   notify(step.report);
   return step;
+}
+
+// Ranks make the same updates of what they all have, to the last bit; a fault of a machine, or one of dsft, would show
+// nowhere else.
+void Trainer::compare_ranks() {
+  comm::Communicator& communicator = context_.communicator;
+  if (communicator.size() == 1) return;
+  context_.enter("comparing the ranks' weights");
+  const std::vector<uint64_t> digests =
+      gather_digests(communicator, digest_trained_weights(*job_.model, job_.shards.get()));
+  std::string others;
+  for (size_t rank = 1; rank < digests.size(); ++rank)
+    if (digests[rank] != digests[0])
+      others += concat(others.empty() ? "" : ", ", rank, ": ", io::to_hex(digests[rank]));
+  if (others.empty())
+    context_.logger.info("ranks: the trained weights of all ", digests.size(), " are equal bit for bit (digest ",
+                         io::to_hex(digests[0]), ")");
+  else
+    context_.logger.warn("the ranks' trained weights are NOT equal: the digest of rank 0, whose weights are saved, is ",
+                         io::to_hex(digests[0]), ", that of rank ", others,
+                         ". A GPU or its memory may be faulty, or dsft is: compare the run with one of fewer ranks "
+                         "before its weights are used.");
 }
 
 // The update before the one that failed is done, and the log should have it. Its loss is a sum over the ranks, of which
