@@ -112,6 +112,27 @@ TEST_CASE("What lies in host memory changes no run, on any number of ranks", "[t
     CHECK(torch::allclose(runs[0].weights[i], expected.weights[i], 1e-4, 1e-5));
 }
 
+TEST_CASE("Stages, accumulation and clipping keep the curve of a tied embedding, also between frozen weights",
+          "[train]") {
+  Setting one, several;
+  one.trained = several.trained = GENERATE(Trained::kAll, Trained::kBetweenFrozen);
+  several.stage = GENERATE(0, 1, 2, 3);
+  one.batch_size = 12;
+  several.batch_size = 2;
+  several.accumulation = 3;
+  INFO("stage " << several.stage << ", trained: " << static_cast<int>(one.trained));
+  const Run expected = run_training(one);
+  CHECK(expected.reports.front().grad_norm > 1);  // clipped to 1
+  std::vector<Run> runs(2);
+  test::TempDir output;
+  const auto rows = std::make_shared<MemoryStore>(several.num_rows, kVocabSize);
+  comm::run_thread_ranks(2, [&](comm::Communicator& communicator) {
+    runs[communicator.rank()] = train_rank(several, rows, communicator, output.path());
+  });
+  require_same_curve(runs[0], expected, kBound);
+  for (size_t i = 0; i < runs[0].weights.size(); ++i) CHECK(torch::equal(runs[0].weights[i], runs[1].weights[i]));
+}
+
 TEST_CASE("Ranks without a row in the last update change nothing, whatever is trained", "[train]") {
   Setting one, several;
   one.trained = several.trained = GENERATE(Trained::kLora, Trained::kLoraOnHead, Trained::kSavedHead, Trained::kAll);

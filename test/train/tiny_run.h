@@ -37,8 +37,8 @@ class MemoryStore final : public data::ExampleStore {
   std::vector<data::Example> examples_;
 };
 
-/// What is trained.
-enum class Trained { kLora, kLoraOnHead, kSavedHead, kAll };
+/// What is trained; kBetweenFrozen: weights of each block, with frozen ones between them.
+enum class Trained { kLora, kLoraOnHead, kSavedHead, kAll, kBetweenFrozen };
 
 struct Setting {
   Trained trained = Trained::kLora;
@@ -92,8 +92,11 @@ inline void read_weights(const model::CausalLm& lm, const std::filesystem::path&
 }
 
 inline void choose_trainable(model::CausalLm& lm, const Setting& setting) {
-  if (setting.trained == Trained::kAll) {
-    for (at::Tensor& parameter : lm.parameters()) parameter.requires_grad_(true);
+  if (setting.trained == Trained::kAll || setting.trained == Trained::kBetweenFrozen) {
+    for (auto& [name, parameter] : model::named_parameters_of(lm)) {
+      const bool is_between = name.find("k_proj") != std::string::npos || name.find("up_proj") != std::string::npos;
+      parameter.requires_grad_(setting.trained == Trained::kAll || !is_between);
+    }
     return;
   }
   lora::LoraConfig config;
