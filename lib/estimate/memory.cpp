@@ -12,7 +12,8 @@ namespace {
 
 constexpr int64_t kMoments = 2 * kFloatBytes;
 constexpr int64_t kMatrixScratch = int64_t{32} << 20;       // cuBLAS's workspace on the newest GPUs
-constexpr int64_t kReduceScratch = (int64_t{1} << 23) * 4;  // what CPU ranks reduce at a time
+constexpr int64_t kReducePiece = int64_t{1} << 23;     // elements of an all-reduce (zero/sharded_optimizer.cpp)
+constexpr int64_t kContributions = int64_t{32} << 20;  // of other CPU ranks, at a time (comm/mpi_communicator.cpp)
 
 // Sums over a model's blocks.
 struct Elements {
@@ -29,20 +30,6 @@ Elements count(const std::vector<BlockParameters>& blocks, int64_t num_ranks) {
     sum.lora += block.lora;
   }
   return sum;
-}
-
-// The most elements that `num_neighbours` blocks in a row have together; a tied embedding (block 0) counts where the
-// head is used too.
-int64_t most_of_neighbours(const std::vector<BlockParameters>& blocks, int64_t BlockParameters::*kind,
-                           size_t num_neighbours, bool always_has_first) {
-  int64_t most = 0;
-  for (size_t first = 0; first < blocks.size(); ++first) {
-    const size_t end = std::min(blocks.size(), first + num_neighbours);
-    int64_t sum = always_has_first && first > 0 ? blocks[0].*kind : 0;
-    for (size_t block = first; block < end; ++block) sum += blocks[block].*kind;
-    most = std::max(most, sum);
-  }
-  return most;
 }
 
 // What one rank holds, wherever it lies.
@@ -67,10 +54,18 @@ class RankState {
 
   int64_t lora() const { return all_.lora; }
   int64_t model_weights() const { return (slices_parameters() ? all_.model_slices : all_.model) * width_; }
-  // Beside the weights that stay: before the first step, while the optimizer takes over what is trained, its second
-  // copy; at stage 3 all of them, at the start, in evaluations and while they are saved.
-  int64_t weights_outside_of_steps() const {
-    return slices_parameters() ? all_.model * width_ : all_.trained * width_ + all_.lora * kFloatBytes;
+  // Flat buffers of both types, each as long as all that is trained (zero/flat_parameters.h), beside what is used.
+  bool has_two_types() const { return width_ == 2 && all_.lora > 0 && all_.trained > 0; }
+  int64_t unused_of_two_types() const {
+    if (!has_two_types()) return 0;
+    return all_.trained * kFloatBytes + (slices_parameters() ? 0 : all_.lora * width_);
+  }
+  // Where that is more than a step takes: before the first one, while the optimizer takes over what is trained, its
+  // second copy, gradients and moments being made after it has gone; at stage 3 all weights, at the start, in
+  // evaluations and while they are saved.
+  int64_t outside_of_steps(const Columns& step) const {
+    if (slices_parameters()) return step.weights + step.gradients + step.optimizer + all_.model * width_;
+    return step.weights + masters() + all_.trained * width_ + all_.lora * kFloatBytes;
   }
   // of what is trained beside LoRA, the elements that this rank updates, and those of them on the host
   int64_t own_trained() const { return slices_state() ? all_.trained_slices : all_.trained; }
@@ -80,7 +75,8 @@ class RankState {
   int64_t own_gradients() const { return (held() + all_.lora) * kFloatBytes; }
   // gradients that stay beside a rank's own ones until the update
   int64_t whole_gradients() const { return placement_.stage == 1 && has_slices() ? all_.trained * kFloatBytes : 0; }
-  int64_t optimizer() const { return held() * (kMoments + (width_ == 2 ? kFloatBytes : 0)) + all_.lora * kMoments; }
+  int64_t masters() const { return width_ == 2 && held() > 0 ? (held() + all_.lora) * kFloatBytes : 0; }
+  int64_t optimizer() const { return masters() + (held() + all_.lora) * kMoments; }
 
   int64_t offloaded_optimizer() const { return offloaded() * (kMoments + kFloatBytes); }
   // as they arrive, and the sums of several micro-batches; at stage 1 the device adds up
@@ -94,32 +90,82 @@ class RankState {
     return width_ == 2 ? offloaded() * width_ : 0;
   }
 
-  // A block's whole gradients, and those of two that are being reduced, into slices. A tied embedding's gradient is
-  // there from the head's pass to its own.
-  int64_t blocks_in_reduction() const {
-    if (all_.trained == 0 || !(has_transient_gradients() || placement_.offloads_optimizer)) return 0;
-    const bool is_tied = workload_.model.tie_word_embeddings;
-    const int64_t whole =
-        has_transient_gradients() ? most_of_neighbours(blocks_, &BlockParameters::trained, 3, is_tied) : 0;
-    int64_t largest = 0;
-    for (const BlockParameters& block : blocks_) largest = std::max(largest, block.trained);
-    const int64_t slice = slice_of(largest, placement_.num_gpus), leaving = width_of_leaving_gradients();
-    const bool are_rounded = placement_.offloads_optimizer && leaving != kFloatBytes;
-    return (whole + 2 * slice) * kFloatBytes + (are_rounded ? slice * leaving : 0);
-  }
-
-  // A block that computes and the one behind it.
-  int64_t gathered_blocks() const {
-    if (!slices_parameters()) return 0;
-    int64_t most = most_of_neighbours(blocks_, &BlockParameters::model, 2, false);
-    if (workload_.model.tie_word_embeddings) {
-      const size_t last = blocks_.size() - 1;  // the head multiplies by the embedding
-      most = std::max(most, blocks_[0].model + blocks_[last - 1].model + blocks_[last].model);
-    }
-    return most * width_;
+  // By how much the peak of a step with buffers exceeds that of its pass alone.
+  int64_t buffers_beside(const ActivationBytes& pass) const {
+    const size_t head = blocks_.size() - 1;
+    const auto num_layers = static_cast<int64_t>(head) - 1;
+    // the loss of a head that is not trained has its most in the forward pass
+    int64_t most = pass.kept + pass.loss + in_reduction(head) + gathered(head, /*with_next=*/trains_head());
+    for (size_t block = 1; block < head; ++block)
+      most = std::max(most, pass.kept * static_cast<int64_t>(block) / num_layers + pass.working + in_reduction(block) +
+                                gathered(block, /*with_next=*/true));
+    most = std::max({most, gathered(1, /*with_next=*/true), in_reduction(0) + gathered(0, false), last_reductions()});
+    return most - pass.peak();
   }
 
  private:
+  // of blocks; of those behind the head 0
+  int64_t gradient(size_t block) const { return block < blocks_.size() ? blocks_[block].trained * kFloatBytes : 0; }
+  int64_t slice_of_gradient(size_t block) const {
+    return block < blocks_.size() ? slice_of(blocks_[block].trained, placement_.num_gpus) * kFloatBytes : 0;
+  }
+
+  // rather than into sums that stay
+  bool reduces_into_slices() const {
+    return has_transient_gradients() || (placement_.stage >= 1 && placement_.offloads_optimizer);
+  }
+  // a slice's sums, rounded, on their way to the host
+  int64_t leaving(size_t block) const {
+    const int64_t width = width_of_leaving_gradients();
+    return placement_.offloads_optimizer && width != kFloatBytes ? slice_of_gradient(block) / kFloatBytes * width : 0;
+  }
+
+  bool trains_head() const {
+    return (workload_.model.tie_word_embeddings ? blocks_.front() : blocks_.back()).trained > 0;
+  }
+
+  // A block's whole gradients while its backward pass runs, and those of two that are being reduced, into slices. A
+  // tied embedding's gradient is there from the head's pass to its own.
+  int64_t in_reduction(size_t block) const {
+    int64_t bytes = contributions(block + 1);
+    if (!reduces_into_slices()) return bytes;
+    bytes += slice_of_gradient(block + 1) + slice_of_gradient(block + 2) + leaving(block + 1);
+    if (!has_transient_gradients()) return bytes;
+    if (workload_.model.tie_word_embeddings && block > 0) bytes += gradient(0);
+    return bytes + gradient(block) + gradient(block + 1) + gradient(block + 2);
+  }
+
+  // When the pass is over.
+  int64_t last_reductions() const {
+    int64_t bytes = contributions(0);
+    if (!reduces_into_slices()) return bytes;
+    bytes += slice_of_gradient(0) + slice_of_gradient(1) + leaving(0);
+    return has_transient_gradients() ? bytes + gradient(0) + gradient(1) : bytes;
+  }
+
+  // A block that computes, and the one whose backward pass comes next; a tied head multiplies by the embedding.
+  int64_t gathered(size_t block, bool with_next) const {
+    if (!slices_parameters()) return 0;
+    int64_t elements = blocks_[block].model + (with_next ? blocks_[block - 1].model : 0);
+    if (block + 1 == blocks_.size() && workload_.model.tie_word_embeddings) elements += blocks_[0].model;
+    return elements * width_;
+  }
+
+  // CPU ranks: what others send of the gradients that are summed at a time, and a sum; of blocks from `first` on.
+  int64_t contributions(size_t first) const {
+    if (workload_.is_on_gpu || !has_ranks()) return 0;
+    const int64_t num_ranks = placement_.num_gpus;
+    int64_t all = 0, largest = 0;
+    for (size_t block = first; block < blocks_.size(); ++block) {
+      const int64_t trained = blocks_[block].trained, lora = blocks_[block].lora;
+      all += slice_of(trained, num_ranks) + lora / num_ranks;
+      largest = std::max({largest, std::min(lora, kReducePiece) / num_ranks,
+                          slices_state() ? slice_of(trained, num_ranks) : std::min(trained, kReducePiece) / num_ranks});
+    }
+    const int64_t of_others = (num_ranks - 1) * kFloatBytes;
+    return std::min(all * of_others, std::max(kContributions, largest * of_others)) + largest * kFloatBytes;
+  }
+
   int64_t width_of_leaving_gradients() const {
     return workload_.dtype == spec::ComputeDtype::kBf16 ? width_ : kFloatBytes;
   }
@@ -144,7 +190,7 @@ MemoryEstimate estimate_memory(const Workload& workload, const Placement& placem
   const RankState state(workload, placement);
   MemoryEstimate estimate{.placement = placement, .gpu = {}, .host = {}, .outside = 0};
   Columns rank, away;  // where the rank computes, and what it has elsewhere
-  rank.weights = state.model_weights() + state.lora() * kFloatBytes;
+  rank.weights = state.model_weights() + state.lora() * kFloatBytes + state.unused_of_two_types();
   if (placement.offloads_parameters && state.slices_parameters()) rank.weights -= state.model_weights();
   rank.optimizer = state.optimizer();
   rank.gradients = state.own_gradients() + state.whole_gradients();
@@ -154,11 +200,9 @@ MemoryEstimate estimate_memory(const Workload& workload, const Placement& placem
   const ActivationBytes activations = estimate_activations(workload);
   rank.loss = activations.loss;
   rank.activations = activations.peak() - activations.loss;
-  rank.buffers = state.blocks_in_reduction() + state.gathered_blocks();
+  rank.buffers = state.buffers_beside(activations);
   if (workload.is_on_gpu) rank.buffers += kMatrixScratch;
-  if (!workload.is_on_gpu && state.has_ranks()) rank.buffers += kReduceScratch;
-  estimate.outside = std::max<int64_t>(
-      0, rank.weights + rank.gradients + rank.optimizer + state.weights_outside_of_steps() - rank.total());
+  estimate.outside = std::max<int64_t>(0, state.outside_of_steps(rank) - rank.total());
   rank.buffers += estimate.outside;
   estimate.host = times(away, placement.num_gpus);
   if (workload.is_on_gpu) {

@@ -12,10 +12,10 @@ struct Columns {
   int64_t gradients = 0;  ///< fp32 sums over micro-batches
   int64_t optimizer = 0;  ///< fp32 masters of 16-bit parameters, and both moments
   int64_t activations =
-      0;             ///< what layers keep; and by how much the work of one layer's backward pass exceeds the loss's
-  int64_t loss = 0;  ///< head and loss
-  int64_t buffers =
-      0;  ///< blocks that are gathered or reduced, scratch memory, and what is there only outside of steps
+      0;                ///< what layers keep; and by how much the work of one layer's backward pass exceeds the loss's
+  int64_t loss = 0;     ///< head and loss
+  int64_t buffers = 0;  ///< blocks that are gathered or reduced, scratch memory, and what is there only outside of
+                        ///< steps: by how much the peak with them exceeds the one without
 
   int64_t total() const { return weights + gradients + optimizer + activations + loss + buffers; }
   bool operator==(const Columns&) const = default;

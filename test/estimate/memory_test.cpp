@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "catch_amalgamated.hpp"
+#include "estimate/activations.h"
 #include "estimate/model_shapes.h"
 #include "estimate/parameter_blocks.h"
 #include "support/require_error.h"
@@ -73,17 +74,27 @@ TEST_CASE("the estimate of a GPU's peak is within 3 % of what benchmarks measure
   CHECK(estimate.host == Columns{});
 }
 
-TEST_CASE("the estimates of two GPUs are within 5 % of what benchmarks measured", "[estimate]") {
-  // Qwen2.5-1.5B, 4 x 2048 tokens for each GPU (docs/benchmarks.md)
-  const auto [is_full, stage, num_gpus, peak] =
-      GENERATE(std::tuple{false, 0, 1, 14.4}, std::tuple{false, 0, 2, 14.4}, std::tuple{true, 0, 2, 43.8},
-               std::tuple{true, 1, 2, 38.0}, std::tuple{true, 2, 2, 33.1});
+TEST_CASE("the estimates of two GPUs are within 1 % of what benchmarks measured", "[estimate]") {
+  // Qwen2.5-1.5B, 4 x 2048 tokens for each GPU (docs/memory.md). `left_behind`: of all weights the memory in which q,
+  // k, v and gate, up had been made stayed at the time, 2 bytes for each of 28 x (1536 x 2048 + 1536 x 17920) of them.
+  const double left_behind = 28.0 * 1536 * (2048 + 17920) * 2 / kGib;
+  const auto [is_full, stage, num_gpus, recompute, peak] =
+      GENERATE(std::tuple{false, 0, 1, GradientCheckpointing::kFalse, 14.4},
+               std::tuple{false, 0, 2, GradientCheckpointing::kFalse, 14.4},
+               std::tuple{true, 0, 2, GradientCheckpointing::kFalse, 43.8},
+               std::tuple{true, 1, 2, GradientCheckpointing::kFalse, 38.0},
+               std::tuple{true, 2, 2, GradientCheckpointing::kFalse, 33.1},
+               std::tuple{true, 3, 2, GradientCheckpointing::kFalse, 32.2},
+               std::tuple{true, 1, 2, GradientCheckpointing::kTrue, 23.2},
+               std::tuple{true, 3, 2, GradientCheckpointing::kTrue, 17.7});
   Workload workload{.model = spec_of("Qwen2.5-1.5B"), .lora = std::nullopt};
   if (!is_full) workload.lora = lora_on_attention();
   workload.num_documents = 4;
+  workload.recompute = recompute;
   const double estimated = gib(estimate_memory(workload, {stage, false, false, num_gpus}).gpu.total());
-  CAPTURE(is_full, stage, num_gpus, estimated);
-  CHECK(std::abs(estimated - peak) <= 0.05 * peak);
+  const double measured = is_full ? peak - left_behind : peak;
+  CAPTURE(is_full, stage, num_gpus, estimated, measured);
+  CHECK(std::abs(estimated - measured) <= 0.01 * measured);
 }
 
 namespace {
@@ -106,8 +117,8 @@ TEST_CASE("the estimate of a CPU process is within 10 % of what a benchmark meas
 
 TEST_CASE("the estimates of CPU ranks are within 10 % of what they took", "[estimate]") {
   // all weights of SmolLM2, 2 x 512 tokens, all supervised, fp32 (docs/memory.md)
-  const auto [stage, num_ranks, peak] = GENERATE(std::tuple{0, 1, 3.95}, std::tuple{0, 2, 4.05}, std::tuple{1, 2, 3.77},
-                                                 std::tuple{2, 2, 3.39}, std::tuple{3, 2, 3.3});
+  const auto [stage, num_ranks, peak] = GENERATE(std::tuple{0, 1, 3.80}, std::tuple{0, 2, 3.81}, std::tuple{1, 2, 3.56},
+                                                 std::tuple{2, 2, 3.16}, std::tuple{3, 2, 3.06});
   Workload workload{.model = spec_of("SmolLM2-135M"), .lora = std::nullopt};
   workload.dtype = spec::ComputeDtype::kFp32;
   workload.is_on_gpu = false;
@@ -167,13 +178,20 @@ TEST_CASE("stages share what they are for, and nothing else changes", "[estimate
   REQUIRE(two.weights == whole.weights);
   REQUIRE(two.gradients == slices * 4);
   REQUIRE(two.optimizer == slices * 12);
-  // the head's and both layers' whole gradients, and two slices of a bucket
-  const int64_t in_reduction = (kEmbedding + 64 + 2 * kLayer + 2 * (kLayer / 4)) * 4;
-  const int64_t scratch = int64_t{32} << 20;
-  REQUIRE(two.buffers == in_reduction + scratch);
+  // whole gradients of the block whose backward pass runs and of two behind it, and slices of the latter; beside what
+  // is left of the pass: all and the loss at the head, one layer's part and its work at the first layer
+  const ActivationBytes pass = estimate_activations(tiny_workload());
+  const int64_t head = kEmbedding + 64;
+  const auto beside = [&](int64_t gathered_by_head, int64_t by_second, int64_t by_first) {
+    const int64_t at_head = pass.kept + pass.loss + head * 4 + gathered_by_head;
+    const int64_t at_second = pass.kept + pass.working + (kLayer + head + head / 4) * 4 + by_second;
+    const int64_t at_first = pass.kept / 2 + pass.working + (2 * kLayer + head + kLayer / 4 + head / 4) * 4 + by_first;
+    return std::max({at_head, at_second, at_first}) - pass.peak() + (int64_t{32} << 20);
+  };
+  REQUIRE(two.buffers == beside(0, 0, 0));
   REQUIRE(three.weights == slices * 2);
   REQUIRE(three.gradients == two.gradients);
-  REQUIRE(three.buffers == two.buffers + 2 * kLayer * 2);
+  REQUIRE(three.buffers == beside((head + kLayer) * 2, 2 * kLayer * 2, (kLayer + kEmbedding) * 2));
   for (const Columns& columns : {one, two, three}) {
     REQUIRE(columns.activations == whole.activations);
     REQUIRE(columns.loss == whole.loss);
@@ -247,8 +265,9 @@ TEST_CASE("LoRA keeps its own parameters whole, and stage 3 alone shares its bas
   REQUIRE(sliced.optimizer == adapters * 8);
   workload.lora->modules_to_save = {"lm_head"};
   const Columns saved = estimate_memory(workload, {0, false, false, 1}).gpu;
-  REQUIRE(saved.weights == kModel * 2 + adapters * 4);
-  REQUIRE(saved.optimizer == adapters * 8 + kEmbedding * 12);
+  // adapters in fp32 beside trained weights in 16 bits: the flat buffers of each type are as long as both
+  REQUIRE(saved.weights == kModel * 2 + adapters * 4 + kEmbedding * 4 + adapters * 2);
+  REQUIRE(saved.optimizer == adapters * 8 + kEmbedding * 12 + adapters * 4);
 }
 
 TEST_CASE("slices are those of the optimizer's plan", "[estimate]") {
@@ -293,12 +312,17 @@ TEST_CASE("a micro-batch beyond all memory is a fault and no number", "[estimate
                 [&] { estimate_memory(workload, {}); });
 }
 
-TEST_CASE("weights that the optimizer takes over are there twice before the first step", "[estimate]") {
+TEST_CASE("weights that the optimizer takes over are there twice before it has gradients and moments", "[estimate]") {
   Workload workload{.model = spec_of("Qwen2.5-7B"), .lora = std::nullopt};
   workload.length = 16;
   workload.recompute = GradientCheckpointing::kTrue;
-  const Columns columns = estimate_memory(workload, {}).gpu;
-  const int64_t start = num_params(workload.model) * (2 + 2 + 4 + 12);
-  REQUIRE(columns.total() >= start);
-  REQUIRE(columns.total() < start + (int64_t{1} << 20));  // gaps of the alignment
+  const int64_t num = num_params(workload.model);
+  const MemoryEstimate one = estimate_memory(workload, {});
+  REQUIRE(one.outside == 0);  // 2 + 2 + 4 bytes then, 2 + 4 + 12 later
+  REQUIRE(one.gpu.total() >= num * (2 + 4 + 12));
+  REQUIRE(one.gpu.total() < num * (2 + 4 + 12) + (int64_t{1} << 30));
+  const MemoryEstimate of_64 = estimate_memory(workload, {2, false, false, 64});
+  REQUIRE(of_64.outside > 0);
+  const double start = static_cast<double>(num) * (2 + 2 + 4.0 / 64);
+  REQUIRE(std::abs(static_cast<double>(of_64.gpu.total()) / start - 1) < 1e-3);  // gaps of the alignment
 }
