@@ -53,6 +53,13 @@ std::vector<BlockBuffer> ShardedOptimizer::buffers() const {
   return buffers;
 }
 
+std::vector<at::Tensor> ShardedOptimizer::lasting_gradients() const {
+  std::vector<at::Tensor> gradients{flat_.gradient};
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
+    if (bucket.is_sharded && !flat_.is_transient(bucket)) gradients.push_back(flat_.whole_gradient(bucket));
+  return gradients;
+}
+
 int64_t ShardedOptimizer::index_of(const at::Tensor& parameter) const {
   for (int64_t index = 0; index < flat_.num_parameters(); ++index) {
     if (flat_[index].parameter.is_same(parameter)) return index;

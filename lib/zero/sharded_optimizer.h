@@ -104,6 +104,9 @@ class ShardedOptimizer final {
   /// Of stage 3: the buffers of the trained parameters, by block, for who gathers them (ParameterShards).
   std::vector<BlockBuffer> buffers() const;
 
+  /// Where gradients are kept between backward passes: this rank's sums, and whole ones that wait for the update.
+  std::vector<at::Tensor> lasting_gradients() const;
+
   /// The index of a parameter in the constructor's list, or -1.
   int64_t index_of(const at::Tensor& parameter) const;
 
