@@ -11,7 +11,7 @@ namespace dsft::estimate {
 namespace {
 
 constexpr int64_t kMoments = 2 * kFloatBytes;
-constexpr int64_t kMatrixScratch = int64_t{32} << 20;       // cuBLAS's workspace on the newest GPUs
+constexpr int64_t kMatrixScratch = int64_t{32} << 20;  // cuBLAS's workspace on the newest GPUs
 constexpr int64_t kReducePiece = int64_t{1} << 23;     // elements of an all-reduce (zero/sharded_optimizer.cpp)
 constexpr int64_t kContributions = int64_t{32} << 20;  // of other CPU ranks, at a time (comm/mpi_communicator.cpp)
 

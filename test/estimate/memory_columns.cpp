@@ -194,6 +194,7 @@ Measured train(const recipe_config::RecipeConfig& config, comm::Communicator& co
   const Logger logger(communicator.rank(), /*is_quiet=*/true);
   train::RunContext context{communicator, at::kCPU, static_cast<uint64_t>(config.seed), config.output_dir, logger};
   context.heart = &heart;
+  context.num_ranks_of_host = communicator.size();
   std::filesystem::create_directories(config.output_dir);
   train::Job job = recipe::build_job(config, context);
   for (const zero::NamedState& item : job.optimizer->state()) counter().move_block(item.tensor, kOptimizer);
