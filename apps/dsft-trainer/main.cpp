@@ -48,6 +48,7 @@ void run(int argc, char** argv, Outcome& outcome) {
                                "own), or --dtype bf16 instead of fp32.",
                                outcome);
   add_task<apps::MergeLoraOptions>(app, "merge-lora", apps::run_merge_lora, "", outcome);
+  add_task<apps::ConsolidateOptions>(app, "consolidate", apps::run_consolidate, "", outcome);
   add_task<apps::InitModelOptions>(app, "init-model", apps::run_init_model, "", outcome);
   add_task<apps::BenchOptions>(app, "bench", apps::run_bench, "Try a smaller --batch-size or --length, or --recompute.",
                                outcome);

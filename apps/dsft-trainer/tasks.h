@@ -2,6 +2,7 @@
 
 #include "base/logger.h"
 #include "options/bench_options.h"
+#include "options/consolidate_options.h"
 #include "options/eval_options.h"
 #include "options/generate_options.h"
 #include "options/init_model_options.h"
@@ -19,6 +20,7 @@ int run_generate(const GenerateOptions& options, const Logger& logger);
 int run_score(const ScoreOptions& options, const Logger& logger);
 /// With --verify the logits of both models on a fixed prompt are compared after the weights.
 int run_merge_lora(const MergeLoraOptions& options, const Logger& logger);
+int run_consolidate(const ConsolidateOptions& options, const Logger& logger);
 int run_init_model(const InitModelOptions& options, const Logger& logger);
 int run_bench(const BenchOptions& options, const Logger& logger);
 

@@ -21,7 +21,6 @@ void add_later_command(CLI::App& app, const std::string& name, const std::string
 
 void add_later_commands(CLI::App& app, CommandResult&) {
   add_later_command(app, "chat", "the chat and report tools");
-  add_later_command(app, "consolidate", "saving of sharded weights");
 }
 
 }  // namespace dsft::apps

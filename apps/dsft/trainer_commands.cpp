@@ -7,6 +7,7 @@
 #include "io/output_target.h"
 #include "launch/other_launchers.h"
 #include "options/bench_options.h"
+#include "options/consolidate_options.h"
 #include "options/eval_options.h"
 #include "options/generate_options.h"
 #include "options/init_model_options.h"
@@ -69,6 +70,8 @@ void add_trainer_commands(CLI::App& app, CommandResult& result) {
   add_trainer_command<ScoreOptions>(app, result, "score", "Log-probabilities of the tokens of rows");
   add_trainer_command<MergeLoraOptions>(app, result, "merge-lora",
                                         "Make a plain checkpoint from a base and an adapter");
+  add_trainer_command<ConsolidateOptions>(app, result, "consolidate",
+                                          "Make a plain checkpoint from weights that ranks saved as shards");
   add_trainer_command<InitModelOptions>(app, result, "init-model", "Make a checkpoint with random weights");
   add_trainer_command<BenchOptions>(app, result, "bench", "Measure how fast this machine trains or decodes a model");
 }

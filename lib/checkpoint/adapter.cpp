@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "base/error.h"
+#include "comm/single_process_communicator.h"
 #include "io/file.h"
 #include "spec/adapter_inventory.h"
 #include "spec/lora_targets.h"
@@ -33,7 +34,7 @@ size_t count_tensors(const AdapterWeights& weights) {
 }  // namespace
 
 void save_adapter(const std::filesystem::path& directory, const spec::ModelSpec& spec,
-                  const spec::AdapterSettings& settings, const AdapterWeights& weights) {
+                  const spec::AdapterSettings& settings, const AdapterWeights& weights, WritingRanks& ranks) {
   const std::vector<spec::AdapterTensor> inventory = spec::adapter_inventory(spec, settings.lora);
   DSFT_CHECK(inventory.size() == count_tensors(weights), "the adapter has ", count_tensors(weights),
              " tensors, but its settings make ", inventory.size());
@@ -43,8 +44,20 @@ void save_adapter(const std::filesystem::path& directory, const spec::ModelSpec&
     DSFT_CHECK(tensor.defined() && tensor.sizes().vec() == entry.shape, "the adapter lacks ", entry.file_name);
     tensors.emplace_back(entry.file_name, tensor);
   }
-  io::write_text_file(directory / "adapter_config.json", spec::format_adapter_settings(settings, spec));
-  write_tensors(directory / "adapter_model.safetensors", tensors);
+  std::optional<io::SafetensorsWriter> writer;  // of the rank that writes
+  ranks.write([&] {
+    io::write_text_file(directory / "adapter_config.json", spec::format_adapter_settings(settings, spec));
+    writer.emplace(directory / "adapter_model.safetensors", describe_tensors(tensors), kWeightsMetadata);
+  });
+  ranks.write_each(tensors, [&](const at::Tensor& tensor) { write_tensor(*writer, tensor, tensor.scalar_type()); });
+  ranks.write([&] { writer->finish(); });
+}
+
+void save_adapter(const std::filesystem::path& directory, const spec::ModelSpec& spec,
+                  const spec::AdapterSettings& settings, const AdapterWeights& weights) {
+  const auto alone = comm::make_single_process_communicator();
+  WritingRanks ranks(*alone, /*shards=*/nullptr);
+  save_adapter(directory, spec, settings, weights, ranks);
 }
 
 Adapter load_adapter(const std::filesystem::path& directory, const spec::ModelSpec& spec) {

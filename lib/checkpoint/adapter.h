@@ -3,6 +3,7 @@
 #include <map>
 
 #include "checkpoint/tensor_file.h"
+#include "checkpoint/writing_ranks.h"
 #include "spec/adapter_settings.h"
 #include "spec/model_spec.h"
 
@@ -32,7 +33,11 @@ struct Adapter {
 };
 
 /// Writes adapter_model.safetensors and adapter_config.json as PEFT does; the loaders of PEFT and vLLM take them
-/// unchanged. The weights must be those that the settings choose on this model.
+/// unchanged. The weights must be those that the settings choose on this model; of those that the ranks share, a block
+/// at a time is whole. Collective.
+void save_adapter(const std::filesystem::path& directory, const spec::ModelSpec& spec,
+                  const spec::AdapterSettings& settings, const AdapterWeights& weights, WritingRanks& ranks);
+/// The same where this process has all of them.
 void save_adapter(const std::filesystem::path& directory, const spec::ModelSpec& spec,
                   const spec::AdapterSettings& settings, const AdapterWeights& weights);
 

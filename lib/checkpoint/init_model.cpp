@@ -51,10 +51,7 @@ at::Tensor initial_tensor(const spec::TensorSpec& tensor, const spec::ModelSpec&
 }
 
 void check_request(const InitRequest& request, const spec::ModelSpec& spec) {
-  if (fs::exists(request.output) && !(fs::is_directory(request.output) && fs::is_empty(request.output))) {
-    fail(ErrorKind::kUsage, "The output ", request.output.string(),
-         " exists already. Name a new folder, or delete it.");
-  }
+  require_new_output(request.output);
   if (request.num_token_ids > spec.vocab_size) {
     fail(ErrorKind::kCheckpoint, request.config.string(), ": vocab_size is ", spec.vocab_size,
          ", but the tokenizer in ", request.tokenizer.string(), " has ", request.num_token_ids,

@@ -7,10 +7,8 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <set>
-#include <string_view>
 #include <thread>
 
 #include "base/error.h"
@@ -22,61 +20,64 @@ namespace dsft::checkpoint {
 
 namespace {
 
-void check_names(const spec::ModelSpec& spec, const io::SafetensorsSet& weights, const NamedTensors& parameters) {
+void check_names(const spec::ModelSpec& spec, const StoredWeights& weights, const std::vector<TensorSlice>& slices) {
   std::vector<std::string> faults;
   std::set<std::string> wanted;
-  for (const auto& [name, parameter] : parameters) {
-    wanted.insert(name);
-    const io::TensorInfo* info = weights.find(name);
-    if (info == nullptr) {
-      faults.push_back("missing: " + name);
-    } else if (info->shape != parameter.sizes().vec()) {
-      faults.push_back(concat("wrong shape: ", name, " is ", at::IntArrayRef(info->shape), ", but the model has ",
-                              parameter.sizes()));
+  for (const TensorSlice& slice : slices) {
+    wanted.insert(slice.name);
+    const StoredTensor* stored = weights.find(slice.name);
+    if (stored == nullptr) {
+      faults.push_back("missing: " + slice.name);
+    } else if (stored->shape != slice.shape) {
+      faults.push_back(concat("wrong shape: ", slice.name, " is ", at::IntArrayRef(stored->shape),
+                              ", but the model has ", at::IntArrayRef(slice.shape)));
     }
   }
-  for (const std::string& name : weights.names()) {
+  for (const auto& [name, stored] : weights.tensors()) {
     if (!wanted.contains(name) && !spec::is_ignored_tensor(spec, name)) faults.push_back("unexpected: " + name);
   }
   if (faults.empty()) return;
-  std::string text = concat("The weights in ", weights.files().front().path().parent_path().string(),
-                            " do not fit the model, ", faults.size(), " faults:");
+  std::string text =
+      concat("The weights in ", weights.directory().string(), " do not fit the model, ", faults.size(), " faults:");
   for (const std::string& fault : faults) text += "\n  - " + fault;
   fail(ErrorKind::kCheckpoint, text);
 }
 
 /// A run of elements of a tensor in a file, and where they go.
 struct Piece {
-  const io::SafetensorsFile& file;
-  const io::TensorInfo& info;
+  const io::SafetensorsFile* file;
+  const io::TensorInfo* info;
   at::Tensor target;    // flat
   uint64_t offset = 0;  // in bytes, in the tensor
   uint64_t size = 0;
 
   void load(device::StagedUpload& upload) const {
-    upload.put(target, to_scalar_type(info.dtype), [this](void* memory) { file.read(info, offset, size, memory); });
+    upload.put(target, to_scalar_type(info->dtype), [this](void* memory) { file->read(*info, offset, size, memory); });
   }
 };
 
-/// All parameters in pieces, in the order in which they lie in the files.
-std::vector<Piece> cut_into_pieces(const io::SafetensorsSet& weights, const NamedTensors& parameters,
-                                   int64_t piece_bytes) {
-  std::map<std::string_view, at::Tensor> targets;
-  for (const auto& [name, parameter] : parameters) targets.emplace(name, parameter.detach().view({-1}));
-  std::vector<Piece> pieces;
-  for (const io::SafetensorsFile& file : weights.files()) {
-    for (const io::TensorInfo& info : file.tensors()) {
-      const auto target = targets.find(info.name);
-      if (target == targets.end()) continue;
-      const int64_t element_size = io::dtype_size(info.dtype), count = target->second.numel();
-      const int64_t step = std::max<int64_t>(piece_bytes / element_size, 1);
-      for (int64_t begin = 0; begin < count; begin += step) {
-        const int64_t size = std::min(step, count - begin);
-        pieces.push_back({file, info, target->second.narrow(0, begin, size),
-                          static_cast<uint64_t>(begin * element_size), static_cast<uint64_t>(size * element_size)});
-      }
-    }
+/// What a run of a file and a slice have in common, in pieces.
+void cut(const StoredRun& run, const TensorSlice& slice, int64_t piece_bytes, std::vector<Piece>& pieces) {
+  const int64_t first = std::max(run.first, slice.first);
+  const int64_t end = std::min(run.end(), slice.first + slice.values.numel());
+  const int64_t element_size = io::dtype_size(run.info->dtype);
+  const int64_t step = std::max<int64_t>(piece_bytes / element_size, 1);
+  for (int64_t begin = first; begin < end; begin += step) {
+    const int64_t size = std::min(step, end - begin);
+    pieces.push_back({run.file, run.info, slice.values.narrow(0, begin - slice.first, size),
+                      static_cast<uint64_t>((begin - run.first) * element_size),
+                      static_cast<uint64_t>(size * element_size)});
   }
+}
+
+/// All slices in pieces, in the order in which they lie in the files.
+std::vector<Piece> cut_into_pieces(const StoredWeights& weights, const std::vector<TensorSlice>& slices,
+                                   int64_t piece_bytes) {
+  std::vector<Piece> pieces;
+  for (const TensorSlice& slice : slices)
+    for (const StoredRun& run : weights.find(slice.name)->runs) cut(run, slice, piece_bytes, pieces);
+  const auto place = [](const Piece& piece) { return std::pair(piece.file, piece.info->begin + piece.offset); };
+  std::sort(pieces.begin(), pieces.end(), [&](const Piece& a, const Piece& b) { return place(a) < place(b); });
   return pieces;
 }
 
@@ -134,15 +135,23 @@ void require_tied_head(const spec::ModelSpec& spec, const io::SafetensorsSet& we
        "model.embed_tokens.weight. Set tie_word_embeddings to false in config.json to use both.");
 }
 
-void load_weights(const spec::ModelSpec& spec, const io::SafetensorsSet& weights, const NamedTensors& parameters,
-                  const ReadOptions& options) {
-  check_names(spec, weights, parameters);
-  require_tied_head(spec, weights);
-  const std::vector<Piece> pieces = cut_into_pieces(weights, parameters, options.piece_bytes);
+void load_slices(const spec::ModelSpec& spec, const StoredWeights& weights, const std::vector<TensorSlice>& slices,
+                 const ReadOptions& options) {
+  check_names(spec, weights, slices);
+  const std::vector<Piece> pieces = cut_into_pieces(weights, slices, options.piece_bytes);
   if (pieces.empty()) return;
   const int64_t most_threads = std::clamp<int64_t>(options.num_threads, 1, 64);
   ParallelLoad(pieces, pieces.front().target.device(), options.piece_bytes)
       .run(static_cast<int>(std::min(most_threads, static_cast<int64_t>(pieces.size()))));
+}
+
+void load_weights(const spec::ModelSpec& spec, const io::SafetensorsSet& weights, const NamedTensors& parameters,
+                  const ReadOptions& options) {
+  const std::vector<TensorSlice> slices = own_slices(parameters, /*shards=*/nullptr);
+  const StoredWeights stored = StoredWeights::of(weights);
+  check_names(spec, stored, slices);
+  require_tied_head(spec, weights);
+  load_slices(spec, stored, slices, options);
 }
 
 }  // namespace dsft::checkpoint

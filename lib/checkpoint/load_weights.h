@@ -1,5 +1,7 @@
 #pragma once
 
+#include "checkpoint/model_slices.h"
+#include "checkpoint/stored_weights.h"
 #include "checkpoint/tensor_file.h"
 #include "spec/model_spec.h"
 
@@ -12,11 +14,15 @@ struct ReadOptions {
   int64_t piece_bytes = int64_t{4} << 20;
 };
 
+/// Fills slices of the tensors of a checkpoint, by its names: each rank of a sharded model its own. Reads no more of
+/// the files than that. Strict: missing, unexpected and misshapen tensors are all listed before anything is read.
+/// Several threads share the pieces, which are converted on the way. Throws kCheckpoint.
+void load_slices(const spec::ModelSpec& spec, const StoredWeights& weights, const std::vector<TensorSlice>& slices,
+                 const ReadOptions& options = {});
+
 /// Fills the parameters of a model (Hugging Face's names; any floating type, one device, allocated already) from a
-/// checkpoint's weights. Strict: missing, unexpected and misshapen tensors are all listed before anything is read. Each
-/// weight is read once, in pieces that several threads share, and converted on the way. With tied embeddings an
-/// lm_head.weight in the file must equal the embedding (transformers would untie the model otherwise). Throws
-/// kCheckpoint.
+/// checkpoint's weights, as load_slices does. With tied embeddings an lm_head.weight in the file must equal the
+/// embedding (transformers would untie the model otherwise). Throws kCheckpoint.
 void load_weights(const spec::ModelSpec& spec, const io::SafetensorsSet& weights, const NamedTensors& parameters,
                   const ReadOptions& options = {});
 

@@ -95,12 +95,6 @@ class Merge {
   bool untie_ = false;
 };
 
-void check_output(const fs::path& output) {
-  if (fs::exists(output) && !(fs::is_directory(output) && fs::is_empty(output))) {
-    fail(ErrorKind::kUsage, "The output ", output.string(), " exists already. Name a new folder, or delete it.");
-  }
-}
-
 /// The text folder of base + adapter, and says what it means.
 fs::path choose_text_directory(const MergeRequest& request, const Logger& logger) {
   const fs::path directory = spec::find_text_folders(request.base, request.adapter.string()).text;
@@ -157,7 +151,7 @@ void verify_tensor(const Merge& merge, const io::SafetensorsSet& written, const 
 
 void merge_lora(const MergeRequest& request, const Logger& logger, const CompareLogits& compare_logits) {
   const at::NoGradGuard no_grad;
-  check_output(request.output);
+  require_new_output(request.output);
   const Merge merge(request);
   for (const std::string& warning : merge.adapter().settings.warnings) logger.warn(warning);
   std::vector<io::TensorInfo> infos;

@@ -44,6 +44,11 @@ void replace_template(const fs::path& target, const std::string& chat_template) 
 
 }  // namespace
 
+void require_new_output(const fs::path& output) {
+  if (fs::exists(output) && !(fs::is_directory(output) && fs::is_empty(output)))
+    fail(ErrorKind::kUsage, "The output ", output.string(), " exists already. Name a new folder, or delete it.");
+}
+
 std::string dtype_config_name(at::ScalarType type) {
   switch (type) {
     case at::kFloat:

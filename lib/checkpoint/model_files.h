@@ -31,6 +31,9 @@ void copy_tokenizer_files(const std::filesystem::path& source, const std::filesy
 void copy_model_files(const std::filesystem::path& source, const std::filesystem::path& target,
                       const ModelFileChanges& changes);
 
+/// Throws kUsage where the folder that a command is to make is there already and is not empty.
+void require_new_output(const std::filesystem::path& output);
+
 /// "float32", "bfloat16", "float16".
 std::string dtype_config_name(at::ScalarType type);
 

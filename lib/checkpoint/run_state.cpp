@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "checkpoint/agreed_step.h"
 #include "checkpoint/manifest.h"
 #include "comm/small_collectives.h"
 #include "io/atomic_directory.h"
@@ -17,28 +18,6 @@ namespace dsft::checkpoint {
 namespace fs = std::filesystem;
 
 namespace {
-
-/// Runs a step that only some ranks may fail in; afterwards all ranks agree, and all throw where one failed.
-template <typename Step>
-void run_agreed(comm::Communicator& communicator, const Step& step) {
-  std::optional<Error> error;
-  try {
-    step();
-  } catch (const Error& caught) {
-    error = caught;
-  } catch (const std::exception& caught) {
-    error = Error(ErrorKind::kCheckpoint, concat("Saving failed: ", caught.what()));
-  }
-  const int64_t first = comm::all_reduce_value(communicator, int64_t{error ? communicator.rank() : communicator.size()},
-                                               comm::ReduceOp::kMin);
-  if (first == communicator.size()) return;
-  // every rank knows the cause, for rank 0 alone tells the user
-  const std::string cause =
-      comm::broadcast_bytes(communicator, error ? error->full_message() : std::string(), static_cast<int>(first));
-  if (error) throw *error;
-  fail(ErrorKind::kCheckpoint, "Rank ", first, " could not save its part of the checkpoint; nothing of it was kept. ",
-       cause);
-}
 
 int64_t optimizer_size_bytes(const RunState& state, int rank) {
   int64_t size = 0;
@@ -72,14 +51,13 @@ void save_run_state(const fs::path& output_dir, const RunState& state,
     if (!state.optimizer.empty() && communicator.rank() < state.optimizer_shards)
       write_tensors(temporary / kStateFolder / optimizer_file(communicator.rank(), state.optimizer_shards),
                     state.optimizer);
+  });
+  save_weights(temporary);
+  run_agreed(communicator, [&] {
     if (!is_writer) return;
-    save_weights(temporary);
     write_trainer_state(temporary, state.trainer);
     io::write_text_file(temporary / kStateFolder / "position.json", state.position);
     io::write_text_file(temporary / kStateFolder / "random.json", state.random);
-  });
-  run_agreed(communicator, [&] {
-    if (!is_writer) return;
     write_manifest(temporary, {state.run, state.trainer.global_step, communicator.size(), state.optimizer_shards});
     directory->commit();
   });

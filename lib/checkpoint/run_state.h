@@ -23,11 +23,12 @@ struct RunState {
   uint64_t weights_size_bytes = 0;  ///< about what save_weights writes: space is looked for before anything is written
 };
 
-/// Writes output_dir/checkpoint-<step>/: `save_weights` puts the weight files and what belongs to them into the folder
-/// it is given (on rank 0 only), then come trainer_state.json and dsft_state/ with position, random and the shards of
-/// the optimizer, and last manifest.json with the size and XXH64 of every file. The folder is written as
-/// checkpoint-<step>.tmp and renamed when all is durable. Where any rank fails (a full disk, seen before or while it is
-/// written), the temporary folder is deleted and every rank throws kCheckpoint; older checkpoints stay. Collective.
+/// Writes output_dir/checkpoint-<step>/: `save_weights`, which every rank calls, puts the weight files and what belongs
+/// to them into the folder it is given; it may be collective, and fails on all ranks or on none (WritingRanks). Then
+/// come trainer_state.json and dsft_state/ with position, random and the shards of the optimizer, and last
+/// manifest.json with the size and XXH64 of every file. The folder is written as checkpoint-<step>.tmp and renamed when
+/// all is durable. Where any rank fails (a full disk, seen before or while it is written), the temporary folder is
+/// deleted and every rank throws kCheckpoint; older checkpoints stay. Collective.
 void save_run_state(const std::filesystem::path& output_dir, const RunState& state,
                     const std::function<void(const std::filesystem::path&)>& save_weights,
                     comm::Communicator& communicator);

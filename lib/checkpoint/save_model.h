@@ -3,6 +3,7 @@
 #include "checkpoint/model_files.h"
 #include "checkpoint/shards.h"
 #include "checkpoint/tensor_file.h"
+#include "checkpoint/writing_ranks.h"
 
 namespace dsft::checkpoint {
 
@@ -16,7 +17,10 @@ struct SaveModelOptions {
 
 /// Writes a whole model into a folder: weights under their Hugging Face names (a tied head is not among `parameters`
 /// and not written), config.json with the new type, generation_config.json, tokenizer and template. One tensor at a
-/// time is converted.
+/// time is converted; of those that the ranks share, a block at a time is whole. Collective.
+void save_model(const std::filesystem::path& directory, const NamedTensors& parameters, const SaveModelOptions& options,
+                WritingRanks& ranks);
+/// The same where this process has all of them.
 void save_model(const std::filesystem::path& directory, const NamedTensors& parameters,
                 const SaveModelOptions& options);
 

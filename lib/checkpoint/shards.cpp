@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "checkpoint/tensor_file.h"
 #include "io/file.h"
 
 namespace dsft::checkpoint {
@@ -46,8 +47,7 @@ std::string ShardWriter::file_name(size_t shard) const {
 }
 
 void ShardWriter::open_shard() {
-  writer_ = std::make_unique<io::SafetensorsWriter>(directory_ / file_name(shard_), shards_[shard_],
-                                                    std::map<std::string, std::string>{{"format", "pt"}});
+  writer_ = std::make_unique<io::SafetensorsWriter>(directory_ / file_name(shard_), shards_[shard_], kWeightsMetadata);
   position_ = 0;
 }
 

@@ -59,12 +59,16 @@ void write_tensor(io::SafetensorsWriter& writer, const at::Tensor& tensor, at::S
 
 void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors,
                    const std::map<std::string, std::string>& metadata) {
+  io::SafetensorsWriter writer(path, describe_tensors(tensors), metadata);
+  for (const auto& [name, tensor] : tensors) write_tensor(writer, tensor, tensor.scalar_type());
+  writer.finish();
+}
+
+std::vector<io::TensorInfo> describe_tensors(const NamedTensors& tensors) {
   std::vector<io::TensorInfo> infos;
   for (const auto& [name, tensor] : tensors)
     infos.push_back(describe_tensor(name, tensor.sizes().vec(), tensor.scalar_type()));
-  io::SafetensorsWriter writer(path, std::move(infos), metadata);
-  for (const auto& [name, tensor] : tensors) write_tensor(writer, tensor, tensor.scalar_type());
-  writer.finish();
+  return infos;
 }
 
 io::TensorInfo describe_tensor(const std::string& name, const std::vector<int64_t>& shape, at::ScalarType type) {

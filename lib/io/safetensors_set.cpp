@@ -91,6 +91,8 @@ void check_total_size(const std::vector<SafetensorsFile>& files, const WeightInd
     if (fs::exists(directory / old))
       hint = concat("It holds ", old, ", a pickle, which dsft does not load: convert it to safetensors.");
   }
+  if (fs::exists(directory / "sharded_weights.json"))
+    hint = "It holds the shards of a run at ZeRO stage 3: `dsft consolidate` makes a checkpoint of them.";
   fail(ErrorKind::kCheckpoint, directory.string(), " holds neither ", stem, ".safetensors nor ", stem,
        ".safetensors.index.json. ", hint);
 }

@@ -32,11 +32,12 @@ at::Tensor CausalLm::logits(const at::Tensor& rows, const nn::BlockRunner& runne
   })[0];
 }
 
-std::shared_ptr<CausalLm> build_causal_lm(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device) {
+std::shared_ptr<CausalLm> build_causal_lm(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device,
+                                          ParameterMemory memory) {
   const auto options = at::TensorOptions(dtype).device(device);
   std::vector<std::string> known;
   for (const Family& family : families()) {
-    if (family.model_type == spec.model_type) return family.build(spec, options);
+    if (family.model_type == spec.model_type) return family.build(spec, options, memory);
     known.push_back(std::string(family.model_type));
   }
   fail(ErrorKind::kCheckpoint, "model_type '", spec.model_type, "' is not known; known: ", join_words(known));

@@ -76,8 +76,13 @@ class CausalLm : public torch::nn::Module {
   spec::ModelSpec spec_;
 };
 
+/// Whether the parameters of a model that is built have memory, or get it later: those of one block at most have it
+/// while it is built, and none after (nn::has_memory).
+enum class ParameterMemory { kNow, kLater };
+
 /// The model of a spec with parameters of `dtype` on `device`, allocated but not filled, none trainable.
-std::shared_ptr<CausalLm> build_causal_lm(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device);
+std::shared_ptr<CausalLm> build_causal_lm(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device,
+                                          ParameterMemory memory = ParameterMemory::kNow);
 
 /// named_parameters() as a list, in model order; a tied head stands once, as the embedding.
 std::vector<std::pair<std::string, at::Tensor>> named_parameters_of(const torch::nn::Module& model);

@@ -4,20 +4,27 @@
 
 #include "base/error.h"
 #include "nn/embedding.h"
+#include "nn/parameter_memory.h"
 
 namespace dsft::model {
 
 struct DecoderLm::Body final : torch::nn::Module {
-  Body(const spec::ModelSpec& spec, at::TensorOptions options) {
+  Body(const spec::ModelSpec& spec, at::TensorOptions options, ParameterMemory memory) {
+    const auto leave = [&](const torch::nn::Module& module) {
+      if (memory == ParameterMemory::kLater) nn::release_memory(module);
+    };
     embed_tokens =
         register_module("embed_tokens", std::make_shared<nn::Embedding>(spec.vocab_size, spec.hidden_size, options));
+    leave(*embed_tokens);
     auto list = std::make_shared<torch::nn::ModuleListImpl>();
     for (int64_t layer = 0; layer < spec.num_hidden_layers; ++layer) {
       layers.push_back(std::make_shared<nn::DecoderLayer>(spec, layer, options));
+      leave(*layers.back());
       list->push_back(layers.back());
     }
     register_module("layers", list);
     norm = register_module("norm", std::make_shared<nn::RmsNorm>(spec.hidden_size, spec.rms_norm_eps, options));
+    leave(*norm);
   }
 
   std::shared_ptr<nn::Embedding> embed_tokens;
@@ -25,12 +32,13 @@ struct DecoderLm::Body final : torch::nn::Module {
   std::shared_ptr<nn::RmsNorm> norm;
 };
 
-DecoderLm::DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options)
+DecoderLm::DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options, ParameterMemory memory)
     : CausalLm(spec), rotary_(spec.rope, spec.head_dim, spec.max_position_embeddings, options.device()) {
-  body_ = register_module("model", std::make_shared<Body>(spec, options));
+  body_ = register_module("model", std::make_shared<Body>(spec, options, memory));
   lm_head_ = register_module("lm_head", spec.tie_word_embeddings
                                             ? nn::Linear::tied_to(body_->embed_tokens->weight())
                                             : std::make_shared<nn::Linear>(spec.hidden_size, spec.vocab_size, options));
+  if (memory == ParameterMemory::kLater) nn::release_memory(*lm_head_);
 }
 
 std::vector<std::string> DecoderLm::block_modules(int64_t block) const {

@@ -8,7 +8,7 @@ namespace dsft::model {
 /// stands in the spec.
 class DecoderLm final : public CausalLm {
  public:
-  DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options);
+  DecoderLm(const spec::ModelSpec& spec, at::TensorOptions options, ParameterMemory memory);
 
   int64_t num_blocks() const override { return spec().num_hidden_layers + 2; }
   std::vector<std::string> block_modules(int64_t block) const override;

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
+#include "nn/parameter_memory.h"
 #include "nn/side_by_side.h"
 
 namespace dsft::nn {
@@ -34,8 +35,10 @@ std::shared_ptr<Linear> Linear::tied_to(const at::Tensor& weight) {
 
 void Linear::untie() {
   DSFT_CHECK(is_tied_, "a Linear that is not tied was to be untied");
-  storage_ =
-      std::make_unique<DenseWeight>(register_parameter("weight", weight().detach().clone(), /*requires_grad=*/false));
+  const at::Tensor shared = weight().detach();
+  at::Tensor own = has_memory(shared) ? shared.clone() : at::empty_like(shared);
+  if (!has_memory(shared)) release_memory(own);
+  storage_ = std::make_unique<DenseWeight>(register_parameter("weight", own, /*requires_grad=*/false));
   is_tied_ = false;
 }
 

@@ -37,7 +37,8 @@ class Linear final : public torch::nn::Module {
   /// A Linear over another module's weight [out, in] (a tied head); the weight is not registered a second time.
   static std::shared_ptr<Linear> tied_to(const at::Tensor& weight);
   bool is_tied() const { return is_tied_; }
-  /// Gives a tied Linear a registered weight of its own, a copy of the shared one.
+  /// Gives a tied Linear a registered weight of its own, a copy of the shared one (without memory
+  /// where that has none).
   void untie();
 
   /// x [T, in] -> [T, out]; without values where these are not read.

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "checkpoint/load_weights.h"
 #include "lora/adapters.h"
+#include "nn/parameter_memory.h"
 #include "spec/lora_targets.h"
 #include "spec/weight_check.h"
 #include "text/tokenizer.h"
@@ -14,6 +15,14 @@ namespace {
 
 nn::LoraAdapter adapter_of(const lora::NamedLinear& item) {
   return *item.linear->adapter();
+}
+
+// Loads weights while another thread makes what training on such batches takes time to make; null: nothing.
+void prepare_beside(const model::CausalLm& model, const Batch* batch, const std::function<void()>& load) {
+  std::future<void> preparation;
+  if (batch) preparation = std::async(std::launch::async, [&] { model.prepare(*batch); });
+  load();
+  if (preparation.valid()) preparation.get();
 }
 
 }  // namespace
@@ -44,12 +53,22 @@ LoadedModel load_base_model(const ModelRequest& request, const Logger& logger, c
     fail(ErrorKind::kCheckpoint, "the tokenizer in ", folders.text.string(), " has ", num_ids,
          " ids, but the embedding of ", request.path, " has ", model_spec.vocab_size,
          " rows (vocab_size): the adapter was trained on a model with more tokens");
-  auto model = model::build_causal_lm(model_spec, request.dtype, request.device);
-  std::future<void> preparation;
-  if (batch) preparation = std::async(std::launch::async, [&] { model->prepare(*batch); });
-  checkpoint::load_weights(model_spec, weights, model::named_parameters_of(*model));
-  if (preparation.valid()) preparation.get();
+  auto model = model::build_causal_lm(model_spec, request.dtype, request.device, request.memory);
+  if (request.memory == model::ParameterMemory::kNow)
+    prepare_beside(*model, batch,
+                   [&] { checkpoint::load_weights(model_spec, weights, model::named_parameters_of(*model)); });
   return {std::move(model), folders};
+}
+
+void load_slices(const LoadedModel& loaded, const zero::ParameterShards& shards, const Batch* batch) {
+  const spec::ModelSpec& model_spec = loaded.model->spec();
+  const io::SafetensorsSet weights = io::SafetensorsSet::open(loaded.folders.model);
+  checkpoint::require_tied_head(model_spec, weights);
+  auto slices = checkpoint::own_slices(model::named_parameters_of(*loaded.model), &shards);
+  for (checkpoint::TensorSlice& slice : slices)  // a head that was untied begins as the embedding
+    if (model_spec.tie_word_embeddings && slice.name == "lm_head.weight") slice.name = "model.embed_tokens.weight";
+  prepare_beside(*loaded.model, batch,
+                 [&] { checkpoint::load_slices(model_spec, checkpoint::StoredWeights::of(weights), slices); });
 }
 
 LoadedModel load_model(const ModelRequest& request, const Logger& logger) {
@@ -105,7 +124,8 @@ checkpoint::AdapterWeights collect_adapter(const model::CausalLm& model, const s
   return weights;
 }
 
-void fill_adapter(model::CausalLm& model, const checkpoint::AdapterWeights& weights) {
+void fill_adapter(model::CausalLm& model, const checkpoint::AdapterWeights& weights,
+                  const zero::ParameterShards* shards) {
   torch::NoGradGuard no_grad;
   size_t num_filled = 0;
   for (const lora::NamedLinear& item : lora::adapted_modules(model)) {
@@ -114,10 +134,11 @@ void fill_adapter(model::CausalLm& model, const checkpoint::AdapterWeights& weig
     item.linear->adapter()->b.copy_(module.b);
     ++num_filled;
   }
-  for (auto& [name, parameter] : model::named_parameters_of(model)) {
+  for (const checkpoint::TensorSlice& slice : checkpoint::own_slices(model::named_parameters_of(model), shards)) {
     for (const auto* group : {&weights.modules_to_save, &weights.biases})
-      if (const auto found = group->find(name); found != group->end()) {
-        parameter.copy_(found->second);
+      if (const auto found = group->find(slice.name); found != group->end()) {
+        if (nn::has_memory(slice.values))
+          slice.values.copy_(found->second.reshape(-1).narrow(0, slice.first, slice.values.numel()));
         ++num_filled;
       }
   }

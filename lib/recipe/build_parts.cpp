@@ -6,6 +6,7 @@
 
 #include "checkpoint/load_weights.h"
 #include "checkpoint/save_model.h"
+#include "checkpoint/sharded_model.h"
 #include "comm/small_collectives.h"
 #include "io/checksum.h"
 #include "io/file.h"
@@ -146,16 +147,19 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig
 }
 
 void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedModel& loaded,
-                      const std::optional<spec::AdapterSettings>& adapter) {
+                      const std::optional<spec::AdapterSettings>& adapter, const train::RunContext& context) {
   const auto model = loaded.model;
   const fs::path source = loaded.folders.model, text = loaded.folders.text;
   const auto chat_template = own_template(config);
+  const zero::ParameterShards* const shards = job.shards.get();
+  comm::Communicator& communicator = context.communicator;
   if (adapter) {
     for (const auto& trainable : lora::trainable_tensors(*model)) job.weights_size_bytes += trainable.tensor.nbytes();
-    job.save_weights = [=](const fs::path& directory) {
-      checkpoint::save_adapter(directory, model->spec(), *adapter, collect_adapter(*model, *adapter));
+    job.save_weights = [=, &communicator](const fs::path& directory) {
+      checkpoint::WritingRanks ranks(communicator, shards);
+      checkpoint::save_adapter(directory, model->spec(), *adapter, collect_adapter(*model, *adapter), ranks);
       // no config.json: transformers would take the folder for that of a whole model
-      checkpoint::copy_tokenizer_files(text, directory, chat_template);
+      ranks.write([&] { checkpoint::copy_tokenizer_files(text, directory, chat_template); });
     };
     job.load_weights = [=](const fs::path& directory) {
       if (!fs::exists(directory / kAdapterConfig))
@@ -163,19 +167,28 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
              " holds no adapter, and the recipe has a section lora: it was ",
              "saved by a run that trained all weights.");
       require_same_adapter(spec::read_adapter_settings(directory), *adapter, model->spec(), directory);
-      fill_adapter(*model, checkpoint::load_adapter(directory, model->spec()).weights);
+      fill_adapter(*model, checkpoint::load_adapter(directory, model->spec()).weights, shards);
     };
   } else {
+    const bool writes_shards = config.zero.stage == 3 && !config.zero.stage3_gather_16bit_weights_on_model_save;
     for (const at::Tensor& parameter : model->parameters()) job.weights_size_bytes += parameter.nbytes();
-    job.save_weights = [=](const fs::path& directory) {
-      checkpoint::save_model(directory, model::named_parameters_of(*model),
-                             {.source = source, .dtype = model->dtype(), .chat_template = chat_template});
+    job.save_weights = [=, &communicator](const fs::path& directory) {
+      const auto parameters = model::named_parameters_of(*model);
+      const checkpoint::SaveModelOptions options{
+          .source = source, .dtype = model->dtype(), .chat_template = chat_template};
+      if (writes_shards) {
+        checkpoint::save_sharded_model(directory, checkpoint::own_slices(parameters, shards), options, communicator);
+      } else {
+        checkpoint::WritingRanks ranks(communicator, shards);
+        checkpoint::save_model(directory, parameters, options, ranks);
+      }
     };
     job.load_weights = [=](const fs::path& directory) {
       if (fs::exists(directory / kAdapterConfig))
         fail(ErrorKind::kCheckpoint, directory.string(),
              " holds an adapter, and the recipe has no section lora: it was ", "saved by a run with LoRA.");
-      checkpoint::load_weights(model->spec(), io::SafetensorsSet::open(directory), model::named_parameters_of(*model));
+      checkpoint::load_slices(model->spec(), checkpoint::StoredWeights::open(directory),
+                              checkpoint::own_slices(model::named_parameters_of(*model), shards));
     };
   }
 }

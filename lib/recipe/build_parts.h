@@ -34,9 +34,9 @@ optim::Schedule build_schedule(const recipe_config::RecipeConfig& config, int64_
 std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_config::RecipeConfig& config,
                                                               const train::RunContext& context);
 
-/// How trained weights are written and read back: an adapter, or a whole model.
+/// How trained weights are written and read back: an adapter, a whole model, or its shards. The job has its shards.
 void set_weight_files(train::Job& job, const recipe_config::RecipeConfig& config, const LoadedModel& loaded,
-                      const std::optional<spec::AdapterSettings>& adapter);
+                      const std::optional<spec::AdapterSettings>& adapter, const train::RunContext& context);
 
 /// What the order and the content of the training items depend on, by name (train::Job::data_fingerprint).
 std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train);

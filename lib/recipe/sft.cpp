@@ -59,21 +59,31 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
 
   context.enter("loading weights");
   const std::optional<Batch> batch = batch_to_prepare_for(config.training, *job.source, context.device);
-  const LoadedModel loaded = load_base_model({.path = config.model.path,
-                                              .revision = config.model.revision,
-                                              .adapter = config.adapter(),
-                                              .dtype = torch_dtype(config.model.dtype, context.device),
-                                              .device = context.device},
-                                             context.logger, batch ? &*batch : nullptr);
+  // where ranks share the parameters, or one has its only slices on the host, no device ever has all of them
+  const std::optional<zero::HostShare> on_host = host_share(config.zero.offload_param, context);
+  const bool is_sharded = config.zero.stage == 3 && (context.communicator.size() > 1 || on_host);
+  const LoadedModel loaded =
+      load_base_model({.path = config.model.path,
+                       .revision = config.model.revision,
+                       .adapter = config.adapter(),
+                       .dtype = torch_dtype(config.model.dtype, context.device),
+                       .device = context.device,
+                       .memory = is_sharded ? model::ParameterMemory::kLater : model::ParameterMemory::kNow},
+                      context.logger, batch ? &*batch : nullptr);
   const auto adapter = choose_trainable(config, loaded, context);
   job.model = loaded.model;
   job.loss = std::make_unique<loss::CausalLmLoss>();
   job.optimizer = build_optimizer(config, job.schedule, *job.model, context);
-  if (config.zero.stage == 3)
-    job.shards = train::shard_parameters(*job.model, *job.optimizer, context.of_device(),
-                                         host_share(config.zero.offload_param, context));
+  if (is_sharded) {
+    job.shards = train::shard_parameters(*job.model, *job.optimizer, context.of_device(), on_host);
+    load_slices(loaded, *job.shards, batch ? &*batch : nullptr);
+    if (config.adapter())
+      fill_adapter(*job.model, checkpoint::load_adapter(*config.adapter(), job.model->spec()).weights,
+                   job.shards.get());
+    job.optimizer->take_values();
+  }
   job.hooks = std::make_unique<train::ShardingHooks>(*job.model, *job.optimizer, job.shards.get());
-  set_weight_files(job, config, loaded, adapter);
+  set_weight_files(job, config, loaded, adapter, context);
   return job;
 }
 

@@ -71,6 +71,8 @@ void validate_stage(const RecipeConfig& config, config::Section& top) {
     top.conflict("training.auto_find_batch_size", "zero.stage",
                  "its passes would need all ranks' parameters while one of them is short of memory; choose "
                  "per_device_train_batch_size, or a stage below 3");
+  if (config.zero.stage == 3 && config.lora && !config.zero.stage3_gather_16bit_weights_on_model_save)
+    top.no_effect("zero.stage3_gather_16bit_weights_on_model_save", "adapters are always written whole");
 }
 
 }  // namespace

@@ -31,11 +31,10 @@ struct Job {
   int64_t max_steps = 0;
   std::vector<std::unique_ptr<Evaluation>> evaluations;
   std::vector<std::unique_ptr<Observer>> observers;  ///< empty but on rank 0
-  /// Writes the trained weights and what belongs to them into an empty folder (rank 0 calls it, with all of them
-  /// there).
+  /// Writes the trained weights and what belongs to them into an empty folder. Collective: fails on all ranks or none.
   std::function<void(const std::filesystem::path& directory)> save_weights;
   uint64_t weights_size_bytes = 0;  ///< about what save_weights writes
-  /// Reads them back into the model (all ranks), for resuming and for the best model.
+  /// Reads them back into the model, of what is sharded each rank's own slices, for resuming and for the best model.
   std::function<void(const std::filesystem::path& directory)> load_weights;
   /// What the order and the content of the data depend on, by name: a run that continues is told what has changed.
   std::map<std::string, std::string> data_fingerprint;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/stopwatch.h"
+#include "checkpoint/model_slices.h"
 #include "comm/small_collectives.h"
 #include "device/device.h"
 #include "io/checksum.h"
@@ -256,7 +257,9 @@ void Trainer::fail_not_finite(const UnreadStep& step) {
   const auto note = [&](const std::string& name, const at::Tensor& parameter) {
     if (!parameter.isfinite().all().item<bool>()) diagnostics["parameters_not_finite"].push_back(name);
   };
-  for (const auto& [name, parameter] : model::named_parameters_of(*job_.model)) note(name, parameter);
+  for (const checkpoint::TensorSlice& slice :
+       checkpoint::own_slices(model::named_parameters_of(*job_.model), job_.shards.get()))
+    note(slice.name, slice.values);
   for (const lora::TrainableTensor& item : lora::trainable_tensors(*job_.model))
     if (item.is_adapter) note(item.name, item.tensor);
   const fs::path path = context_.output_dir / concat("diagnostics-", context_.communicator.rank(), ".json");

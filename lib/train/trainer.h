@@ -87,7 +87,7 @@ class Trainer final {
   void finish(RunEnd end);
   void require_saved(RunEnd end) const;
   void load_best();
-  void load_weights(const std::filesystem::path& directory);
+  void publish_weights();
   void save_final_weights(RunEnd end);
   void resume();
   void begin_anew();

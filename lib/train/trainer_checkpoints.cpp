@@ -1,6 +1,7 @@
 // The trainer's checkpoints and its end.
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/agreed_step.h"
 #include "checkpoint/save_model.h"
 #include "comm/small_collectives.h"
 #include "io/atomic_directory.h"
@@ -75,7 +76,6 @@ void Trainer::save_checkpoint(Content content) {
   if (is_resumable)
     for (const zero::NamedState& item : job_.optimizer->state())
       run_state.optimizer.emplace_back(item.name, item.tensor);
-  const zero::WholeParameters whole(job_.shards.get());
   try {
     checkpoint::save_run_state(context_.output_dir, run_state, job_.save_weights, context_.communicator);
   } catch (const Error& error) {
@@ -124,31 +124,35 @@ void Trainer::load_best() {
   }
   if (comm::any_rank(context_.communicator, fault.has_value())) return;
   best = comm::broadcast_bytes(context_.communicator, best.string());
-  load_weights(best);
+  job_.load_weights(best);
   message(concat("The weights are those of the best checkpoint, ", best.string()));
 }
 
-void Trainer::load_weights(const fs::path& directory) {
-  zero::WholeParameters whole(job_.shards.get());
-  job_.load_weights(directory);
-  whole.keep_changes();
+void Trainer::publish_weights() {
+  const bool is_writer = context_.communicator.rank() == 0;
+  std::optional<io::AtomicDirectory> finished;
+  const auto write = [&](const std::function<void()>& step) {
+    checkpoint::run_agreed(context_.communicator, [&] {
+      if (is_writer) step();
+    });
+  };
+  // under a checkpoint's temporary name, which the next run clears away where this one is killed
+  write([&] { finished.emplace(checkpoint_path(context_, state_.step)); });
+  const fs::path path =
+      comm::broadcast_bytes(context_.communicator, is_writer ? finished->path().string() : std::string());
+  job_.save_weights(path);
+  write([&] { checkpoint::publish_files(finished->path(), context_.output_dir); });
 }
 
 void Trainer::save_final_weights(RunEnd end) {
-  const zero::WholeParameters whole(job_.shards.get());
   std::string fault;
-  if (context_.communicator.rank() == 0) {
-    try {
-      // under a checkpoint's temporary name, which the next run clears away where this one is killed
-      const io::AtomicDirectory finished(checkpoint_path(context_, state_.step));
-      job_.save_weights(finished.path());
-      checkpoint::publish_files(finished.path(), context_.output_dir);
-    } catch (const std::exception& error) {
-      fault = error.what();
-    }
+  try {
+    publish_weights();
+    return;
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kCommunication) throw;
+    fault = error.full_message();
   }
-  fault = comm::broadcast_bytes(context_.communicator, fault);
-  if (fault.empty()) return;
   if (end == RunEnd::kStoppedBySignal && state_.last_resumable_step >= 0) {
     context_.logger.warn("The weights up to here could not be written to ", context_.output_dir.string(), ": ", fault,
                          " The run can go on from checkpoint-", state_.last_resumable_step, ".");

@@ -78,7 +78,7 @@ void Trainer::restore(const fs::path& path) {
     fail(ErrorKind::kCheckpoint, path.string(),
          " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or "
          "lora.adapter.");
-  load_weights(path);
+  job_.load_weights(path);
   std::vector<zero::NamedState> optimizer;
   for (auto& [name, tensor] : saved.optimizer) optimizer.push_back({name, tensor});
   job_.optimizer->restore(optimizer);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "nn/parameter_memory.h"
 
 namespace dsft::zero {
 namespace {
@@ -110,7 +111,7 @@ void FlatParameters::move_in(const Sharding& sharding) {
       DSFT_CHECK(all.scalar_type() == parameter.scalar_type(), (*this)[index].name, " mixes 16-bit types");
       const int64_t begin = is_gathered ? bucket.whole.begin : 0;  // of `all`
       const at::Tensor place = all.narrow(0, plan_.offset(index) - begin, parameter.numel()).view(parameter.sizes());
-      place.copy_(parameter);
+      if (nn::has_memory(parameter)) place.copy_(parameter);
       if (has_master(index) && holds_state(bucket)) {
         if (!master.defined()) master = at::zeros({own_size}, wide);
         const Range part = plan_.own_part(index);
@@ -148,6 +149,15 @@ at::Tensor FlatParameters::own_values(int64_t index) const {
   const at::Tensor own = own_values(bucket);
   if (part.size() == 0) return own.narrow(0, 0, 0);
   return own.narrow(0, part.begin - plan_.own_slice(bucket).begin, part.size());
+}
+
+void FlatParameters::take_values() {
+  const at::NoGradGuard no_grad;
+  for (int64_t index = 0; index < num_parameters(); ++index) {
+    if (has_master(index) && holds_state(plan_.bucket_of(index)))
+      own_view(master, index).copy_(own_values(index));
+    (*this)[index].parameter.unsafeGetTensorImpl()->bump_version();
+  }
 }
 
 at::Tensor FlatParameters::gradient_of(int64_t index) const {

@@ -85,6 +85,9 @@ class FlatParameters {
   /// Those of a parameter; perhaps empty.
   at::Tensor own_values(int64_t index) const;
 
+  /// Masters take the values that have been written into parameters, or into this rank's parts of them.
+  void take_values();
+
   /// Where the gradient of a parameter adds up; undefined where its bucket's buffer is not there.
   at::Tensor gradient_of(int64_t index) const;
   /// The buffer of a sharded bucket; undefined where it is not there.

@@ -4,8 +4,11 @@
 
 #include <c10/core/StreamGuard.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "device/stream_order.h"
+#include "nn/parameter_memory.h"
 
 namespace dsft::zero {
 
@@ -60,14 +63,17 @@ void GatheredBuffer::gather() {
 void GatheredBuffer::release() {
   if (gathering_) gather();
   if (!is_whole_) return;
-  whole_.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, whole_.device()));
+  nn::release_memory(whole_);
   is_whole_ = false;
 }
 
-void GatheredBuffer::keep_changes() {
-  DSFT_CHECK(is_whole_, "changes of a buffer that is not whole");
-  const at::NoGradGuard no_grad;
-  own_.copy_(slice_of_whole());
+GatheredBuffer::Part GatheredBuffer::own_part(const at::Tensor& view) const {
+  DSFT_CHECK(holds(view), "a tensor of another storage");
+  if (wait_) wait_();
+  const int64_t size = own_.numel(), slice = communicator_.rank() * size, offset = view.storage_offset();
+  const int64_t begin = std::max(slice, offset), end = std::min(slice + size, offset + view.numel());
+  if (begin >= end) return {0, own_.narrow(0, 0, 0)};
+  return {begin - offset, own_.narrow(0, begin - slice, end - begin)};
 }
 
 }  // namespace dsft::zero

@@ -41,8 +41,14 @@ class GatheredBuffer final {
   void release();
   bool is_whole() const { return is_whole_; }
 
-  /// The slice takes what has been written into the whole buffer, alike on all ranks.
-  void keep_changes();
+  /// Whether a tensor is a view of the whole buffer.
+  bool holds(const at::Tensor& tensor) const { return tensor.is_alias_of(whole_); }
+  /// What of a contiguous view lies in this rank's slice.
+  struct Part {
+    int64_t first = 0;  ///< element of the view
+    at::Tensor values;  ///< flat, of own(); perhaps empty
+  };
+  Part own_part(const at::Tensor& view) const;
 
   /// This rank's slice [n], where its place is; where it has been written, release() has to follow.
   const at::Tensor& own() const { return own_; }

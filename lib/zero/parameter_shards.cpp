@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "device/host_memory.h"
 #include "device/stream_order.h"
+#include "nn/parameter_memory.h"
 #include "zero/shard_plan.h"
 
 namespace dsft::zero {
@@ -24,7 +25,7 @@ std::unique_ptr<GatheredBuffer> shard(const std::vector<at::Tensor>& parameters,
     at::Tensor parameter = parameters[i];
     const at::Tensor place =
         whole.narrow(0, plan.offset(static_cast<int64_t>(i)), parameter.numel()).view(parameter.sizes());
-    place.copy_(parameter);
+    if (nn::has_memory(parameter)) place.copy_(parameter);
     parameter.set_data(place);
   }
   return std::make_unique<GatheredBuffer>(whole, communicator, place);
@@ -70,6 +71,12 @@ void ParameterShards::share(int64_t block, int64_t with_block) {
   buffers.insert(buffers.end(), others.begin(), others.end());
 }
 
+GatheredBuffer* ParameterShards::buffer_of(const at::Tensor& parameter) const {
+  const auto found =
+      std::find_if(all_.begin(), all_.end(), [&](const auto* buffer) { return buffer->holds(parameter); });
+  return found == all_.end() ? nullptr : *found;
+}
+
 void ParameterShards::begin_block(int64_t block, int64_t next) {
   if (is_all_whole_) return;
   const auto& needed = by_block_[static_cast<size_t>(block)];
@@ -105,11 +112,6 @@ WholeParameters::~WholeParameters() {
   if (!shards_) return;
   for (GatheredBuffer* buffer : shards_->all_) buffer->release();
   shards_->is_all_whole_ = false;
-}
-
-void WholeParameters::keep_changes() {
-  if (!shards_) return;
-  for (GatheredBuffer* buffer : shards_->all_) buffer->keep_changes();
 }
 
 }  // namespace dsft::zero

@@ -31,15 +31,18 @@ struct FrozenParameter {
 /// on every rank.
 class ParameterShards final {
  public:
-  /// Of a model with so many blocks. Shards `frozen`, whose storage it takes; `trained`: the optimizer's, which
-  /// outlives this. `offloads`: the slices of what is frozen lie in host memory; faults (kDevice) where there is no
-  /// room, before any rank takes some. Collective.
+  /// Of a model with so many blocks. Shards `frozen`, whose storage it takes (one without memory begins as zeros);
+  /// `trained`: the optimizer's, which outlives this. `offloads`: the slices of what is frozen lie in host memory;
+  /// faults (kDevice) where there is no room, before any rank takes some. Collective.
   ParameterShards(int64_t num_blocks, const std::vector<FrozenParameter>& frozen,
                   const std::vector<BlockBuffer>& trained, comm::Communicator& communicator,
                   const std::optional<HostShare>& offloads = {});
 
   /// Says that a block reads the parameters of another one too (a tied head those of the embedding).
   void share(int64_t block, int64_t with_block);
+
+  /// The buffer that a parameter is a view of; null: it is whole on every rank.
+  GatheredBuffer* buffer_of(const at::Tensor& parameter) const;
 
   /// Before a block runs; `next`: the one that will run after it, -1: none. Collective.
   void begin_block(int64_t block, int64_t next);
@@ -63,9 +66,6 @@ class WholeParameters final {
   ~WholeParameters();
   WholeParameters(const WholeParameters&) = delete;
   WholeParameters& operator=(const WholeParameters&) = delete;
-
-  /// What has been written into parameters, alike on all ranks, stays.
-  void keep_changes();
 
  private:
   ParameterShards* shards_;

@@ -65,8 +65,9 @@ struct StepResult {
 class ShardedOptimizer final {
  public:
   /// Takes leaves that require gradients, each tensor once (a tied weight under one name), all on one device, fp32,
-  /// bf16 or fp16. `communicator` must outlive it. Faults (kDevice) where the host has no room for what is offloaded,
-  /// before any rank takes memory there. Collective.
+  /// bf16 or fp16. At stage 3 parameters may be without memory (nn::has_memory): they begin as zeros, and take_values()
+  /// follows what is written into this rank's parts. `communicator` must outlive it. Faults (kDevice) where the host
+  /// has no room for what is offloaded, before any rank takes memory there. Collective.
   ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
                    comm::Communicator& communicator);
   ~ShardedOptimizer();
@@ -100,6 +101,10 @@ class ShardedOptimizer final {
   /// The same calls in the same order on every rank. Parameters that are never named, such as a tied embedding, are
   /// reduced at the end.
   void gradients_final(const std::vector<int64_t>& indices);
+
+  /// Masters, and what is offloaded, take what has been written into the parameters, or into this rank's parts of them, as
+  /// at the beginning.
+  void take_values();
 
   /// Of stage 3: the buffers of the trained parameters, by block, for who gathers them (ParameterShards).
   std::vector<BlockBuffer> buffers() const;

@@ -103,6 +103,12 @@ void ShardedOptimizer::move_state_to_host() {
   }
 }
 
+void ShardedOptimizer::take_values() {
+  flat_.take_values();
+  for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
+    if (!flat_.holds_state(bucket)) host_->set_weights(host_range_of(bucket), flat_.own_values(bucket));
+}
+
 // The host decides: it has the norm of what it holds anyway. Nothing on the device reads weights any more: the norm has
 // been waited for.
 void ShardedOptimizer::start_update_on_host(const at::Tensor& gradient_factor) {

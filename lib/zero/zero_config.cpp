@@ -36,14 +36,13 @@ void describe_fields(config::Fields& fields, ZeroConfig& config) {
       config::at_least(0));
   add("stage3_max_reuse_distance", config.stage3_max_reuse_distance,
       "Keep a parameter that is used again within so many elements", config::at_least(0));
-  fields.add("stage3_gather_16bit_weights_on_model_save", config.stage3_gather_16bit_weights_on_model_save,
-             "Save whole weights; below stage 3 they are whole anyway. false is not built yet at stage 3");
+  fields.add(
+      "stage3_gather_16bit_weights_on_model_save", config.stage3_gather_16bit_weights_on_model_save,
+      "Save whole weights, each block gathered while it is written; false: each rank writes its slices, of which "
+      "`dsft consolidate` makes a checkpoint. Adapters, and weights below stage 3, are whole anyway");
 }
 
 void validate(const ZeroConfig& config, config::Section& section) {
-  if (config.stage == 3 && !config.stage3_gather_16bit_weights_on_model_save)
-    section.fault("stage3_gather_16bit_weights_on_model_save",
-                  "false is not built yet: it comes with `dsft consolidate`; write true");
   if (config.stage == 0 && config.offload_optimizer.device == OffloadDevice::kCpu)
     section.inside("offload_optimizer")
         .fault("device", "cpu is of stages 1 to 3: write zero.stage: 1 (or higher, which takes less), or device: none");

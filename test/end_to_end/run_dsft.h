@@ -43,6 +43,14 @@ inline std::vector<nlohmann::json> read_lines(const std::filesystem::path& path)
   return objects;
 }
 
+/// The losses of a run's updates, from its metrics.jsonl.
+inline std::vector<double> losses_of(const std::filesystem::path& output_dir) {
+  std::vector<double> losses;
+  for (const auto& line : read_lines(output_dir / "metrics.jsonl"))
+    if (line.contains("loss")) losses.push_back(line["loss"].get<double>());
+  return losses;
+}
+
 /// Makes a random two-layer model with a small trained tokenizer, eight conversations, and a recipe; gives the recipe's
 /// path.
 inline std::filesystem::path make_tiny_job(const TempDir& folder, const std::string& sections) {

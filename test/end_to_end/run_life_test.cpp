@@ -47,13 +47,6 @@ Environment with_fault(const std::string& kind, int call, const fs::path& below)
           {"DSFT_FAULT", kind + ":" + std::to_string(call) + ":" + below.string()}};
 }
 
-std::vector<double> losses_of(const fs::path& output_dir) {
-  std::vector<double> losses;
-  for (const auto& line : test::read_lines(output_dir / "metrics.jsonl"))
-    if (line.contains("loss")) losses.push_back(line["loss"].get<double>());
-  return losses;
-}
-
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
@@ -84,7 +77,7 @@ TEST_CASE("A run killed at any write goes on to the same weights", "[end_to_end]
     INFO(continued.err);
     REQUIRE(continued.exit_code == 0);
     CHECK(test::read_file(folder / "run/adapter_model.safetensors") == expected);
-    CHECK(losses_of(folder / "run") == losses_of(folder / "whole"));
+    CHECK(test::losses_of(folder / "run") == test::losses_of(folder / "whole"));
   }
   CHECK(num_killed >= 4);
 }
@@ -98,7 +91,7 @@ TEST_CASE("A disk that fills up costs the saves that it refuses, not the run", "
     const auto run = run_program({"train", recipe.string()}, folder, with_fault(kind, 40, folder / "run"));
     INFO(run.err);
     CHECK(run.exit_code == 0);
-    CHECK(losses_of(folder / "run").size() == 6);
+    CHECK(test::losses_of(folder / "run").size() == 6);
     CHECK(fs::exists(folder / "run/adapter_model.safetensors"));
   }
   fs::remove_all(folder / "run");
@@ -115,7 +108,7 @@ TEST_CASE("A disk that fills up costs the saves that it refuses, not the run", "
   const auto continued = test::run_dsft({"train", recipe.string(), kResume}, folder);
   INFO(continued.err);
   CHECK(continued.exit_code == 0);
-  CHECK(losses_of(folder / "run").size() == 6);
+  CHECK(test::losses_of(folder / "run").size() == 6);
 }
 
 TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as one", "[end_to_end][slow]") {
@@ -155,7 +148,7 @@ TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as
   const auto continued = test::run_dsft(command, folder);
   INFO(continued.err);
   REQUIRE(continued.exit_code == 0);
-  const auto expected = losses_of(folder / "whole"), actual = losses_of(folder / "run");
+  const auto expected = test::losses_of(folder / "whole"), actual = test::losses_of(folder / "run");
   REQUIRE(actual.size() == expected.size());
   for (size_t i = 0; i < expected.size(); ++i) CHECK(std::abs(actual[i] / expected[i] - 1) < 1e-5);
 }

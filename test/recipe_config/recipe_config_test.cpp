@@ -142,9 +142,6 @@ TEST_CASE("wrong types say what stands there and what to write", "[recipe_config
 }
 
 TEST_CASE("what later work brings is one clear fault", "[recipe_config]") {
-  check_fault(
-      "zero: {stage: 3, stage3_gather_16bit_weights_on_model_save: false}\n",
-      "zero.stage3_gather_16bit_weights_on_model_save: false is not built yet: it comes with `dsft consolidate`");
   check_fault("grpo: {beta: 1}\n", "grpo: is not built yet");
   check_fault("training: {report_to: [wandb]}\n", "`wandb` is not built yet");
   CHECK(faults_of("recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\n")

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "batch/packed_text_source.h"
+#include "checkpoint/model_slices.h"
 #include "checkpoint/tensor_file.h"
 #include "comm/single_process_communicator.h"
 #include "comm/thread_ranks.h"
@@ -84,11 +85,16 @@ inline void write_weights(const model::CausalLm& lm, const std::filesystem::path
   checkpoint::write_tensors(directory / "weights.safetensors", tensors);
 }
 
-inline void read_weights(const model::CausalLm& lm, const std::filesystem::path& directory) {
+inline void read_weights(const model::CausalLm& lm, const zero::ParameterShards* shards,
+                         const std::filesystem::path& directory) {
   torch::NoGradGuard no_grad;
   const auto file = io::SafetensorsFile::open(directory / "weights.safetensors");
-  for (auto& item : lora::trainable_tensors(lm))
-    item.tensor.copy_(checkpoint::read_tensor(file, *file.find(item.name)));
+  checkpoint::NamedTensors trainable;
+  for (auto& item : lora::trainable_tensors(lm)) trainable.emplace_back(item.name, item.tensor);
+  for (const checkpoint::TensorSlice& slice : checkpoint::own_slices(trainable, shards)) {
+    const at::Tensor saved = checkpoint::read_tensor(file, *file.find(slice.name)).view(-1);
+    slice.values.copy_(saved.narrow(0, slice.first, slice.values.numel()));
+  }
 }
 
 inline void choose_trainable(model::CausalLm& lm, const Setting& setting) {
@@ -154,10 +160,13 @@ inline Run train_rank(const Setting& setting, std::shared_ptr<const data::Exampl
   job.schedule = {optim::SchedulerType::kCosine, {}, 5e-3, 3, 40};
   job.max_steps = setting.max_steps;
   job.observers.push_back(std::make_unique<Recorder>(run.reports));
-  job.save_weights = [lm](const auto& directory) { write_weights(*lm, directory); };
-  job.load_weights = [lm](const auto& directory) { read_weights(*lm, directory); };
-  if (setting.amend) setting.amend(job);
   zero::ParameterShards* const shards = job.shards.get();
+  job.save_weights = [lm, shards, &communicator](const auto& directory) {
+    const zero::WholeParameters whole(shards);
+    if (communicator.rank() == 0) write_weights(*lm, directory);
+  };
+  job.load_weights = [lm, shards](const auto& directory) { read_weights(*lm, shards, directory); };
+  if (setting.amend) setting.amend(job);
   train::Trainer trainer(std::move(job), config, context);
   run.end = trainer.run();
   const zero::WholeParameters whole(shards);
