@@ -71,10 +71,23 @@ RunState load_run_state(const fs::path& checkpoint) {
   const fs::path folder = checkpoint / kStateFolder;
   state.position = read_small_json(folder / "position.json");
   state.random = read_small_json(folder / "random.json");
+  return state;
+}
+
+std::vector<zero::StoredState> open_optimizer_state(const fs::path& checkpoint) {
+  std::vector<zero::StoredState> state;
   if (!is_resumable(checkpoint)) return state;
-  for (int shard = 0; shard < state.optimizer_shards; ++shard) {
-    const auto file = io::SafetensorsFile::open(folder / optimizer_file(shard, state.optimizer_shards));
-    for (const io::TensorInfo& info : file.tensors()) state.optimizer.emplace_back(info.name, read_tensor(file, info));
+  const int num_shards = num_optimizer_shards(checkpoint);
+  for (int shard = 0; shard < num_shards; ++shard) {
+    const auto file = std::make_shared<const io::SafetensorsFile>(
+        io::SafetensorsFile::open(checkpoint / kStateFolder / optimizer_file(shard, num_shards)));
+    for (const io::TensorInfo& info : file->tensors())
+      state.push_back({info.name, info.shape, to_scalar_type(info.dtype), [file, &info](int64_t first, at::Tensor to) {
+                         const int64_t element_size = io::dtype_size(info.dtype);
+                         at::Tensor part = at::empty({to.numel()}, to_scalar_type(info.dtype));
+                         file->read(info, static_cast<uint64_t>(first * element_size), part.nbytes(), part.data_ptr());
+                         to.copy_(part);
+                       }});
   }
   return state;
 }

@@ -9,6 +9,7 @@
 #include "checkpoint/tensor_file.h"
 #include "checkpoint/trainer_state.h"
 #include "comm/communicator.h"
+#include "zero/saved_state.h"
 
 namespace dsft::checkpoint {
 
@@ -33,9 +34,13 @@ void save_run_state(const std::filesystem::path& output_dir, const RunState& sta
                     const std::function<void(const std::filesystem::path&)>& save_weights,
                     comm::Communicator& communicator);
 
-/// Reads what save_run_state wrote, with all checks and with the optimizer of all shards; the run that goes on may have
-/// any number of ranks. Throws kCheckpoint.
+/// Reads what save_run_state wrote but for the optimizer; the run that goes on may have any number of ranks. Throws
+/// kCheckpoint.
 RunState load_run_state(const std::filesystem::path& checkpoint);
+
+/// The optimizer of a checkpoint, the parts of all shards, of which nothing is read yet; empty where the checkpoint
+/// holds the model alone. Throws kCheckpoint, when a part is read too.
+std::vector<zero::StoredState> open_optimizer_state(const std::filesystem::path& checkpoint);
 
 /// Why a folder is no whole checkpoint, or nothing: the manifest is there, and every file of it has its size and
 /// checksum.

@@ -74,14 +74,13 @@ void Trainer::begin_anew() {
 
 void Trainer::restore(const fs::path& path) {
   checkpoint::RunState saved = checkpoint::load_run_state(path);
-  if (saved.optimizer.empty())
+  std::vector<zero::StoredState> optimizer = checkpoint::open_optimizer_state(path);
+  if (optimizer.empty())
     fail(ErrorKind::kCheckpoint, path.string(),
          " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or "
          "lora.adapter.");
   job_.load_weights(path);
-  std::vector<zero::NamedState> optimizer;
-  for (auto& [name, tensor] : saved.optimizer) optimizer.push_back({name, tensor});
-  job_.optimizer->restore(optimizer);
+  job_.optimizer->restore(std::move(optimizer));
   try {
     restore_progress(path, saved);
   } catch (const nlohmann::json::exception& error) {

@@ -22,21 +22,44 @@ std::pair<std::string, int64_t> split_name(const std::string& text) {
   return {text.substr(0, at), first};
 }
 
-std::string describe(const at::Tensor& tensor) {
-  return concat(c10::toString(tensor.scalar_type()), " ", tensor.sizes());
+std::string describe(const StoredState& state) {
+  return concat(c10::toString(state.type), " ", at::IntArrayRef(state.sizes));
+}
+
+bool are_equal(const StoredState& a, const StoredState& b) {
+  if (a.type != b.type || a.sizes != b.sizes) return false;
+  const at::Tensor first = at::empty({a.numel()}, a.type), second = at::empty({a.numel()}, a.type);
+  a.read(0, first);
+  b.read(0, second);
+  return at::equal(first, second);
 }
 
 }  // namespace
 
-SavedState::SavedState(const std::vector<NamedState>& state) {
-  for (const NamedState& item : state) {
+int64_t StoredState::numel() const {
+  return c10::multiply_integers(sizes);
+}
+
+std::vector<StoredState> stored_in_memory(const std::vector<NamedState>& state) {
+  std::vector<StoredState> stored;
+  for (const NamedState& item : state)
+    stored.push_back({item.name, item.tensor.sizes().vec(), item.tensor.scalar_type(),
+                      [tensor = item.tensor](int64_t first, at::Tensor to) {
+                        to.copy_(tensor.reshape(-1).narrow(0, first, to.numel()));
+                      }});
+  return stored;
+}
+
+SavedState::SavedState(std::vector<StoredState> state) {
+  for (StoredState& item : state) {
     const auto [name, first] = split_name(item.name);
     Saved& saved = saved_[name];
     if (first >= 0) {
-      if (!saved.parts.emplace(first, item.tensor).second) faults_ += concat("\n  twice: ", item.name);
-    } else if (!saved.whole.defined()) {
-      saved.whole = item.tensor;
-    } else if (saved.whole.scalar_type() != item.tensor.scalar_type() || !at::equal(saved.whole, item.tensor)) {
+      const std::string full_name = item.name;
+      if (!saved.parts.emplace(first, std::move(item)).second) faults_ += concat("\n  twice: ", full_name);
+    } else if (!saved.whole) {
+      saved.whole = std::move(item);
+    } else if (!are_equal(*saved.whole, item)) {
       faults_ += concat("\n  ", name, " differs between the parts of the ranks");
     }
   }
@@ -51,15 +74,15 @@ void SavedState::expect(const std::string& name, at::IntArrayRef sizes, at::Scal
   }
   Saved& saved = found->second;
   saved.is_expected = true;
-  if (saved.whole.defined()) {
-    if (saved.whole.sizes() != sizes || saved.whole.scalar_type() != type)
-      faults_ += concat("\n  ", name, " is ", describe(saved.whole), ", not ", c10::toString(type), " ", sizes);
+  if (saved.whole) {
+    if (saved.whole->sizes != sizes || saved.whole->type != type)
+      faults_ += concat("\n  ", name, " is ", describe(*saved.whole), ", not ", c10::toString(type), " ", sizes);
     if (!saved.parts.empty()) faults_ += concat("\n  ", name, " is there whole and in parts");
     return;
   }
   int64_t end = 0;
   for (const auto& [first, part] : saved.parts) {
-    if (part.dim() != 1 || part.scalar_type() != type)
+    if (part.sizes.size() != 1 || part.type != type)
       faults_ += concat("\n  ", name, "@", first, " is ", describe(part), ", not flat ", c10::toString(type));
     if (first > numel || part.numel() > numel - first) {
       faults_ += concat("\n  ", name, "@", first, " has ", part.numel(), " elements, of ", numel, " in all");
@@ -82,13 +105,14 @@ std::string SavedState::faults() const {
 
 void SavedState::copy(const std::string& name, int64_t first, at::Tensor to) const {
   const Saved& saved = saved_.at(name);
-  if (saved.whole.defined()) {
-    to.copy_(saved.whole.reshape(-1).narrow(0, first, to.numel()));
+  if (to.numel() == 0) return;
+  if (saved.whole) {
+    saved.whole->read(first, to);
     return;
   }
   for (const auto& [begin, part] : saved.parts) {
     const int64_t from = std::max(begin, first), end = std::min(begin + part.numel(), first + to.numel());
-    if (from < end) to.narrow(0, from - first, end - from).copy_(part.narrow(0, from - begin, end - from));
+    if (from < end) part.read(from - begin, to.narrow(0, from - first, end - from));
   }
 }
 

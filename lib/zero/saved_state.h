@@ -3,7 +3,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,10 +19,24 @@ struct NamedState {
   at::Tensor tensor;
 };
 
+/// A tensor of a saved state wherever it lies: it is read where, and as far as, it is wanted.
+struct StoredState {
+  std::string name;  ///< as that of a NamedState
+  std::vector<int64_t> sizes;
+  at::ScalarType type;
+  /// Copies the elements from `first` on into a flat tensor.
+  std::function<void(int64_t first, at::Tensor to)> read;
+
+  int64_t numel() const;
+};
+
+/// A state that lies in memory.
+std::vector<StoredState> stored_in_memory(const std::vector<NamedState>& state);
+
 /// A saved state, the parts of all ranks that wrote it together; they need not be the ranks that read it.
 class SavedState {
  public:
-  explicit SavedState(const std::vector<NamedState>& state);
+  explicit SavedState(std::vector<StoredState> state);
 
   /// Checks that a tensor of this shape and type is there, whole or in parts that make it up. One without elements need
   /// not be.
@@ -28,13 +44,13 @@ class SavedState {
   /// What expect() did not find as it should be, and what nobody expected: a line each.
   std::string faults() const;
 
-  /// Copies the elements from `first` on of an expected tensor into a flat one.
+  /// Copies the elements from `first` on of an expected tensor into a flat one; no others are read.
   void copy(const std::string& name, int64_t first, at::Tensor to) const;
 
  private:
   struct Saved {
-    at::Tensor whole;                     // undefined: there are parts
-    std::map<int64_t, at::Tensor> parts;  // flat, by their first element
+    std::optional<StoredState> whole;      // none: there are parts
+    std::map<int64_t, StoredState> parts;  // flat, by their first element
     bool is_expected = false;
   };
 

@@ -129,15 +129,16 @@ class ShardedOptimizer final {
 
   /// All that a run needs to go on bit for bit, beside the parameters themselves: CPU tensors in the parameters' order.
   /// They may share memory with the optimizer until the next update. Where the state is sharded it is what this rank
-  /// adds: its parts of what is sharded, and on rank 0 the rest too.
+  /// adds: its parts of what is sharded, and on rank 0 the rest too; nothing is copied that is not given.
   std::vector<NamedState> state() const;
   /// Whether ranks hold slices, one rank the only ones of what is offloaded.
   bool is_sharded() const { return flat_.plan().is_sharded(); }
   /// How many ranks have a part of the state: the first so many.
   int num_state_shards() const { return flat_.plan().is_sharded() ? communicator_.size() : 1; }
   /// Takes a saved state, the parts of all ranks together; they may have been other ranks than these. What is missing,
-  /// unexpected or of another shape is one kCheckpoint error that lists all. Master weights are rounded into their
-  /// parameters.
+  /// unexpected or of another shape is one kCheckpoint error that lists all. Of tensors that are shared this rank's
+  /// parts alone are read. Master weights are rounded into their parameters. Collective where the state is sharded.
+  void restore(std::vector<StoredState> state);
   void restore(const std::vector<NamedState>& state);
 
  private:

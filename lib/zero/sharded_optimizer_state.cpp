@@ -28,7 +28,8 @@ at::Tensor to_cpu(const at::Tensor& tensor) {
 
 std::vector<NamedState> ShardedOptimizer::state() const {
   const ShardPlan& plan = flat_.plan();
-  const bool has_the_rest = !plan.is_sharded() || communicator_.rank() == 0;
+  const bool has_the_rest = communicator_.rank() == 0;
+  if (!has_the_rest && !plan.is_sharded()) return {};
   std::vector<NamedState> state;
   if (host_) host_->wait_for_all();
   const auto add = [&](const std::string& name, const at::Tensor& part, int64_t index) {
@@ -86,8 +87,12 @@ std::vector<ShardedOptimizer::StateKind> ShardedOptimizer::kinds_of(int64_t inde
 }
 
 void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
+  restore(stored_in_memory(state));
+}
+
+void ShardedOptimizer::restore(std::vector<StoredState> state) {
   at::NoGradGuard no_grad;
-  SavedState saved(state);
+  SavedState saved(std::move(state));
   // nothing is changed before all of it has been checked
   for (int64_t index = 0; index < flat_.num_parameters(); ++index)
     for (const StateKind& kind : kinds_of(index))
@@ -106,17 +111,14 @@ void ShardedOptimizer::restore(const std::vector<NamedState>& state) {
     const int64_t first = flat_.plan().own_part(index).begin - flat_.plan().offset(index);
     const std::vector<StateKind> kinds = kinds_of(index);
     for (const StateKind& kind : kinds) saved.copy(name + kind.suffix, first, kind.part);
-    if (!flat_.has_master(index)) continue;
-    if (flat_.gathered(flat_.plan().bucket_of(index)))
-      flat_.own_values(index).copy_(kinds.front().part);
-    else
-      saved.copy(name + ".master", 0, flat_.view(flat_.narrow_values, index).view(-1));
+    if (flat_.has_master(index)) flat_.own_values(index).copy_(kinds.front().part);
     flat_[index].parameter.unsafeGetTensorImpl()->bump_version();
   }
   // fp32 weights are not saved twice: the host takes those that the parameters have
   for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
     if (!flat_.holds_state(bucket) && !flat_.has_master(bucket.first))
       host_->set_weights(host_range_of(bucket), flat_.own_values(bucket));
+  gather_values();
   saved.copy(kAppliedUpdates, 0, num_applied_updates_.view(-1));
   if (loss_scaler_) {
     loss_scaler_->restore(saved_scaler(saved));

@@ -49,7 +49,10 @@ TEST_CASE("a run's state is saved whole and read back", "[checkpoint]") {
   save(dir, 10);
   const fs::path checkpoint = dir / "checkpoint-10";
   const RunState state = load_run_state(checkpoint);
-  REQUIRE(at::equal(state.optimizer.at(0).second, state_at(10).optimizer[0].second));
+  const auto optimizer = open_optimizer_state(checkpoint);
+  at::Tensor last = at::zeros({2});
+  optimizer.at(0).read(1, last);
+  REQUIRE(at::equal(last, state_at(10).optimizer[0].second.narrow(0, 1, 2)));
   REQUIRE(state.position == state_at(10).position);
   REQUIRE((state.trainer.best_metric == 1.25 && state.trainer.log_history == state_at(10).trainer.log_history &&
            !state.trainer.best_global_step));
@@ -75,9 +78,9 @@ TEST_CASE("what every rank holds alike is written once, shards by those that hol
     save_run_state(
         dir.path(), state, [](const fs::path&) {}, communicator);
   });
-  const RunState state = load_run_state(dir / "checkpoint-4");
-  REQUIRE(state.optimizer.size() == static_cast<size_t>(num_shards));
-  CHECK(state.optimizer.back().first == concat("part.", num_shards - 1));
+  const auto optimizer = open_optimizer_state(dir / "checkpoint-4");
+  REQUIRE(optimizer.size() == static_cast<size_t>(num_shards));
+  CHECK(optimizer.back().name == concat("part.", num_shards - 1));
   CHECK(fs::exists(dir / concat("checkpoint-4/dsft_state/optimizer-0-of-", num_shards, ".safetensors")));
 }
 

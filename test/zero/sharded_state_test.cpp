@@ -2,6 +2,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 
 #include "base/error.h"
@@ -124,6 +125,35 @@ TEST_CASE("A sharded state goes on with any number of ranks, and at any stage", 
     const bool is_same = after != before || stage != 1 || at::equal(layers.all(), whole.parameters);
     DSFT_CHECK(is_close && is_same && optimizer.num_applied_updates() == 4, "the run that went on is another one");
   });
+}
+
+TEST_CASE("A rank that goes on reads its own parts of a sharded state, and no others", "[zero]") {
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const int64_t stage = GENERATE(1, 3);
+  std::vector<NamedState> state;
+  for (const TrainedRank& rank : train_ranks(2, 1, type, options_of(1)))
+    state.insert(state.end(), rank.state.begin(), rank.state.end());
+  std::atomic<int64_t> num_read = 0;
+  comm::run_thread_ranks(3, [&](Communicator& communicator) {
+    std::vector<zero::StoredState> counted = zero::stored_in_memory(state);
+    for (zero::StoredState& item : counted)
+      if (item.name.find('@') != std::string::npos)
+        item.read = [&num_read, read = item.read](int64_t first, const at::Tensor& to) {
+          num_read += to.numel();
+          read(first, to);
+        };
+    const Layers layers(type);
+    ShardedOptimizer optimizer(layers.parameters(), options_of(stage), communicator);
+    optimizer.restore(std::move(counted));
+  });
+  const int64_t kinds = type == at::kFloat ? 2 : 3;
+  CHECK(num_read == kinds * (210 + 35 + 105));  // all ranks together: each element once
+}
+
+TEST_CASE("Where nothing is sharded one rank has the state to save, and the others copy nothing", "[zero]") {
+  const std::vector<TrainedRank> ranks = train_ranks(2, 1, at::kBFloat16, options_of(0));
+  CHECK(ranks[0].state.size() == 12);
+  CHECK(ranks[1].state.empty());
 }
 
 TEST_CASE("Parts of a state that do not make it up are told", "[zero]") {
