@@ -83,9 +83,12 @@ std::vector<io::SafetensorsFile> open_shards(const fs::path& directory, const Sh
 std::pair<std::string, int64_t> split_part(const io::SafetensorsFile& file, const std::string& text) {
   const size_t at = text.rfind('@');
   int64_t first = -1;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data() + std::min(at, text.size() - 1) + 1, end, first);
-  if (at == std::string::npos || error != std::errc() || rest != end || first < 0)
+  if (at != std::string::npos) {
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + at + 1, end, first);
+    if (error != std::errc() || rest != end) first = -1;
+  }
+  if (first < 0)
     fail(ErrorKind::kCheckpoint, file.path().string(), ": ", text.substr(0, 200), " is no part of a tensor.");
   return {text.substr(0, at), first};
 }
