@@ -131,7 +131,7 @@ TEST_CASE("A rank that goes on reads its own parts of a sharded state, and no ot
   const auto type = GENERATE(at::kFloat, at::kBFloat16);
   const int64_t stage = GENERATE(1, 3);
   std::vector<NamedState> state;
-  for (const TrainedRank& rank : train_ranks(2, 1, type, options_of(1)))
+  for (const TrainedRank& rank : train_ranks(2, 1, type, options_of_stage(1)))
     state.insert(state.end(), rank.state.begin(), rank.state.end());
   std::atomic<int64_t> num_read = 0;
   comm::run_thread_ranks(3, [&](Communicator& communicator) {
@@ -143,7 +143,7 @@ TEST_CASE("A rank that goes on reads its own parts of a sharded state, and no ot
           read(first, to);
         };
     const Layers layers(type);
-    ShardedOptimizer optimizer(layers.parameters(), options_of(stage), communicator);
+    ShardedOptimizer optimizer(layers.parameters(), options_of_stage(stage), communicator);
     optimizer.restore(std::move(counted));
   });
   const int64_t kinds = type == at::kFloat ? 2 : 3;
@@ -151,7 +151,7 @@ TEST_CASE("A rank that goes on reads its own parts of a sharded state, and no ot
 }
 
 TEST_CASE("Where nothing is sharded one rank has the state to save, and the others copy nothing", "[zero]") {
-  const std::vector<TrainedRank> ranks = train_ranks(2, 1, at::kBFloat16, options_of(0));
+  const std::vector<TrainedRank> ranks = train_ranks(2, 1, at::kBFloat16, options_of_stage(0));
   CHECK(ranks[0].state.size() == 12);
   CHECK(ranks[1].state.empty());
 }
