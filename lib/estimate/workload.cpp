@@ -5,16 +5,15 @@
 namespace dsft::estimate {
 
 Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model) {
-  return {
-      .model = model,
-      .lora = recipe.lora,
-      .dtype = recipe.model.dtype.value_or(spec::ComputeDtype::kBf16),
-      .is_on_gpu = recipe.device != device::DeviceChoice::kCpu,
-      .num_documents = recipe.training.per_device_train_batch_size,
-      .length = recipe.data.max_length,
-      .recompute = recipe.training.gradient_checkpointing,
-      .has_evaluations = recipe.training.eval_strategy != train::EvalStrategy::kNo || recipe.training.eval_on_start,
-      .accumulates = recipe.training.gradient_accumulation_steps > 1 || recipe.training.auto_find_batch_size};
+  return {.model = model,
+          .lora = recipe.lora,
+          .dtype = recipe.model.dtype.value_or(spec::ComputeDtype::kBf16),
+          .is_on_gpu = recipe.device != device::DeviceChoice::kCpu,
+          .num_documents = recipe.training.per_device_train_batch_size,
+          .length = recipe.data.max_length,
+          .recompute = recipe.training.gradient_checkpointing,
+          .has_evaluations = recipe.training.eval_strategy != train::EvalStrategy::kNo || recipe.training.eval_on_start,
+          .accumulates = recipe.training.gradient_accumulation_steps > 1 || recipe.training.auto_find_batch_size};
 }
 
 int64_t bytes_of(spec::ComputeDtype dtype) {

@@ -154,8 +154,7 @@ at::Tensor FlatParameters::own_values(int64_t index) const {
 void FlatParameters::take_values() {
   const at::NoGradGuard no_grad;
   for (int64_t index = 0; index < num_parameters(); ++index) {
-    if (has_master(index) && holds_state(plan_.bucket_of(index)))
-      own_view(master, index).copy_(own_values(index));
+    if (has_master(index) && holds_state(plan_.bucket_of(index))) own_view(master, index).copy_(own_values(index));
     (*this)[index].parameter.unsafeGetTensorImpl()->bump_version();
   }
 }

@@ -29,8 +29,8 @@ class GatheredBuffer final {
   /// the memory back. Faults (kDevice) where the slice is to lie in host memory and there is no room.
   GatheredBuffer(at::Tensor whole, comm::Communicator& communicator, const SlicePlace& place = {});
 
-  /// Has `wait` called before the slice is read, or gathered: it returns when the slice may be read by the host, and by what is
-  /// enqueued on the current stream from then on.
+  /// Has `wait` called before the slice is read, or gathered: it returns when the slice may be read by the host, and by
+  /// what is enqueued on the current stream from then on.
   void wait_before_gather(std::function<void()> wait) { wait_ = std::move(wait); }
 
   /// Begins to make it whole, unless it is or is under way. Collective.

@@ -102,8 +102,8 @@ class ShardedOptimizer final {
   /// reduced at the end.
   void gradients_final(const std::vector<int64_t>& indices);
 
-  /// Masters, and what is offloaded, take what has been written into the parameters, or into this rank's parts of them, as
-  /// at the beginning.
+  /// Masters, and what is offloaded, take what has been written into the parameters, or into this rank's parts of them,
+  /// as at the beginning.
   void take_values();
 
   /// Of stage 3: the buffers of the trained parameters, by block, for who gathers them (ParameterShards).
