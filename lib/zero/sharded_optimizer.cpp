@@ -318,7 +318,7 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
                          .beta1 = beta1});
     if (!on_device.is_same(values)) values.copy_(on_device, /*non_blocking=*/true);
   }
-  if (host_) start_update_on_host(factor);
+  if (host_) start_update_on_host(factor, beta1);
   num_applied_updates_.add_(is_applied_);
   flat_.clear_gradients();
   gather_values();

@@ -171,7 +171,7 @@ class ShardedOptimizer final {
                                 comm::Communicator& communicator);
   void move_state_to_host();
   size_t host_range_of(const ShardPlan::Bucket& bucket) const { return host_ranges_[flat_.plan().index_of(bucket)]; }
-  void start_update_on_host(const at::Tensor& gradient_factor);
+  void start_update_on_host(const at::Tensor& gradient_factor, const at::Tensor& beta1);
   at::Tensor part_on_host(const at::Tensor& buffer, int64_t index) const;
 
   FlatParameters flat_;

@@ -111,14 +111,15 @@ void ShardedOptimizer::take_values() {
 
 // The host decides: it has the norm of what it holds anyway. Nothing on the device reads weights any more: the norm has
 // been waited for.
-void ShardedOptimizer::start_update_on_host(const at::Tensor& gradient_factor) {
+void ShardedOptimizer::start_update_on_host(const at::Tensor& gradient_factor, const at::Tensor& beta1) {
   if (!is_applied_.item<bool>()) return;
   std::vector<at::Tensor> weights;
   for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
     if (bucket.is_sharded) weights.push_back(flat_.own_values(bucket));
   host_->start_update({.learning_rate = learning_rate_.item<double>(),
                        .gradient_factor = gradient_factor.item<double>(),
-                       .num_applied_updates = num_applied_updates_.item<int64_t>()},
+                       .num_applied_updates = num_applied_updates_.item<int64_t>(),
+                       .beta1 = beta1.defined() ? std::optional(beta1.item<double>()) : std::nullopt},
                       std::move(weights));
 }
 
