@@ -31,7 +31,11 @@ int read_number(const GetVariable& get_variable, const char* name) {
 std::optional<ForeignPlacement> find_foreign_placement(const GetVariable& get_variable) {
   const auto is_set = [&](const char* name) { return get_variable(name) != nullptr; };
   const auto assignment = [&](const char* name) { return concat(name, "=", get_variable(name)); };
-  if (is_set("OMPI_COMM_WORLD_SIZE")) return std::nullopt;
+  if (is_set("OMPI_COMM_WORLD_SIZE")) {
+    const int size = read_number(get_variable, "OMPI_COMM_WORLD_SIZE");
+    if (size <= 1) return std::nullopt;
+    return ForeignPlacement{"Open MPI's mpirun", assignment("OMPI_COMM_WORLD_SIZE"), size, true};
+  }
   const int world_size = read_number(get_variable, "WORLD_SIZE");
   if (world_size > 1 && is_set("RANK"))
     return ForeignPlacement{"torchrun or a launcher like it", assignment("RANK") + " and " + assignment("WORLD_SIZE"),
@@ -57,8 +61,8 @@ void require_no_other_launcher(const GetVariable& get_variable) {
   fail(ErrorKind::kUsage, "the environment (", placement->found, ") says that ", placement->launcher, " has placed ",
        number,
        " processes, and each would start a job of its own in the same output_dir. Have it start `dsft train "
-       "RECIPE`, which is one rank of a job, or run `dsft launch` once",
-       "; a process that is alone all the same needs these variables unset");
+       "RECIPE`, which is one rank of a job, or run `dsft launch` once, outside of it; "
+       "a process that is alone all the same needs these variables unset");
 }
 
 void require_joinable_launcher(const GetVariable& get_variable) {

@@ -31,11 +31,21 @@ TEST_CASE("A launcher inside of another one's processes is refused, and the mess
                   {"RANK=0 and WORLD_SIZE=4", "torchrun", "4 processes"});
   require_refused({{"SLURM_NTASKS", "2"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "1"}},
                   {"SLURM_PROCID=1 and SLURM_STEP_NUM_TASKS=2", "srun", "2 processes"});
+  require_refused({{"OMPI_COMM_WORLD_SIZE", "2"},
+                   {"OMPI_COMM_WORLD_RANK", "1"},
+                   {"PMIX_RANK", "1"},
+                   {"WORLD_SIZE", "2"},
+                   {"RANK", "1"}},
+                  {"OMPI_COMM_WORLD_SIZE=2", "Open MPI's mpirun", "2 processes", "outside of it"});
   require_refused({{"PMI_SIZE", "3"}, {"PMI_RANK", "0"}}, {"PMI_SIZE=3", "3 processes"});
   require_refused({{"PMIX_RANK", "1"}}, {"PMIX_RANK=1", "several processes"});
 }
 
-TEST_CASE("Ranks of srun and torchrun are joined, those of other MPIs refused", "[launch]") {
+TEST_CASE("Ranks of mpirun, srun and torchrun are joined, those of other MPIs refused", "[launch]") {
+  CHECK_NOTHROW(launch::require_joinable_launcher(
+      reader_of(Variables{{"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_RANK", "1"}, {"PMIX_RANK", "1"}})));
+  CHECK_NOTHROW(launch::require_joinable_launcher(
+      reader_of(Variables{{"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "2"}})));
   CHECK_NOTHROW(launch::require_joinable_launcher(reader_of(Variables{{"RANK", "0"}, {"WORLD_SIZE", "4"}})));
   CHECK_NOTHROW(launch::require_joinable_launcher(
       reader_of(Variables{{"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "1"}})));
@@ -47,7 +57,7 @@ TEST_CASE("Ranks of srun and torchrun are joined, those of other MPIs refused", 
   });
 }
 
-TEST_CASE("One process, Slurm's batch scripts and Open MPI's ranks are not another launcher's", "[launch]") {
+TEST_CASE("One process alone and Slurm's batch scripts are not another launcher's", "[launch]") {
   const Variables kFine[] = {
       {},
       {{"RANK", "0"}, {"WORLD_SIZE", "1"}},
@@ -57,12 +67,7 @@ TEST_CASE("One process, Slurm's batch scripts and Open MPI's ranks are not anoth
       {{"SLURM_NTASKS", "8"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_PROCID", "0"}},
       {{"PMI_SIZE", "1"}, {"PMI_RANK", "0"}},
       {{"PMIX_RANK", "0"}},
-      {{"OMPI_COMM_WORLD_SIZE", "2"},
-       {"OMPI_COMM_WORLD_RANK", "1"},
-       {"PMIX_RANK", "1"},
-       {"WORLD_SIZE", "2"},
-       {"RANK", "1"}},
-      {{"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_PROCID", "1"}},
+      {{"OMPI_COMM_WORLD_SIZE", "1"}, {"OMPI_COMM_WORLD_RANK", "0"}, {"PMIX_RANK", "0"}},
   };
   for (const Variables& variables : kFine) CHECK_NOTHROW(launch::require_no_other_launcher(reader_of(variables)));
 }
