@@ -45,9 +45,8 @@ LaunchResult supervise_with_restarts(const MakePlan& make_plan, SupervisorOption
   bool resumes = false;
   for (int restart = 0;; ++restart) {
     LaunchResult result = supervise(make_plan(resumes), options, signals);
-    if (restart == restarts.max_restarts || !may_be_restarted(result.exit_code) || result.was_asked_to_stop) {
-      return result;
-    }
+    const bool may_go_on = may_be_restarted(result.exit_code) && !result.was_asked_to_stop && !result.has_survivors;
+    if (restart == restarts.max_restarts || !may_go_on) return result;
     resumes = resumes || has_new(find_checkpoints(restarts.output_dir), before);
     if (!result.tail.empty()) restarts.on_restart(result.tail.substr(0, result.tail.size() - 1));
     restarts.on_restart(

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "launch/rank_logs.h"
+#include "process/job_reaper.h"
 #include "process/output_tail.h"
 #include "process/process_tree.h"
 
@@ -25,6 +26,7 @@ using process::Stream;
 constexpr std::chrono::milliseconds kPollInterval{30};
 constexpr std::chrono::seconds kReminderInterval{1};
 constexpr std::chrono::seconds kRemoteGrace{2};
+constexpr std::chrono::seconds kLongestEnd{30};  ///< of a process that was killed: a driver may hold it for a while
 
 /// A folder that only this user can open, for the socket; it goes away.
 class SocketFolder {
@@ -332,9 +334,19 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
 
 LaunchResult supervise(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals) {
   StopRequests requests(signals);
+  // mpirun may end, or be killed, before its ranks
+  process::JobReaper reaper;
   LaunchResult result =
       plan.uses_mpi() ? supervise_ranks(plan, options, requests) : supervise_one(plan, options, requests);
   result.was_asked_to_stop = requests.first() != 0;
+  const std::vector<process::ProcessId> left = reaper.end_all(options.kill_grace, kLongestEnd);
+  result.has_survivors = !left.empty();
+  if (result.has_survivors) {
+    if (result.exit_code == 0) result.exit_code = static_cast<int>(ErrorKind::kCommunication);
+    result.reason += concat(result.reason.empty() ? "" : "; ", "process ", left.front().pid,
+                            " of the job does not end, though it was killed: it waits in the system, for a device or a "
+                            "file (see ps and dmesg)");
+  }
   return result;
 }
 

@@ -20,6 +20,7 @@ struct LaunchResult {
   /// Last lines of the rank that failed first, where they have not been passed on; for the end of the output.
   std::string tail = {};
   bool was_asked_to_stop = false;  ///< by a signal
+  bool has_survivors = false;      ///< a process of the job could not be ended
 };
 
 struct SupervisorOptions {
@@ -34,7 +35,8 @@ struct SupervisorOptions {
 
 /// Runs the plan until it ends. The first SIGINT or SIGTERM of `signals` is passed to the ranks, which save and end
 /// with 75; a second SIGINT kills them (130). A rank killed by a signal gives 6, and so does one that is stopped or
-/// hangs longer than the limits say: then the whole job is killed. No process of the job outlives the call.
+/// hangs longer than the limits say: then the whole job is killed. No process of the job outlives the call, but for one
+/// that the system does not let end within 30 s; no zombie is left.
 LaunchResult supervise(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals);
 
 }  // namespace dsft::launch

@@ -70,6 +70,46 @@ TEST_CASE("A rank that dies is named with what it did", "[launch]") {
   CHECK(run.seconds < 10);
 }
 
+TEST_CASE("Ranks whose mpirun is killed do not outlive it", "[launch]") {
+  // they do not listen to SIGTERM, and hold on to nothing of mpirun's
+  const std::string script =
+      "trap '' TERM HUP; exec >/dev/null 2>&1; if [ $OMPI_COMM_WORLD_RANK = 0 ]; then sleep 0.5; kill -9 $PPID; fi; "
+      "setsid sleep 60 & sleep 60";
+  process::SignalListener listener({SIGINT, SIGTERM});
+  const auto begin = std::chrono::steady_clock::now();
+  const LaunchResult result = launch::supervise(test::plan_of({"sh", "-c", script}, 2),
+                                                {.log_dir = {},
+                                                 .on_line = [](process::Stream, std::string_view) {},
+                                                 .kill_grace = std::chrono::milliseconds(300)},
+                                                listener);
+  CHECK(result.exit_code == 6);
+  CHECK_THAT(result.reason, StartsWith("mpirun was killed by signal 9"));
+  CHECK_FALSE(result.has_survivors);
+  CHECK(process::find_descendants(::getpid()).empty());
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(8));
+}
+
+TEST_CASE("A restart begins when nothing of the attempt before it runs any more", "[launch]") {
+  test::TempDir folder;
+  // each attempt notes what of the attempts before is there, leaves a process of its own, and fails
+  const std::string script =
+      "for pid in $(cat $1/pids 2>/dev/null); do kill -0 $pid 2>/dev/null && echo $pid >> $1/alive; done; "
+      "(trap '' TERM; exec setsid sleep 60) >/dev/null 2>&1 & echo $! >> $1/pids; exit 6";
+  process::SignalListener listener({SIGINT, SIGTERM});
+  const LaunchResult result = launch::supervise_with_restarts(
+      [&](bool) {
+        return test::plan_of({"sh", "-c", script, "sh", folder.path().string()}, 1);
+      },
+      {.log_dir = {},
+       .on_line = [](process::Stream, std::string_view) {},
+       .kill_grace = std::chrono::milliseconds(100)},
+      {.max_restarts = 2, .output_dir = folder.path(), .on_restart = [](const std::string&) {}}, listener);
+  CHECK(result.exit_code == 6);
+  CHECK(std::filesystem::exists(folder.path() / "pids"));
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "alive"));
+  CHECK(process::find_descendants(::getpid()).empty());
+}
+
 TEST_CASE("A rank that is stopped ends the job", "[launch]") {
   for (const int num_ranks : {1, 2}) {
     const WatchedRun run = run_ranks("stop", num_ranks, {.silence = kShort});
