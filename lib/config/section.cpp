@@ -11,7 +11,7 @@ namespace {
 /// Where the other one stands, for a message at `here`.
 std::string place_of(const Position& position, const Position& here) {
   if (position.file == kCommandLine) return "on the command line";
-  if (position.file != here.file && here.file != kCommandLine) return "at " + to_string(position);
+  if (position.file != here.file) return "at " + to_string(position);
   return concat("at line ", position.line);
 }
 

@@ -84,9 +84,11 @@ void import_precision(ImportedBlock& top) {
                  config::make_string(precision.dtype));
     }
   }
-  // neither of both is DeepSpeed's way to ask for fp32; the recipe's own default would be bf16 on a GPU
-  if (bf16.is_off() && !fp16.is_on() && !has_written_dtype(values))
-    values.fill("model.dtype", bf16.enabled->key_position, config::make_string("fp32"));
+  // one that is off and none that is on ask for fp32, in DeepSpeed and in its integration into transformers; the
+  // recipe's own default would be bf16 on a GPU
+  const Precision& off = bf16.is_off() ? bf16 : fp16;
+  if (off.is_off() && !bf16.is_on() && !fp16.is_on() && !has_written_dtype(values))
+    values.fill("model.dtype", off.enabled->key_position, config::make_string("fp32"));
   if (fp16.block && !fp16.is_off()) import_scaler(top, *fp16.block);
 }
 

@@ -200,7 +200,11 @@ TEST_CASE("Precision blocks choose the type, and both or a contradiction are fau
   CHECK(resolved(R"({"fp16": {"enabled": "true"}})").model.dtype == spec::ComputeDtype::kFp16);
   CHECK(resolved(R"({"bf16": {"enabled": false}})").model.dtype == spec::ComputeDtype::kFp32);
   CHECK(resolved(R"({"bf16": {"enabled": "auto"}})").model.dtype == spec::ComputeDtype::kBf16);
-  CHECK(resolved(R"({"fp16": {"enabled": false}})").model.dtype == spec::ComputeDtype::kBf16);
+  CHECK(resolved(R"({"fp16": {"enabled": false}})").model.dtype == spec::ComputeDtype::kFp32);
+  CHECK(resolved(R"({"fp16": {"enabled": false}, "bf16": {"enabled": true}})").model.dtype ==
+        spec::ComputeDtype::kBf16);
+  CHECK(resolved(R"({"fp16": {"enabled": false}, "bf16": {"enabled": false}})").model.dtype ==
+        spec::ComputeDtype::kFp32);
   check_file_warning(R"({"bfloat16": {"enabled": true}})", "bfloat16: is the old name of `bf16`");
   check_file_fault(R"({"bf16": {"enabled": true}, "fp16": {"enabled": true}})",
                    "fp16.enabled: contradicts `bf16.enabled` at ds.json:1:11");

@@ -160,6 +160,13 @@ TEST_CASE("written settings that contradict each other name both lines; a defaul
               "contradicts `training.auto_find_batch_size` at line 5");
   check_fault("training: {bf16: true, fp16: true}\n", "contradicts `training.bf16` at line 5");
   check_fault("training: {output_dir: other}\n", "contradicts `output_dir` at line 2");
+  // a key of the command line and one of the file: the line alone would say nothing
+  const auto reading =
+      recipe_config::read_recipe_text(kBase + "training: {warmup_ratio: 0.1}\n", "r.yaml", {"training.warmup_steps=3"});
+  REQUIRE(reading.faults.size() == 1);
+  CHECK_THAT(to_string(reading.faults[0]),
+             Catch::Matchers::StartsWith("command line: override 1: training.warmup_steps: contradicts "
+                                         "`training.warmup_ratio` at r.yaml:5:12: "));
   CHECK(faults_of(kBase + "training: {warmup_steps: 3, warmup_ratio: null}\n").empty());
   CHECK(faults_of(kBase + "training: {output_dir: runs/a}\n").empty());
   CHECK(
