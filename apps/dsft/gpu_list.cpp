@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "dsft/build_facts.h"
-#include "launch/launch_plan.h"
+#include "launch/visible_gpus.h"
 
 namespace dsft::apps {
 namespace {

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/error.h"
 #include "dsft/build_facts.h"
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
@@ -16,7 +15,10 @@
 #include "launch/hosts.h"
 #include "launch/mpirun_version.h"
 #include "launch/other_launchers.h"
+#include "launch/own_cores.h"
+#include "launch/passed_variables.h"
 #include "launch/restarts.h"
+#include "launch/visible_gpus.h"
 #include "options/bounds.h"
 #include "options/recipe_arguments.h"
 #include "recipe_config/recipe_config.h"
@@ -57,16 +59,12 @@ launch::Machine describe_machine() {
           .cuda_visible_devices = cuda_visible_devices,
           .gpu_numbers = launch::visible_gpu_numbers(cuda_visible_devices, num_gpus),
           .host_name = host_name(),
+          .open_mpi_major =
+              [major = std::optional<int>()]() mutable {
+                if (!major) major = launch::find_open_mpi_major();
+                return *major;
+              },
           .variables = launch::environment_names()};
-}
-
-/// An Accelerate file's num_processes, where no option says how many ranks to start.
-void take_num_processes(const recipe_config::RecipeConfig& recipe, const launch::Machine& machine,
-                        launch::LaunchRequest& request) {
-  const auto& number = recipe.run.num_processes;
-  if (!number || request.num_gpus || request.num_procs) return;
-  const bool is_on_cpu = recipe.device == device::DeviceChoice::kCpu || (*number == 1 && machine.num_visible_gpus == 0);
-  (is_on_cpu ? request.num_procs : request.num_gpus) = static_cast<int>(*number);
 }
 
 void print_line(process::Stream stream, std::string_view line) {
@@ -79,9 +77,17 @@ launch::HeartLimits limits_of(const LaunchOptions& options) {
   return limits;
 }
 
+/// The signals that ask a run to save and end: also the one of a terminal that is closed, unless nohup ignores it.
+std::vector<int> stop_signals() {
+  std::vector<int> signals{SIGINT, SIGTERM, SIGUSR1};
+  struct sigaction action = {};
+  if (::sigaction(SIGHUP, nullptr, &action) == 0 && action.sa_handler != SIG_IGN) signals.push_back(SIGHUP);
+  return signals;
+}
+
 int run_launch(const LaunchOptions& options) {
   // before anything that starts threads, as the driver's library does when GPUs are listed: they must not take signals
-  process::SignalListener signals({SIGINT, SIGTERM, SIGUSR1});
+  process::SignalListener signals(stop_signals());
   std::vector<std::string> warnings;  // the trainer prints them
   auto recipe = recipe_config::load_recipe(options.recipe.recipe, options.recipe.overrides, warnings);
   launch::LaunchRequest request{.trainer = find_trainer().string(),
@@ -94,13 +100,11 @@ int run_launch(const LaunchOptions& options) {
                                 .include = options.include,
                                 .exclude = options.exclude};
   if (!options.hostfile.empty()) request.hosts = launch::read_hostfile(options.hostfile);
-  launch::Machine machine = describe_machine();
-  take_num_processes(recipe, machine, request);
-  launch::LaunchPlan plan = launch::plan_launch(request, machine);
-  if (plan.uses_mpi()) {
-    machine.open_mpi_major = launch::find_open_mpi_major();
-    plan = launch::plan_launch(request, machine);
-  }
+  if (const auto& ranks = recipe.run.num_processes)
+    request.imported_ranks = {static_cast<int>(ranks->number), ranks->position};
+  if (const auto& gpus = recipe.run.gpu_ids) request.imported_gpus = {gpus->numbers, gpus->position};
+  const launch::Machine machine = describe_machine();
+  const launch::LaunchPlan plan = launch::plan_launch(request, machine);
   for (const std::string& warning : plan.warnings) std::cerr << "warning: " << warning << std::endl;
   recipe_config::resolve_train_batch(recipe, plan.num_ranks);  // its fault once, not from each rank
   if (options.is_dry_run) {
@@ -146,7 +150,7 @@ void add_launch_command(CLI::App& app, CommandResult& result) {
   command
       ->add_option("--step-timeout", options->step_timeout,
                    "Seconds after which an update hangs (the larger of 60 and 20 times the median)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   command->footer("Example:\n  dsft launch --num-procs 2 recipes/sft/smollm2_135m_function_calling.yaml");
   command->callback([options, &result] { result.exit_code = run_launch(*options); });
 }

@@ -1,10 +1,10 @@
 #include "comm/placement.h"
 
-#include <charconv>
 #include <cstdlib>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/parse_number.h"
 
 namespace dsft::comm {
 namespace {
@@ -29,13 +29,12 @@ struct Variables {
 
   int number(const char* name) const {
     const std::string digits = text(name);
-    int value = 0;
-    const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    if (error != std::errc() || stop != digits.data() + digits.size() || value < 0) {
+    const auto value = parse_number<int>(digits);
+    if (!value || *value < 0) {
       fail(ErrorKind::kCommunication, "the environment variable ", name, " is '", digits,
            "', not a number; it is set by ", launcher, ": unset it, or start through `dsft launch`");
     }
-    return value;
+    return *value;
   }
   int number(const char* name, int fallback) const { return has(name) ? number(name) : fallback; }
 };

@@ -1,7 +1,6 @@
 #include "launch/hosts.h"
 
 #include <algorithm>
-#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <numeric>
@@ -9,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/parse_number.h"
 
 namespace dsft::launch {
 namespace {
@@ -20,13 +20,6 @@ std::string_view strip(std::string_view text) {
   const size_t begin = text.find_first_not_of(kBlanks);
   if (begin == std::string_view::npos) return {};
   return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
-}
-
-std::optional<int> parse_number(std::string_view text) {
-  int value = 0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || stop != text.data() + text.size() || value < 0) return std::nullopt;
-  return value;
 }
 
 /// Cuts a text at every `separator`; there is always a first piece.
@@ -55,8 +48,8 @@ std::optional<Host> parse_host(std::string_view line) {
   constexpr std::string_view kSlots = "slots=";
   if (!rest.starts_with(kSlots)) return std::nullopt;
   rest.remove_prefix(kSlots.size());
-  const auto number = parse_number(rest.substr(0, rest.find_first_of(" \t\r\v\f#")));
-  if (!number || *number > kMaxSlots) return std::nullopt;
+  const auto number = parse_number<int>(rest.substr(0, rest.find_first_of(" \t\r\v\f#")));
+  if (!number || *number < 0 || *number > kMaxSlots) return std::nullopt;
   return Host{std::string(line.substr(0, name_end)), first_slots(*number)};
 }
 
@@ -87,8 +80,8 @@ struct Choice {
     if (parts.size() == 1) return *host;
     std::set<int> slots;
     for (const std::string& word : split(parts[1], ',')) {
-      const auto slot = parse_number(strip(word));
-      if (!slot) refuse("'", word, "' is no slot; write numbers, as in ", host->name, ":0,1");
+      const auto slot = parse_number<int>(strip(word));
+      if (!slot || *slot < 0) refuse("'", word, "' is no slot; write numbers, as in ", host->name, ":0,1");
       if (std::find(host->slots.begin(), host->slots.end(), *slot) == host->slots.end()) {
         refuse("host '", host->name, "' has no slot ", *slot, "; ", source, " has ", describe_hosts({*host}));
       }

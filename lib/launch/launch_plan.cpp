@@ -1,20 +1,22 @@
 #include "launch/launch_plan.h"
 
-#include <sched.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <charconv>
-#include <fstream>
-#include <iterator>
-#include <numeric>
 
 #include "base/error.h"
+#include "launch/passed_variables.h"
 
 namespace dsft::launch {
 namespace {
 
 constexpr std::string_view kSafeCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%";
+
+bool runs_on_cpu(const LaunchRequest& request) {
+  return request.num_procs || request.device == device::DeviceChoice::kCpu;
+}
+
+bool has_choice(const LaunchRequest& request) {
+  return !request.include.empty() || !request.exclude.empty();
+}
 
 void check_request(const LaunchRequest& request) {
   if (request.num_procs && *request.num_procs < 1) {
@@ -32,19 +34,30 @@ void check_request(const LaunchRequest& request) {
   if (request.num_gpus && request.device == device::DeviceChoice::kCpu) {
     fail(ErrorKind::kUsage, "--num-gpus starts one rank per GPU, but the recipe says device: cpu; use --num-procs");
   }
-  const bool has_choice = !request.include.empty() || !request.exclude.empty();
-  if (request.num_gpus && has_choice) {
+  if (request.num_gpus && has_choice(request)) {
     fail(ErrorKind::kUsage, "--num-gpus contradicts --include and --exclude, which choose the GPUs; write one");
   }
 }
 
-int num_gpu_ranks(const LaunchRequest& request, const Machine& machine) {
-  if (request.device == device::DeviceChoice::kCpu) return 1;
-  const bool needs_gpu = request.num_gpus || request.device == device::DeviceChoice::kCuda;
-  const int num_ranks = request.num_gpus.value_or(std::max(1, machine.num_visible_gpus));
+/// The Accelerate file's ranks, where no option says how many.
+const ImportedRanks* imported_ranks(const LaunchRequest& request) {
+  const bool has_option = request.num_gpus || request.num_procs || has_choice(request);
+  return request.imported_ranks && !has_option ? &*request.imported_ranks : nullptr;
+}
+
+std::string name_of(const ImportedRanks& ranks) {
+  return concat(config::to_string(ranks.position), ": num_processes ", ranks.number);
+}
+
+int num_local_ranks(const LaunchRequest& request, const Machine& machine) {
+  const ImportedRanks* imported = imported_ranks(request);
+  if (request.device == device::DeviceChoice::kCpu) return imported ? imported->number : 1;
+  const bool needs_gpu =
+      request.num_gpus || request.device == device::DeviceChoice::kCuda || (imported && imported->number > 1);
+  const int num_ranks = request.num_gpus.value_or(imported ? imported->number : std::max(1, machine.num_visible_gpus));
   if (needs_gpu && num_ranks > machine.num_visible_gpus) {
-    fail(ErrorKind::kDevice, num_ranks, num_ranks == 1 ? " GPU is" : " GPUs are", " asked for, but ",
-         machine.num_visible_gpus,
+    fail(ErrorKind::kDevice, imported ? name_of(*imported) + ": " : "", num_ranks,
+         num_ranks == 1 ? " GPU is" : " GPUs are", " asked for, but ", machine.num_visible_gpus,
          " can be used here: see `dsft env`, nvidia-smi and CUDA_VISIBLE_DEVICES; without GPUs use device=cpu");
   }
   return num_ranks;
@@ -72,6 +85,48 @@ std::vector<Host> choose_local_gpus(const LaunchRequest& request, const Machine&
   return select_slots({{"localhost", *machine.gpu_numbers}}, request.include, request.exclude, source);
 }
 
+std::string join_slots(const std::vector<int>& slots) {
+  std::string text;
+  for (int slot : slots) text += concat(text.empty() ? "" : ",", slot);
+  return text;
+}
+
+/// Whether the Accelerate file chooses the GPUs.
+bool uses_imported_gpus(const LaunchRequest& request, const Machine& machine) {
+  return request.imported_gpus && request.hosts.empty() && !has_choice(request) && !machine.cuda_visible_devices &&
+         !runs_on_cpu(request);
+}
+
+/// As many of them as there are ranks.
+std::vector<Host> take_imported_gpus(const LaunchRequest& request, const Machine& machine) {
+  std::vector<int> numbers = request.imported_gpus->numbers;
+  const std::string place = config::to_string(request.imported_gpus->position) + ": gpu_ids";
+  const std::vector<int> there = machine.gpu_numbers.value_or(std::vector<int>());
+  for (const int number : numbers) {
+    if (std::find(there.begin(), there.end(), number) != there.end()) continue;
+    fail(ErrorKind::kDevice, place, " names GPU ", number, ", but ",
+         there.empty() ? "no GPU can be used here" : "those here are " + join_slots(there),
+         ": see `dsft env`; \"all\" takes those that are there, device=cpu none");
+  }
+  const ImportedRanks* imported = imported_ranks(request);
+  const auto num_gpus = static_cast<int>(numbers.size());
+  const int num_ranks = request.num_gpus.value_or(imported ? imported->number : num_gpus);
+  if (num_ranks > num_gpus) {
+    fail(ErrorKind::kUsage, place, " names ", num_gpus, num_gpus == 1 ? " GPU" : " GPUs", ", fewer than ",
+         imported ? name_of(*imported) : concat("--num-gpus ", num_ranks), ", and a rank takes one");
+  }
+  numbers.resize(static_cast<size_t>(num_ranks));
+  return {{"localhost", std::move(numbers)}};
+}
+
+/// Says why the GPUs that an Accelerate file names are not used.
+std::string explain_unused_gpus(const LaunchRequest& request, const Machine& machine) {
+  const std::string what = config::to_string(request.imported_gpus->position) + ": gpu_ids is not used: ";
+  if (!request.hosts.empty()) return concat(what, "the slots of ", request.hostfile, " are the GPUs of its hosts");
+  if (has_choice(request)) return what + (request.include.empty() ? "--exclude" : "--include") + " chooses the GPUs";
+  return concat(what, "CUDA_VISIBLE_DEVICES=", *machine.cuda_visible_devices, " chooses the GPUs");
+}
+
 /// The first `count` slots of each host.
 std::vector<Host> first_of_each(std::vector<Host> hosts, int count) {
   for (Host& host : hosts) {
@@ -84,10 +139,11 @@ std::vector<Host> first_of_each(std::vector<Host> hosts, int count) {
   return hosts;
 }
 
-/// The first `count` slots of all hosts.
-std::vector<Host> first_of_all(std::vector<Host> hosts, int count, const std::string& hostfile) {
+/// The first `count` slots of all hosts, as `asked_by` says.
+std::vector<Host> first_of_all(std::vector<Host> hosts, int count, const std::string& asked_by,
+                               const std::string& hostfile) {
   if (count > count_slots(hosts)) {
-    fail(ErrorKind::kUsage, "--num-procs ", count, " is more than the ", count_slots(hosts), " slots of ", hostfile,
+    fail(ErrorKind::kUsage, asked_by, " is more than the ", count_slots(hosts), " slots of ", hostfile,
          " that may be used: ", describe_hosts(hosts));
   }
   for (Host& host : hosts) {
@@ -100,28 +156,26 @@ std::vector<Host> first_of_all(std::vector<Host> hosts, int count, const std::st
 
 std::vector<Host> choose_hosts(const LaunchRequest& request, const Machine& machine) {
   if (request.hosts.empty()) {
-    const bool has_choice = !request.include.empty() || !request.exclude.empty();
-    return has_choice ? choose_local_gpus(request, machine) : std::vector<Host>{};
+    if (has_choice(request)) return choose_local_gpus(request, machine);
+    return uses_imported_gpus(request, machine) ? take_imported_gpus(request, machine) : std::vector<Host>{};
   }
   std::vector<Host> hosts = select_slots(request.hosts, request.include, request.exclude, request.hostfile);
   if (request.num_gpus) return first_of_each(std::move(hosts), *request.num_gpus);
-  if (request.num_procs) return first_of_all(std::move(hosts), *request.num_procs, request.hostfile);
+  if (request.num_procs) {
+    return first_of_all(std::move(hosts), *request.num_procs, concat("--num-procs ", *request.num_procs),
+                        request.hostfile);
+  }
+  if (const ImportedRanks* imported = imported_ranks(request))
+    return first_of_all(std::move(hosts), imported->number, name_of(*imported), request.hostfile);
   return hosts;
-}
-
-bool runs_on_cpu(const LaunchRequest& request) {
-  return request.num_procs || request.device == device::DeviceChoice::kCpu;
-}
-
-std::string join_slots(const std::vector<int>& slots) {
-  std::string text;
-  for (int slot : slots) text += concat(text.empty() ? "" : ",", slot);
-  return text;
 }
 
 /// Whether a host's slots are not just the first GPUs, so that its ranks have to be told.
 bool needs_visible_devices(const Host& host, const Machine& machine) {
-  return machine.cuda_visible_devices || host.slots.back() + 1 != static_cast<int>(host.slots.size());
+  for (size_t i = 0; i < host.slots.size(); ++i) {
+    if (host.slots[i] != static_cast<int>(i)) return true;
+  }
+  return machine.cuda_visible_devices.has_value();
 }
 
 /// The trainer and its arguments.
@@ -155,10 +209,15 @@ int most_slots(const std::vector<Host>& hosts) {
   return static_cast<int>(most);
 }
 
+/// Whether a host has a domain in its name: "node7.cluster.example", but no IP address.
+bool has_domain(const Host& host) {
+  return host.name.find('.') != std::string::npos && host.name.find_first_not_of("0123456789.") != std::string::npos;
+}
+
 /// mpirun with its options for the whole job. Ranks bind themselves, so that it works the same under every launcher
 /// and where a container has fewer cores than mpirun sees.
-std::vector<std::string> mpirun_words(const LaunchPlan& plan, const Machine& machine) {
-  const bool is_new = machine.open_mpi_major >= 5;
+std::vector<std::string> mpirun_words(const LaunchPlan& plan, const Machine& machine, const std::vector<Host>& hosts) {
+  const bool is_new = machine.open_mpi_major() >= 5;
   std::vector<std::string> words = {"mpirun"};
   if (machine.is_root) words.push_back("--allow-run-as-root");
   if (plan.has_remote_hosts) {
@@ -168,6 +227,9 @@ std::vector<std::string> mpirun_words(const LaunchPlan& plan, const Machine& mac
   } else {
     words.push_back("--oversubscribe");  // more ranks than cores are the user's choice
   }
+  // Open MPI 4 goes to node7 otherwise, which may be no name at all, or that of another host
+  if (!is_new && plan.has_remote_hosts && std::any_of(hosts.begin(), hosts.end(), has_domain))
+    words.insert(words.end(), {"--mca", "orte_keep_fqdn_hostnames", "1"});
   words.insert(words.end(), {"--bind-to", "none"});
   if (is_new)
     words.insert(words.end(), {"--output", "tag"});
@@ -203,21 +265,6 @@ void add_hosts(std::vector<std::string>& argv, const LaunchRequest& request, con
   }
 }
 
-bool is_host_variable(std::string_view name) {
-  static constexpr std::string_view kNames[] = {"_",        "CUDA_VISIBLE_DEVICES",
-                                                "DISPLAY",  "DSFT_WATCHDOG",
-                                                "HOST",     "HOSTNAME",
-                                                "OLDPWD",   "PWD",
-                                                "SHLVL",    "TMUX",
-                                                "TMUX_PANE"};
-  static constexpr std::string_view kPrefixes[] = {"BASH_FUNC_", "DBUS_",  "OMPI_",       "OPAL_", "ORTE_",
-                                                   "PBS_",       "PMI_",   "PMIX_",       "PRTE_", "SLURM",
-                                                   "SSH_",       "XDG_SE", "XDG_RUNTIME_"};
-  const auto begins = [&](std::string_view prefix) { return name.starts_with(prefix); };
-  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames) ||
-         std::any_of(std::begin(kPrefixes), std::end(kPrefixes), begins);
-}
-
 }  // namespace
 
 LaunchPlan plan_launch(const LaunchRequest& request, const Machine& machine) {
@@ -229,12 +276,14 @@ LaunchPlan plan_launch(const LaunchRequest& request, const Machine& machine) {
   if (!hosts.empty())
     plan.num_ranks = count_slots(hosts);
   else
-    plan.num_ranks = request.num_procs ? *request.num_procs : num_gpu_ranks(request, machine);
+    plan.num_ranks = request.num_procs ? *request.num_procs : num_local_ranks(request, machine);
+  if (request.imported_gpus && !runs_on_cpu(request) && !uses_imported_gpus(request, machine))
+    plan.warnings.push_back(explain_unused_gpus(request, machine));
   if (!request.hosts.empty() && machine.cuda_visible_devices && !runs_on_cpu(request)) {
     plan.warnings.push_back(concat("CUDA_VISIBLE_DEVICES=", *machine.cuda_visible_devices,
                                    " is not used: the slots of ", request.hostfile, " are the GPUs of its hosts"));
   }
-  if (plan.uses_mpi()) plan.argv = mpirun_words(plan, machine);
+  if (plan.uses_mpi()) plan.argv = mpirun_words(plan, machine, hosts);
   if (plan.has_remote_hosts) {
     add_hosts(plan.argv, request, machine, plan, hosts);
     return plan;
@@ -275,68 +324,6 @@ std::string to_shell_line(const std::vector<std::string>& argv) {
     line += '\'';
   }
   return line;
-}
-
-int count_visible_gpus(std::optional<std::string_view> cuda_visible_devices, int num_devices) {
-  if (!cuda_visible_devices || num_devices == 0) return num_devices;
-  int num_visible = 0;
-  std::string_view rest = *cuda_visible_devices;
-  while (!rest.empty()) {
-    const std::string_view entry = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), entry.size() + 1));
-    int index = -1;
-    const auto [stop, error] = std::from_chars(entry.data(), entry.data() + entry.size(), index);
-    const bool is_index =
-        error == std::errc() && stop == entry.data() + entry.size() && index >= 0 && index < num_devices;
-    if (!is_index && !entry.starts_with("GPU-") && !entry.starts_with("MIG-")) break;
-    ++num_visible;
-  }
-  return num_visible;
-}
-
-std::optional<std::vector<int>> visible_gpu_numbers(std::optional<std::string_view> cuda_visible_devices,
-                                                    int num_devices) {
-  std::vector<int> numbers(static_cast<size_t>(count_visible_gpus(cuda_visible_devices, num_devices)));
-  if (!cuda_visible_devices || num_devices == 0) {
-    std::iota(numbers.begin(), numbers.end(), 0);
-    return numbers;
-  }
-  std::string_view rest = *cuda_visible_devices;
-  for (int& number : numbers) {
-    const std::string_view entry = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), entry.size() + 1));
-    const auto [stop, error] = std::from_chars(entry.data(), entry.data() + entry.size(), number);
-    if (error != std::errc()) return std::nullopt;
-  }
-  return numbers;
-}
-
-std::vector<std::string> variables_for_other_hosts(const std::vector<std::string>& names) {
-  std::vector<std::string> passed;
-  std::copy_if(names.begin(), names.end(), std::back_inserter(passed), [](const std::string& name) {
-    return !name.empty() && name.find_first_of("%() ") == std::string::npos && !is_host_variable(name);
-  });
-  std::sort(passed.begin(), passed.end());
-  return passed;
-}
-
-std::vector<std::string> environment_names() {
-  std::vector<std::string> names;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view text(*entry);
-    names.emplace_back(text.substr(0, text.find('=')));
-  }
-  return names;
-}
-
-int count_usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  int num_cores = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  double quota = 0, period = 0;
-  if (file >> quota >> period && period > 0) num_cores = std::min(num_cores, static_cast<int>(quota / period));
-  return std::max(1, num_cores);
 }
 
 }  // namespace dsft::launch

@@ -1,15 +1,29 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "config/fault.h"
 #include "device/device_config.h"
 #include "launch/hosts.h"
 
 namespace dsft::launch {
+
+/// An Accelerate file's num_processes: ranks of all hosts together.
+struct ImportedRanks {
+  int number = 1;
+  config::Position position;
+};
+
+/// An Accelerate file's gpu_ids: GPUs of this machine, by number.
+struct ImportedGpus {
+  std::vector<int> numbers;
+  config::Position position;
+};
 
 /// What the user asked for.
 struct LaunchRequest {
@@ -19,9 +33,11 @@ struct LaunchRequest {
   device::DeviceChoice device = device::DeviceChoice::kAuto;  ///< of the recipe
   std::optional<int> num_gpus = {};
   std::optional<int> num_procs = {};
-  std::vector<Host> hosts = {};            ///< of the hostfile; empty: this machine
-  std::string hostfile = {};               ///< its path, for messages
-  std::string include = {}, exclude = {};  ///< slots of the hosts, or GPUs of this machine
+  std::vector<Host> hosts = {};                      ///< of the hostfile; empty: this machine
+  std::string hostfile = {};                         ///< its path, for messages
+  std::string include = {}, exclude = {};            ///< slots of the hosts, or GPUs of this machine
+  std::optional<ImportedRanks> imported_ranks = {};  ///< used where none of the options above chooses
+  std::optional<ImportedGpus> imported_gpus = {};    ///< likewise, of this machine alone
 };
 
 /// What this machine has and says.
@@ -35,7 +51,8 @@ struct Machine {
   std::optional<std::string> cuda_visible_devices = {};  ///< the caller's
   std::optional<std::vector<int>> gpu_numbers = {};      ///< of the visible GPUs; none: they are given by other names
   std::string host_name = "localhost";
-  int open_mpi_major = 4;                   ///< the release of mpirun: their options differ
+  /// The release of mpirun, whose options differ; asked for only where mpirun is used.
+  std::function<int()> open_mpi_major = [] { return 4; };
   std::vector<std::string> variables = {};  ///< names of the caller's environment, for other hosts
 };
 
@@ -51,30 +68,13 @@ struct LaunchPlan {
 };
 
 /// The ranks to start: one per GPU; without GPUs one CPU process; or num_procs CPU ranks. With hosts one per slot, or
-/// the first num_gpus of each, or num_procs of all. One rank here needs no mpirun. Contradictions throw kUsage, GPUs
-/// that are not there kDevice.
+/// the first num_gpus of each, or num_procs of all. What an Accelerate file says counts where no option does: its
+/// number of ranks in all, its GPUs where CUDA_VISIBLE_DEVICES is not set either. One rank here needs no mpirun.
+/// Contradictions throw kUsage, GPUs that are not there kDevice.
 LaunchPlan plan_launch(const LaunchRequest& request, const Machine& machine);
 
 /// The command as a line for a shell, with the variables that it adds.
 std::string to_shell_line(const LaunchPlan& plan);
 std::string to_shell_line(const std::vector<std::string>& argv);
-
-/// GPUs that CUDA will show, of `num_devices` in the machine, given CUDA_VISIBLE_DEVICES (none: unset): indices and
-/// GPU- or MIG- names up to the first one that is not valid, as the CUDA driver reads it.
-int count_visible_gpus(std::optional<std::string_view> cuda_visible_devices, int num_devices);
-
-/// Their numbers where all are given by numbers; else nothing.
-std::optional<std::vector<int>> visible_gpu_numbers(std::optional<std::string_view> cuda_visible_devices,
-                                                    int num_devices);
-
-/// The names of those variables that other hosts get: all but the ones that describe a host or a login, and those by
-/// which mpirun and batch systems talk to their own processes.
-std::vector<std::string> variables_for_other_hosts(const std::vector<std::string>& names);
-
-/// Cores that this process may use: its affinity and the CPU quota of its control group.
-int count_usable_cores();
-
-/// The names of all variables of this process.
-std::vector<std::string> environment_names();
 
 }  // namespace dsft::launch

@@ -1,11 +1,10 @@
 #include "launch/other_launchers.h"
 
-#include <charconv>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "base/error.h"
+#include "base/parse_number.h"
 
 namespace dsft::launch {
 namespace {
@@ -22,10 +21,7 @@ struct ForeignPlacement {
 int read_number(const GetVariable& get_variable, const char* name) {
   const char* text = get_variable(name);
   if (text == nullptr) return 0;
-  const std::string_view digits(text);
-  int value = 0;
-  const auto [stop, error] = std::from_chars(digits.begin(), digits.end(), value);
-  return error == std::errc() && stop == digits.end() ? value : 0;
+  return parse_number<int>(text).value_or(0);
 }
 
 std::optional<ForeignPlacement> find_foreign_placement(const GetVariable& get_variable) {

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <string>
@@ -56,6 +57,16 @@ void bind_to_own_cores(int local_rank, int local_size, const GetVariable& get_va
   for (int cpu : cpus) CPU_SET(cpu, &set);
   // a system that forbids it leaves the ranks where they were, which is slower at most
   ::sched_setaffinity(0, sizeof set, &set);
+}
+
+int count_usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int num_cores = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  double quota = 0, period = 0;
+  if (file >> quota >> period && period > 0) num_cores = std::min(num_cores, static_cast<int>(quota / period));
+  return std::max(1, num_cores);
 }
 
 }  // namespace dsft::launch

@@ -1,10 +1,10 @@
 #include "launch/rank_logs.h"
 
-#include <charconv>
 #include <fstream>
 #include <optional>
 
 #include "base/error.h"
+#include "base/parse_number.h"
 
 namespace dsft::launch {
 namespace {
@@ -39,11 +39,9 @@ std::optional<Tag> read_tag(std::string_view line, size_t middle) {
   const std::string_view inside = line.substr(begin + 1, middle - begin - 1);
   const size_t comma = inside.rfind(',');
   if (comma == std::string_view::npos) return std::nullopt;
-  const std::string_view digits = inside.substr(comma + 1);
-  int rank = -1;
-  const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), rank);
-  if (error != std::errc() || stop != digits.data() + digits.size()) return std::nullopt;
-  return Tag{begin, middle + size, rank, stream};
+  const auto rank = parse_number<int>(inside.substr(comma + 1));
+  if (!rank) return std::nullopt;
+  return Tag{begin, middle + size, *rank, stream};
 }
 
 std::optional<Tag> find_tag(std::string_view line, size_t from) {

@@ -93,7 +93,7 @@ bool is_crash(int signal) {
 }
 
 bool is_stop_request(int signal) {
-  return signal == SIGTERM || signal == SIGINT || signal == SIGUSR1;
+  return signal == SIGTERM || signal == SIGINT || signal == SIGUSR1 || signal == SIGHUP;
 }
 
 /// What a signal that nobody asked for means.

@@ -3,12 +3,13 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <sstream>
 #include <string>
+
+#include "base/parse_number.h"
 
 namespace dsft::process {
 namespace {
@@ -42,10 +43,9 @@ std::vector<ProcessStat> read_all() {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
     const std::string name = entry.path().filename();
-    pid_t pid = 0;
-    const auto [stop, fault] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (fault != std::errc() || stop != name.data() + name.size()) continue;
-    if (const auto stat = read_stat(pid)) all.push_back(*stat);
+    const auto pid = parse_number<pid_t>(name);
+    if (!pid) continue;
+    if (const auto stat = read_stat(*pid)) all.push_back(*stat);
   }
   return all;
 }

@@ -10,7 +10,7 @@
 
 namespace dsft::process {
 
-SignalListener::SignalListener(std::initializer_list<int> signals) {
+SignalListener::SignalListener(const std::vector<int>& signals) {
   sigset_t mask;
   sigemptyset(&mask);
   for (int signal : signals) sigaddset(&mask, signal);

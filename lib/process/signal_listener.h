@@ -2,7 +2,6 @@
 
 #include <signal.h>
 
-#include <initializer_list>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -16,7 +15,7 @@ namespace dsft::process {
 /// Make it before starting threads. Children get their signals as usual.
 class SignalListener final {
  public:
-  explicit SignalListener(std::initializer_list<int> signals);
+  explicit SignalListener(const std::vector<int>& signals);
   ~SignalListener();
   SignalListener(const SignalListener&) = delete;
   SignalListener& operator=(const SignalListener&) = delete;

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "base/nearest_name.h"
+#include "base/parse_number.h"
 #include "recipe_config/deepspeed_import.h"
 #include "recipe_config/imported_file.h"
 
@@ -38,7 +40,6 @@ constexpr UnusedKey kUnused[] = {
     {"same_network", "true", kOwnRanks},
     {"main_training_function", "main", "the recipe says what runs"},
     {"enable_cpu_affinity", "false", "`dsft launch` binds cores"},
-    {"gpu_ids", "all", "CUDA_VISIBLE_DEVICES chooses the GPUs"},
     {"downcast_bf16", "no", kNoTpu},
     {"tpu_name", "", kNoTpu},
     {"tpu_zone", "", kNoTpu},
@@ -56,8 +57,8 @@ constexpr UnusedKey kUnused[] = {
 };
 
 constexpr std::string_view kRead[] = {
-    "compute_environment", "distributed_type", "mixed_precision",    "fp16",      "use_cpu",
-    "num_processes",       "deepspeed_config", "parallelism_config", "fp8_config"};
+    "compute_environment", "distributed_type",   "mixed_precision", "fp16", "use_cpu", "num_processes", "gpu_ids",
+    "deepspeed_config",    "parallelism_config", "fp8_config"};
 
 /// Keys of deepspeed_config that stand for keys of DeepSpeed's own file, and those of the recipe.
 struct PluginKey {
@@ -118,24 +119,33 @@ void check_keys(ImportedBlock& top) {
   }
 }
 
-/// Whether the file asks for a way of training that dsft has; DEEPSPEED sets `is_deepspeed`.
-bool check_type(ImportedBlock& top, const Node& file, bool& is_deepspeed) {
+/// Ways of training that dsft has, by Accelerate's names.
+enum class DistributedType { kNo, kMultiGpu, kMultiCpu, kDeepspeed };
+
+constexpr std::pair<std::string_view, DistributedType> kTypes[] = {{"NO", DistributedType::kNo},
+                                                                   {"MULTI_GPU", DistributedType::kMultiGpu},
+                                                                   {"MULTI_CPU", DistributedType::kMultiCpu},
+                                                                   {"DEEPSPEED", DistributedType::kDeepspeed}};
+
+/// The way that the file asks for; none where that is a fault.
+std::optional<DistributedType> read_type(ImportedBlock& top, const Node& file) {
   const Entry* place = top.find("compute_environment");
   if (place && place->value.text != "LOCAL_MACHINE") {
     top.fault(*place, concat(value_text(place->value),
                              " is not supported: dsft runs where it is started; write LOCAL_MACHINE"));
-    return false;
+    return std::nullopt;
   }
   const Entry* type = top.find("distributed_type");
   if (type == nullptr) {
     top.values().fault(file.position, "distributed_type",
                        "is required by Accelerate: write NO, MULTI_GPU, MULTI_CPU or DEEPSPEED");
-    return false;
+    return std::nullopt;
   }
   std::string name = type->value.text;
   if (config::to_bool(type->value) == false) name = "NO";  // YAML 1.1 takes NO for a boolean
-  is_deepspeed = name == "DEEPSPEED";
-  if (is_deepspeed || name == "NO" || name == "MULTI_GPU" || name == "MULTI_CPU") return true;
+  for (const auto& [word, known] : kTypes) {
+    if (name == word) return known;
+  }
   if (name == "FSDP" || name == "MEGATRON_LM") {
     top.fault(*type,
               concat("`", name, "` is not supported: dsft shards by ZeRO; write DEEPSPEED, with zero_stage 3 for what ",
@@ -145,7 +155,50 @@ bool check_type(ImportedBlock& top, const Node& file, bool& is_deepspeed) {
                             " is not supported: dsft computes on NVIDIA GPUs and CPUs; write NO, "
                             "MULTI_GPU, MULTI_CPU or DEEPSPEED"));
   }
-  return false;
+  return std::nullopt;
+}
+
+void import_num_processes(ImportedBlock& top, DistributedType type, RunSettings& run) {
+  const Entry* entry = top.find("num_processes");
+  if (type == DistributedType::kNo) run.num_processes = {1, top.find("distributed_type")->key_position};
+  if (entry == nullptr) return;
+  const auto number = config::to_integer(unquoted(entry->value));
+  if (!number || *number < 1 || *number > kMostProcesses) {
+    top.fault(*entry, concat("needs a whole number of at least 1, not ", config::describe(entry->value)));
+  } else if (type != DistributedType::kNo) {
+    run.num_processes = {*number, entry->key_position};
+  } else if (*number > 1) {
+    top.no_effect(*entry, "distributed_type NO is one process; write MULTI_GPU or MULTI_CPU for more");
+  }
+}
+
+/// The numbers in "0,1", each once; none where that is not what stands there.
+std::vector<int> parse_gpu_ids(std::string_view text) {
+  std::vector<int> numbers;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    std::string_view word = text.substr(begin, end - begin);
+    while (word.starts_with(' ')) word.remove_prefix(1);
+    while (word.ends_with(' ')) word.remove_suffix(1);
+    const auto number = parse_number<int>(word);
+    const bool is_new = number && std::find(numbers.begin(), numbers.end(), *number) == numbers.end();
+    if (!is_new || *number < 0) return {};
+    numbers.push_back(*number);
+    begin = end + 1;
+  }
+  return numbers;
+}
+
+void import_gpu_ids(ImportedBlock& top, RunSettings& run) {
+  const Entry* entry = top.find("gpu_ids");
+  if (entry == nullptr || entry->value.text == "all") return;
+  GpuIds gpus{parse_gpu_ids(entry->value.text), entry->key_position};
+  if (gpus.numbers.empty()) {
+    top.fault(*entry, concat("needs \"all\" or the numbers of GPUs, each once, as in \"0,1\", not ",
+                             config::describe(entry->value)));
+    return;
+  }
+  run.gpu_ids = std::move(gpus);
 }
 
 void import_precision_word(ImportedBlock& top) {
@@ -175,6 +228,8 @@ void import_plugin(ImportedBlock& plugin, const config::Position& position) {
                                   [&](const PluginKey& known) { return known.name == entry.key; });
     if (key == std::end(kPluginKeys)) {
       plugin.fault(entry, explain_unknown(entry.key, names));
+    } else if (entry.key.ends_with("_device") && !entry.value.is_null()) {
+      import_offload_device(plugin, entry, std::string(key->path));
     } else if (!key->path.empty()) {
       plugin.take(entry.key, std::string(key->path));
     } else if (!is_usual(entry.value, "none") && entry.key != "zero3_init_flag") {
@@ -223,20 +278,16 @@ void import_settings(ImportedBlock& top, bool is_deepspeed, RunSettings& run, st
 
 void import_accelerate(const Node& file, ImportedValues& values, RunSettings& run, std::vector<config::Fault>& faults) {
   ImportedBlock top(file, "", values);
-  bool is_deepspeed = false;
-  if (!check_type(top, file, is_deepspeed)) return;
+  const std::optional<DistributedType> type = read_type(top, file);
+  if (!type) return;
   check_keys(top);
+  if (type == DistributedType::kMultiCpu)
+    values.set("device", top.find("distributed_type")->key_position, "distributed_type", config::make_string("cpu"));
   if (const Entry* cpu = top.find("use_cpu"); cpu && is_true(cpu->value))
     values.set("device", cpu->key_position, "use_cpu", config::make_string("cpu"));
-  if (const Entry* processes = top.find("num_processes")) {
-    const auto number = config::to_integer(unquoted(processes->value));
-    if (number && *number >= 1 && *number <= kMostProcesses) {
-      run.num_processes = *number;
-    } else {
-      top.fault(*processes, concat("needs a whole number of at least 1, not ", config::describe(processes->value)));
-    }
-  }
-  import_settings(top, is_deepspeed, run, faults);
+  import_num_processes(top, *type, run);
+  import_gpu_ids(top, run);
+  import_settings(top, type == DistributedType::kDeepspeed, run, faults);
   import_precision_word(top);
 }
 

@@ -16,5 +16,7 @@ void import_zero(ImportedBlock& top, RunSettings& run);
 void import_precision(ImportedBlock& top);
 void import_optimizer(ImportedBlock& top);
 void import_scheduler(ImportedBlock& top);
+/// Where an offload goes: an entry of `block`, into this key of the recipe.
+void import_offload_device(ImportedBlock& block, const config::Entry& device, const std::string& recipe_path);
 
 }  // namespace dsft::recipe_config

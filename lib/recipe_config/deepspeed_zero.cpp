@@ -16,11 +16,7 @@ void import_offload(ImportedBlock& zero, const char* name) {
   check_deepspeed_keys(block, zero.path_of(name), /*is_strict=*/true);
   const std::string section = concat("zero.", name, ".");
   const Entry* device = block.find("device");
-  if (device && device->value.text == "nvme") {
-    block.fault(*device, "`nvme` is not supported: nothing is swapped to a disk; write \"cpu\" or \"none\"");
-  } else {
-    block.take("device", section + "device");
-  }
+  if (device) import_offload_device(block, *device, section + "device");
   block.take("pin_memory", section + "pin_memory");
 }
 
@@ -64,6 +60,14 @@ void check_stage(ImportedBlock& zero) {
 }
 
 }  // namespace
+
+void import_offload_device(ImportedBlock& block, const Entry& device, const std::string& recipe_path) {
+  if (device.value.text == "nvme") {
+    block.fault(device, "`nvme` is not supported: nothing is swapped to a disk; write \"cpu\" or \"none\"");
+  } else {
+    block.take(device.key, recipe_path);
+  }
+}
 
 void import_zero(ImportedBlock& top, RunSettings& run) {
   const Entry* entry = top.find("zero_optimization");

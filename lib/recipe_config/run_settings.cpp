@@ -43,7 +43,7 @@ int64_t expected_ranks(const RecipeConfig& config) {
   const auto& batch = config.run.train_batch_size;
   if (batch && batch->has_micro_batch && batch->has_accumulation)
     return batch->num_rows / written_rows_per_rank(config);
-  return config.run.num_processes.value_or(1);
+  return config.run.num_processes ? config.run.num_processes->number : 1;
 }
 
 std::optional<config::Fault> fill_train_batch(RecipeConfig& config, int64_t num_ranks) {

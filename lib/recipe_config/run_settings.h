@@ -18,6 +18,18 @@ struct TrainBatchSize {
   bool has_accumulation = false;  ///< training.gradient_accumulation_steps is written
 };
 
+/// How many ranks an Accelerate file means: num_processes, of all hosts together.
+struct NumProcesses {
+  int64_t number = 1;
+  config::Position position;
+};
+
+/// The GPUs of this machine that an Accelerate file names: gpu_ids.
+struct GpuIds {
+  std::vector<int> numbers;
+  config::Position position;
+};
+
 /// What DeepSpeed and Accelerate files say and only a run can resolve; no keys of the recipe.
 struct RunSettings {
   std::optional<TrainBatchSize> train_batch_size;
@@ -25,7 +37,8 @@ struct RunSettings {
   bool has_auto_reduce_bucket_size = false;
   bool has_auto_prefetch_bucket_size = false;
   bool has_auto_persistence_threshold = false;
-  std::optional<int64_t> num_processes;  ///< of an Accelerate file
+  std::optional<NumProcesses> num_processes;
+  std::optional<GpuIds> gpu_ids;  ///< none: all of them
 };
 
 /// Adds a fault where no number of ranks makes micro-batch x accumulation x ranks the written train_batch_size.

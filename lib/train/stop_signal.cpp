@@ -11,7 +11,7 @@
 namespace dsft::train {
 namespace {
 
-constexpr std::array<int, 3> kSignals = {SIGTERM, SIGINT, SIGUSR1};
+constexpr std::array<int, 4> kSignals = {SIGTERM, SIGINT, SIGUSR1, SIGHUP};
 
 volatile std::sig_atomic_t caught_signal = 0;  // a handler can reach nothing else
 bool is_installed = false;
@@ -33,7 +33,12 @@ StopSignal::StopSignal() {
   struct sigaction action = {};
   action.sa_handler = handle;
   action.sa_flags = SA_RESTART;
-  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &previous_actions[i]);
+  for (size_t i = 0; i < kSignals.size(); ++i) {
+    struct sigaction& previous = previous_actions[i];
+    sigaction(kSignals[i], &action, &previous);
+    // nohup: the run goes on when its terminal is closed
+    if (kSignals[i] == SIGHUP && previous.sa_handler == SIG_IGN) sigaction(SIGHUP, &previous, nullptr);
+  }
 }
 
 StopSignal::~StopSignal() {

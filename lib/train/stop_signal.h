@@ -2,9 +2,9 @@
 
 namespace dsft::train {
 
-/// While it lives, SIGTERM, SIGINT and SIGUSR1 only raise a flag, so that a run can save and end with 75. A
-/// SIGINT after any of them ends the process at once with 130. One at a time in a process: signal handlers are the
-/// process's, not a job's.
+/// While it lives, SIGTERM, SIGINT, SIGUSR1 and SIGHUP (unless it was ignored, as by nohup) only raise a flag, so that
+/// a run can save and end with 75. A SIGINT after any of them ends the process at once with 130. One at a time in a
+/// process: signal handlers are the process's, not a job's.
 class StopSignal {
  public:
   StopSignal();

@@ -1,8 +1,7 @@
 #include "watchdog/address.h"
 
-#include <charconv>
-
 #include "base/error.h"
+#include "base/parse_number.h"
 #include "watchdog/beat.h"
 
 namespace dsft::watchdog {
@@ -35,9 +34,9 @@ Address parse_address(std::string_view text) {
   if (is_unix) {
     address.path = text;
   } else {
-    const std::string_view port = take_word(text);
-    const auto [stop, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
-    is_valid = is_valid && error == std::errc() && stop == port.data() + port.size();
+    const auto port = parse_number<decltype(address.port)>(take_word(text));
+    is_valid = is_valid && port;
+    address.port = port.value_or(0);
     while (!text.empty()) address.hosts.emplace_back(take_word(text));
   }
   if (!is_valid || (address.path.empty() && address.hosts.empty())) {

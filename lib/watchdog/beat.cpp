@@ -1,11 +1,11 @@
 #include "watchdog/beat.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <vector>
 
 #include "base/error.h"
+#include "base/parse_number.h"
 
 namespace dsft::watchdog {
 namespace {
@@ -17,12 +17,6 @@ std::string clean(std::string text) {
   std::replace_if(
       text.begin(), text.end(), [](unsigned char c) { return c < ' '; }, ' ');
   return text;
-}
-
-template <typename Number>
-bool parse(std::string_view text, Number& number) {
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && stop == text.data() + text.size();
 }
 
 }  // namespace
@@ -39,14 +33,17 @@ std::optional<Beat> parse_beat(std::string_view line) {
     words.push_back(line.substr(0, end));
   }
   if (words.size() != 8 || words[0] != kName) return std::nullopt;
-  Beat beat;
-  int kind = 0;
-  const bool is_valid = parse(words[1], beat.rank) && parse(words[2], kind) && parse(words[3], beat.phase_seconds) &&
-                        parse(words[4], beat.median_step_seconds) && beat.rank >= 0 && kind >= 0 &&
-                        kind <= static_cast<int>(PhaseKind::kStep) && std::isfinite(beat.phase_seconds) &&
-                        std::isfinite(beat.median_step_seconds);
+  const auto rank = parse_number<int>(words[1]), kind = parse_number<int>(words[2]);
+  const auto phase_seconds = parse_number<double>(words[3]), median_seconds = parse_number<double>(words[4]);
+  const bool is_valid = rank && kind && phase_seconds && median_seconds && *rank >= 0 && *kind >= 0 &&
+                        *kind <= static_cast<int>(PhaseKind::kStep) && std::isfinite(*phase_seconds) &&
+                        std::isfinite(*median_seconds);
   if (!is_valid) return std::nullopt;
-  beat.kind = static_cast<PhaseKind>(kind);
+  Beat beat;
+  beat.rank = *rank;
+  beat.kind = static_cast<PhaseKind>(*kind);
+  beat.phase_seconds = *phase_seconds;
+  beat.median_step_seconds = *median_seconds;
   beat.phase = words[5];
   beat.call = words[6];
   beat.last_call = words[7];

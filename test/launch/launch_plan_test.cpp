@@ -1,6 +1,9 @@
 #include "launch/launch_plan.h"
 
 #include "catch_amalgamated.hpp"
+#include "launch/own_cores.h"
+#include "launch/passed_variables.h"
+#include "launch/visible_gpus.h"
 #include "support/require_error.h"
 
 using namespace dsft;
@@ -51,7 +54,7 @@ TEST_CASE("CPU ranks share the cores under mpirun", "[launch]") {
 }
 
 TEST_CASE("Open MPI 5 has other words for the same", "[launch]") {
-  REQUIRE(line_of(with_procs(2), {.num_cores = 8, .open_mpi_major = 5}) ==
+  REQUIRE(line_of(with_procs(2), {.num_cores = 8, .open_mpi_major = [] { return 5; }}) ==
           "mpirun --map-by :OVERSUBSCRIBE --bind-to none --output tag -n 2 -x OMP_NUM_THREADS=4 -x "
           "OMP_WAIT_POLICY=passive -x DSFT_BIND_CORES=1 /bin/dsft-trainer train a.yaml seed=1 device=cpu");
 }
@@ -90,6 +93,105 @@ TEST_CASE("Hosts get a rank per slot, and the caller's variables", "[launch]") {
   CHECK_THAT(line_of(request, hides),
              Catch::Matchers::ContainsSubstring("--host node2:2 -n 2 -x CUDA_VISIBLE_DEVICES=0,1"));
   CHECK(launch::plan_launch(request, hides).warnings.size() == 1);
+}
+
+TEST_CASE("Open MPI 4 is told to keep the domains of hosts", "[launch]") {
+  using Catch::Matchers::ContainsSubstring;
+  LaunchRequest request = kRequest;
+  Machine machine{.num_cores = 8, .host_name = "node1"};
+  const auto line_with = [&](const char* hostfile) {
+    request.hosts = launch::parse_hostfile(hostfile, "hosts");
+    return line_of(request, machine);
+  };
+  const char* const kOption = " --mca orte_keep_fqdn_hostnames 1 ";
+  CHECK_THAT(line_with("node1 slots=1\nnode2.b.example slots=1\n"),
+             ContainsSubstring(kOption) && ContainsSubstring("--host node1:1,node2.b.example:1 "));
+  CHECK_THAT(line_with("node1 slots=1\nnode2 slots=1\n"), !ContainsSubstring(kOption));
+  CHECK_THAT(line_with("10.0.0.1 slots=1\n10.0.0.2 slots=1\n"), !ContainsSubstring(kOption));
+  CHECK_THAT(line_with("node1.b.example slots=2\n"), !ContainsSubstring(kOption));  // this machine
+  machine.open_mpi_major = [] { return 5; };
+  CHECK_THAT(line_with("node1 slots=1\nnode2.b.example slots=1\n"), !ContainsSubstring("orte"));
+}
+
+TEST_CASE("An Accelerate file's num_processes counts the ranks of all hosts, where no option does", "[launch]") {
+  using Catch::Matchers::ContainsSubstring;
+  LaunchRequest request = kRequest;
+  request.imported_ranks = {3, {"acc.yaml", 7, 1}};
+  const Machine four{.num_visible_gpus = 4, .gpu_numbers = std::vector<int>{0, 1, 2, 3}};
+  CHECK(launch::plan_launch(request, four).num_ranks == 3);
+  test::require_error(ErrorKind::kDevice, {"acc.yaml:7:1: num_processes 3", "3 GPUs are asked for, but 2"},
+                      [&] { line_of(request, {.num_visible_gpus = 2}); });
+  LaunchRequest cpu = request;
+  cpu.device = DeviceChoice::kCpu;
+  CHECK(launch::plan_launch(cpu, {}).num_ranks == 3);
+  LaunchRequest one = request;
+  one.imported_ranks->number = 1;
+  CHECK(line_of(one) == "/bin/dsft-trainer train a.yaml seed=1");
+  CHECK(launch::plan_launch(one, four).num_ranks == 1);
+
+  LaunchRequest hosts = request;
+  hosts.hosts = launch::parse_hostfile("node1 slots=2\nnode2 slots=2\n", "hosts");
+  hosts.hostfile = "hosts";
+  CHECK_THAT(line_of(hosts), ContainsSubstring("--host node1:2,node2:1 -n 3 "));
+  hosts.imported_ranks->number = 5;
+  test::require_error(ErrorKind::kUsage, {"acc.yaml:7:1: num_processes 5", "4 slots of hosts"},
+                      [&] { line_of(hosts); });
+  hosts.include = "node2";
+  CHECK_THAT(line_of(hosts), ContainsSubstring("--host node2:2 -n 2 "));
+
+  LaunchRequest chosen = request;
+  chosen.num_gpus = 2;
+  CHECK(launch::plan_launch(chosen, four).num_ranks == 2);
+  chosen.num_gpus.reset();
+  chosen.num_procs = 4;
+  CHECK(launch::plan_launch(chosen, four).num_ranks == 4);
+  chosen.num_procs.reset();
+  chosen.exclude = "localhost:0,1,2";
+  CHECK(launch::plan_launch(chosen, four).num_ranks == 1);
+}
+
+TEST_CASE("An Accelerate file's gpu_ids choose GPUs of this machine, where nothing else does", "[launch]") {
+  using Catch::Matchers::StartsWith;
+  LaunchRequest request = kRequest;
+  request.imported_gpus = {{3, 2}, {"acc.yaml", 5, 1}};
+  Machine machine{.num_visible_gpus = 4, .gpu_numbers = std::vector<int>{0, 1, 2, 3}};
+  // in the order that is written, as Accelerate sets CUDA_VISIBLE_DEVICES
+  CHECK_THAT(line_of(request, machine), StartsWith("CUDA_VISIBLE_DEVICES=3,2 mpirun "));
+  CHECK(launch::plan_launch(request, machine).num_ranks == 2);
+  CHECK(launch::plan_launch(request, machine).warnings.empty());
+  request.imported_ranks = {1, {"acc.yaml", 7, 1}};
+  CHECK(line_of(request, machine) == "CUDA_VISIBLE_DEVICES=3 /bin/dsft-trainer train a.yaml seed=1");
+  request.imported_ranks->number = 3;
+  test::require_error(ErrorKind::kUsage, {"acc.yaml:5:1: gpu_ids names 2 GPUs", "acc.yaml:7:1: num_processes 3"},
+                      [&] { line_of(request, machine); });
+  request.imported_ranks.reset();
+  test::require_error(ErrorKind::kDevice, {"acc.yaml:5:1: gpu_ids names GPU 3", "those here are 0,1"}, [&] {
+    line_of(request, {.num_visible_gpus = 2, .gpu_numbers = std::vector<int>{0, 1}});
+  });
+  test::require_error(ErrorKind::kDevice, {"gpu_ids names GPU 3", "no GPU can be used here"},
+                      [&] { line_of(request, {.gpu_numbers = std::vector<int>{}}); });
+
+  const auto check_unused = [&](const LaunchRequest& other, const char* reason) {
+    const auto plan = launch::plan_launch(other, machine);
+    REQUIRE(plan.warnings.size() == 1);
+    CHECK_THAT(plan.warnings[0],
+               StartsWith("acc.yaml:5:1: gpu_ids is not used: ") && Catch::Matchers::ContainsSubstring(reason));
+    return plan.num_ranks;
+  };
+  LaunchRequest other = request;
+  other.include = "localhost:1";
+  CHECK(check_unused(other, "--include") == 1);
+  other = request;
+  other.hosts = {{"node2", {0, 1, 2}}};
+  other.hostfile = "hosts";
+  CHECK(check_unused(other, "the slots of hosts") == 3);
+  machine.cuda_visible_devices = "1";
+  machine.gpu_numbers = std::vector<int>{1};
+  machine.num_visible_gpus = 1;
+  CHECK(check_unused(request, "CUDA_VISIBLE_DEVICES=1") == 1);
+  other = request;
+  other.num_procs = 2;
+  CHECK(launch::plan_launch(other, machine).warnings.empty());
 }
 
 TEST_CASE("A hostfile of this machine alone starts no remote shell", "[launch]") {

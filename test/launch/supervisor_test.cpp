@@ -34,7 +34,7 @@ Run run_script(const std::string& script, int num_ranks, std::vector<int> signal
     signals_when_ready.clear();
   };
   const launch::LaunchPlan plan = test::plan_of({"sh", "-c", script}, num_ranks);
-  process::SignalListener listener({SIGINT, SIGTERM});
+  process::SignalListener listener({SIGINT, SIGTERM, SIGHUP});
   run.result = launch::supervise(
       plan, {.log_dir = log_dir, .on_line = on_line, .kill_grace = std::chrono::milliseconds(300)}, listener);
   return run;
@@ -99,9 +99,10 @@ TEST_CASE("A single process's output goes to the log folder and on", "[launch]")
 
 TEST_CASE("The first signal is passed on, and the trainer's 75 comes back", "[launch]") {
   test::TempDir folder;
-  const std::string script = "trap 'exit 75' TERM INT; echo ready; while :; do sleep 0.02; done";
+  const std::string script = "trap 'exit 75' TERM INT HUP; echo ready; while :; do sleep 0.02; done";
   REQUIRE(run_script(script, 1, {SIGTERM}, folder.path()).result.exit_code == 75);
   REQUIRE(run_script(script, 1, {SIGINT}, folder.path()).result.exit_code == 75);
+  REQUIRE(run_script(script, 1, {SIGHUP}, folder.path()).result.exit_code == 75);
 }
 
 TEST_CASE("A second Ctrl-C kills a trainer that does not stop", "[launch]") {
@@ -123,6 +124,7 @@ TEST_CASE("A second Ctrl-C kills a trainer that does not stop", "[launch]") {
 TEST_CASE("A signal before the trainer handles it ends with 75 or 130", "[launch]") {
   test::TempDir folder;
   REQUIRE(run_script("echo ready; exec sleep 20", 1, {SIGTERM}, folder.path()).result.exit_code == 75);
+  REQUIRE(run_script("echo ready; exec sleep 20", 1, {SIGHUP}, folder.path()).result.exit_code == 75);
   REQUIRE(run_script("echo ready; exec sleep 20", 1, {SIGINT}, folder.path()).result.exit_code == 130);
 }
 

@@ -52,7 +52,7 @@ TEST_CASE("A plain Accelerate file sets precision and processes without a word o
   CHECK(outcome.faults == "");
   CHECK(outcome.warnings == "");
   CHECK(outcome.config.model.dtype == spec::ComputeDtype::kBf16);
-  CHECK(outcome.config.run.num_processes == 2);
+  CHECK(outcome.config.run.num_processes->number == 2);
   CHECK(outcome.config.zero.stage == 0);
 
   const Outcome cpu = read_accelerate("distributed_type: NO\nuse_cpu: true\nmixed_precision: no\n");
@@ -64,6 +64,34 @@ TEST_CASE("A plain Accelerate file sets precision and processes without a word o
   CHECK(read_accelerate("distributed_type: NO\nfp16: true\n").config.model.dtype == spec::ComputeDtype::kFp16);
   CHECK(read_accelerate(R"({"distributed_type": "NO", "mixed_precision": "fp16"})", "", "{}", "acc.json")
             .config.model.dtype == spec::ComputeDtype::kFp16);
+}
+
+TEST_CASE("An Accelerate file's type of training says how many processes and where", "[recipe_config]") {
+  const Outcome gpus = read_accelerate("distributed_type: MULTI_GPU\nnum_processes: 2\ngpu_ids: 2, 3\n");
+  CHECK(gpus.faults + gpus.warnings == "");
+  CHECK(gpus.config.run.num_processes->position.line == 2);
+  CHECK(gpus.config.run.gpu_ids->numbers == std::vector<int>{2, 3});
+  CHECK(gpus.config.run.gpu_ids->position.line == 3);
+  CHECK(read_accelerate("distributed_type: NO\ngpu_ids: 1\n").config.run.gpu_ids->numbers == std::vector<int>{1});
+  CHECK_FALSE(read_accelerate(kPlain).config.run.gpu_ids);
+  for (const char* malformed : {"0,0", "'0,'", "first", "-1", "[0, 1]", "'0;1'"}) {
+    check_refused(concat("distributed_type: MULTI_GPU\ngpu_ids: ", malformed, "\n"),
+                  "acc.yaml:2:1: gpu_ids: needs \"all\" or the numbers of GPUs");
+  }
+
+  const Outcome none = read_accelerate("distributed_type: NO\nnum_processes: 2\n");
+  CHECK(none.config.run.num_processes->number == 1);
+  CHECK(none.warnings ==
+        "acc.yaml:2:1: num_processes: has no effect: distributed_type NO is one process; write MULTI_GPU or "
+        "MULTI_CPU for more\n");
+  CHECK(read_accelerate("distributed_type: NO\nnum_processes: 1\n").warnings == "");
+
+  const Outcome cpus = read_accelerate("distributed_type: MULTI_CPU\nnum_processes: 2\n");
+  CHECK(cpus.faults + cpus.warnings == "");
+  CHECK(cpus.config.device == device::DeviceChoice::kCpu);
+  check_refused("distributed_type: MULTI_CPU\n",
+                "acc.yaml:1:1: distributed_type: `cpu` contradicts `device` at r.yaml:6:1, which is `cuda`",
+                "device: cuda\n");
 }
 
 TEST_CASE("DeepSpeed settings of an Accelerate file stand for the recipe's keys", "[recipe_config]") {
@@ -88,6 +116,8 @@ TEST_CASE("DeepSpeed settings of an Accelerate file stand for the recipe's keys"
                 "acc.yaml:5:3: deepspeed_config.gradient_accumulation_steps: `4` contradicts "
                 "`training.gradient_accumulation_steps` at r.yaml:6:12, which is `8`",
                 "training: {gradient_accumulation_steps: 8}\n");
+  check_refused("distributed_type: DEEPSPEED\ndeepspeed_config: {offload_optimizer_device: nvme}\n",
+                "deepspeed_config.offload_optimizer_device: `nvme` is not supported: nothing is swapped to a disk");
   check_refused("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stge: 2}\n",
                 "deepspeed_config.zero_stge: is unknown to Accelerate, which refuses it; did you mean `zero_stage`?");
 }
