@@ -10,7 +10,7 @@ shift 2
 dsft=$(command -v dsft) || { echo "dsft is not on PATH" >&2; exit 2; }
 wanted=$("$dsft" --version)
 failed=0
-while read -r host _; do
+while read -r host _ || [ -n "$host" ]; do
   case $host in '' | '#'* | localhost | "$(hostname)" | "$(hostname -s)") continue ;; esac
   # shellcheck disable=SC2029  # both are this machine's
   if ! found=$(ssh -n -o BatchMode=yes -o ConnectTimeout=10 "$host" "cd '$PWD' && test -e '$recipe' && '$dsft' --version"); then
