@@ -1,6 +1,8 @@
 #include "launch/hosts.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <numeric>
@@ -31,6 +33,12 @@ std::vector<std::string> split(std::string_view text, char separator) {
     if (end == std::string_view::npos) return pieces;
     text.remove_prefix(end + 1);
   }
+}
+
+/// What mpirun and ssh take for a name, and for no option, port or list. A user's name may stand before it.
+bool is_host_name(std::string_view name) {
+  constexpr std::string_view kCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_@";
+  return !name.empty() && !name.starts_with('-') && name.find_first_not_of(kCharacters) == std::string_view::npos;
 }
 
 std::vector<int> first_slots(int count) {
@@ -111,6 +119,8 @@ std::vector<int> difference(std::vector<int> slots, const std::vector<int>& left
 }  // namespace
 
 std::vector<Host> parse_hostfile(std::string_view text, const std::string& name) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   std::vector<Host> hosts;
   std::string faults;
   int number = 0;
@@ -122,6 +132,8 @@ std::vector<Host> parse_hostfile(std::string_view text, const std::string& name)
     const std::string place = concat(faults.empty() ? "" : "\n", name, ":", number, ": ");
     if (!host) {
       faults += concat(place, "'", line, "' is no line of a hostfile; write HOST slots=N");
+    } else if (!is_host_name(host->name)) {
+      faults += concat(place, "'", host->name, "' is no name of a host: names have letters, digits, '.', '-' and '_'");
     } else if (find_host(hosts, host->name) != nullptr) {
       faults += concat(place, "host '", host->name, "' is there twice; write one line with all of its slots");
     } else {
@@ -136,10 +148,11 @@ std::vector<Host> parse_hostfile(std::string_view text, const std::string& name)
 
 std::vector<Host> read_hostfile(const std::filesystem::path& path) {
   std::error_code error;
+  errno = 0;
   std::ifstream file(path);
-  if (!file || std::filesystem::is_directory(path, error)) {
-    fail(ErrorKind::kUsage, "--hostfile ", path.string(), " cannot be read: there is no such file");
-  }
+  const int reason = std::filesystem::is_directory(path, error) ? EISDIR : errno;
+  if (!file || reason == EISDIR)
+    fail(ErrorKind::kUsage, "--hostfile ", path.string(), " cannot be read: ", std::strerror(reason));
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   return parse_hostfile(text, path.string());
 }

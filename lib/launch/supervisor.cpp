@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
-#include <regex>
 #include <utility>
 #include <vector>
 
@@ -20,7 +19,6 @@
 namespace dsft::launch {
 namespace {
 
-using process::ExitStatus;
 using process::Stream;
 
 constexpr std::chrono::milliseconds kPollInterval{30};
@@ -79,53 +77,6 @@ class StopRequests {
   int first_ = 0;
   bool must_kill_ = false;
 };
-
-LaunchResult interrupted() {
-  return {static_cast<int>(ErrorKind::kInterrupted), "interrupted before the run could save"};
-}
-
-bool is_contract_code(int code) {
-  return (code >= 0 && code <= 6) || code == 75 || code == 130;
-}
-
-bool is_crash(int signal) {
-  return signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS || signal == SIGFPE || signal == SIGILL;
-}
-
-bool is_stop_request(int signal) {
-  return signal == SIGTERM || signal == SIGINT || signal == SIGUSR1 || signal == SIGHUP;
-}
-
-/// What a signal that nobody asked for means.
-LaunchResult explain_death(const std::string& what, int signal, bool is_alone) {
-  if (is_crash(signal)) {
-    // peers see a rank lost; a process alone is the bug itself
-    const ErrorKind kind = is_alone ? ErrorKind::kInternal : ErrorKind::kCommunication;
-    return {static_cast<int>(kind), what + ": a bug in dsft or a library; please report it with `dsft env`"};
-  }
-  const std::string hint =
-      signal == SIGKILL ? "; where nobody killed it, the machine ran out of memory (see dmesg)" : "";
-  return {static_cast<int>(ErrorKind::kCommunication), what + hint};
-}
-
-/// The contract's code for the end of a rank, which mpirun gives as 128 + signal where one killed it. `who` is empty
-/// for a process alone.
-LaunchResult explain(const std::string& who, ExitStatus status, const StopRequests& requests) {
-  if (status.signal == 0 && status.exit_code > 128 && !is_contract_code(status.exit_code)) {
-    status = {0, status.exit_code - 128};
-  }
-  if (status == ExitStatus{}) return {};
-  if (status == ExitStatus{static_cast<int>(ErrorKind::kStopped), 0}) {
-    return {status.exit_code,
-            "stopped after saving; the same command with training.resume_from_checkpoint=true goes on"};
-  }
-  const std::string what = (who.empty() ? "the trainer" : who) + " " + status.describe();
-  if (status.signal == 0) return {is_contract_code(status.exit_code) ? status.exit_code : 1, what};
-  if (requests.first() == 0 || !is_stop_request(status.signal)) return explain_death(what, status.signal, who.empty());
-  // stopped before the trainer had its own handlers: nothing was begun, nothing is lost
-  if (requests.first() == SIGINT) return interrupted();
-  return {static_cast<int>(ErrorKind::kStopped), what + " before the run began"};
-}
 
 /// Sees ranks that do not come to an end by themselves: those that hearts tell of, and, on this machine, processes that
 /// were stopped before they had one.
@@ -204,70 +155,13 @@ LaunchResult supervise_one(const LaunchPlan& plan, const SupervisorOptions& opti
   process::Child child(child_options);
   Overseer overseer(monitor, child.pid(), options.limits);
   while (true) {
-    if (const auto status = child.wait_for(kPollInterval)) return explain("", *status, requests);
+    if (const auto status = child.wait_for(kPollInterval)) return explain_process("", *status, requests.first());
     requests.take([&](int signal) { child.send_signal(signal); });
     const auto fault = overseer.find_fault();
     if (!fault && !requests.must_kill()) continue;
     child.kill_tree(options.kill_grace);
     return fault ? lost(*fault) : interrupted();
   }
-}
-
-/// The rank that failed first, as mpirun's last words tell; -1 where they do not.
-int failing_rank(const std::string& words) {
-  static const std::regex kForms(
-      R"(Process name: \[(?:\[\d+,\d+\]|[^\],]*),(\d+)\]|MPI_ABORT was invoked on rank (\d+)|noticed that process rank (\d+) )");
-  std::smatch match;
-  if (!std::regex_search(words, match, kForms)) return -1;
-  for (size_t i = 1; i < match.size(); ++i) {
-    if (match[i].matched) return std::stoi(match[i].str());
-  }
-  return -1;
-}
-
-/// The first rank whose last lines hold the trainer's error message ("error: ", or "error (rank 1): " where it has
-/// peers); -1 where there is none.
-int rank_with_error(const RankLogs& logs, int num_ranks) {
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    const std::string text = "\n" + logs.tail(rank).text();
-    if (text.find("\nerror: ") != std::string::npos || text.find("\nerror (rank ") != std::string::npos) return rank;
-  }
-  return -1;
-}
-
-/// Whether MPI itself has ended a rank, whose peer was gone: the trainer has no such codes.
-bool is_mpi_code(ExitStatus status) {
-  return status.signal == 0 && status.exit_code <= 128 && !is_contract_code(status.exit_code);
-}
-
-LaunchResult explain_ranks(ExitStatus status, const std::string& words, const RankLogs& logs, const LaunchPlan& plan,
-                           const StopRequests& requests, const HeartMonitor& monitor) {
-  if (status == ExitStatus{}) return {};
-  int rank = failing_rank(words);
-  // mpirun does not always come to name it
-  if (rank < 0 || rank >= plan.num_ranks) rank = rank_with_error(logs, plan.num_ranks);
-  if (const auto loss = monitor.first_loss(); rank < 0 && loss) rank = loss->rank;
-  const std::string who = rank < 0 ? "a rank" : concat("rank ", rank);
-  LaunchResult result = explain(who, status, requests);
-  if (is_mpi_code(status)) {
-    result = {static_cast<int>(ErrorKind::kCommunication),
-              concat(who, " was lost, and MPI ended the others with code ", status.exit_code)};
-  }
-  if (result.exit_code == static_cast<int>(ErrorKind::kStopped)) return result;
-  if (rank > 0) result.tail = logs.tail(rank).text();
-  const std::string did = rank < 0 ? "" : monitor.last_words(rank);
-  if (result.exit_code == static_cast<int>(ErrorKind::kCommunication) && !did.empty())
-    result.reason += "; it was in " + did;
-  if (rank >= 0 || requests.first() != 0) return result;
-  for (int other = 1; other < plan.num_ranks; ++other) {
-    if (!logs.tail(other).is_empty()) result.tail += concat("rank ", other, ":\n", logs.tail(other).text());
-  }
-  if (words.find("Primary job") != std::string::npos) return result;
-  // no rank has run: what mpirun says is the reason
-  result.tail += words;
-  if (result.exit_code == 1) result.exit_code = static_cast<int>(ErrorKind::kCommunication);
-  result.reason = "mpirun " + status.describe();
-  return result;
 }
 
 /// Asks the ranks to save and end, by the signal that no terminal sends. mpirun ends the job on SIGTERM, and some
@@ -310,7 +204,7 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
   while (true) {
     if (const auto status = child.wait_for(kPollInterval)) {
       logs.finish();
-      return explain_ranks(*status, mpirun_words.text(), logs, plan, requests, monitor);
+      return explain_job({*status, mpirun_words.text(), plan.num_ranks, requests.first()}, logs, monitor);
     }
     requests.take([](int) {});
     // said again until the job ends: a rank may start only now

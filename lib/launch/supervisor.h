@@ -7,21 +7,12 @@
 #include <string_view>
 
 #include "launch/heart_monitor.h"
+#include "launch/job_end.h"
 #include "launch/launch_plan.h"
 #include "process/child.h"
 #include "process/signal_listener.h"
 
 namespace dsft::launch {
-
-/// How a run ended.
-struct LaunchResult {
-  int exit_code = 0;
-  std::string reason = {};  ///< one sentence where the code is not 0
-  /// Last lines of the rank that failed first, where they have not been passed on; for the end of the output.
-  std::string tail = {};
-  bool was_asked_to_stop = false;  ///< by a signal
-  bool has_survivors = false;      ///< a process of the job could not be ended
-};
 
 struct SupervisorOptions {
   std::filesystem::path log_dir;  ///< rank.N/stdout and rank.N/stderr of each rank; empty: no logs are kept

@@ -59,14 +59,24 @@ TEST_CASE("Every bad line of a hostfile is told with its place", "[launch]") {
                       [] { launch::parse_hostfile("a slots=2\nb 4\n# x\na slots=1\nc slots=4x", "my.hosts"); });
   test::require_error(ErrorKind::kUsage, {"my.hosts: the hostfile names no slot"},
                       [] { launch::parse_hostfile("a slots=0\n", "my.hosts"); });
+  for (const char* name : {"-x", "a:22", "a,b", "k\xC3\xB6ln", "a;b", "$(b)"}) {
+    test::require_error(ErrorKind::kUsage, {concat("my.hosts:2: '", name, "' is no name of a host")},
+                        [&] { launch::parse_hostfile(concat("a slots=1\n", name, " slots=2\n"), "my.hosts"); });
+  }
+  CHECK(launch::parse_hostfile("gpu_1-a.b.example slots=1\nme@10.0.0.7 slots=1\n", "my.hosts").size() == 2);
   test::require_error(ErrorKind::kUsage, {"slots=999999999"},
                       [] { launch::parse_hostfile("a slots=999999999\n", "my.hosts"); });
 }
 
 TEST_CASE("A hostfile that is not there is told by its name", "[launch]") {
   test::TempDir folder;
-  test::require_error(ErrorKind::kUsage, {"--hostfile", "nowhere"}, [&] { launch::read_hostfile(folder / "nowhere"); });
-  test::require_error(ErrorKind::kUsage, {"--hostfile"}, [&] { launch::read_hostfile(folder.path()); });
+  test::require_error(ErrorKind::kUsage, {"--hostfile", "nowhere", "No such file"},
+                      [&] { launch::read_hostfile(folder / "nowhere"); });
+  test::require_error(ErrorKind::kUsage, {"--hostfile", "Is a directory"},
+                      [&] { launch::read_hostfile(folder.path()); });
+  CHECK(launch::read_hostfile(folder.write("marked",
+                                           "\xEF\xBB\xBF"
+                                           "a slots=1\n")) == std::vector<Host>{{"a", {0}}});
   CHECK(launch::read_hostfile(folder.write("hosts", "a slots=1\r\n")) == std::vector<Host>{{"a", {0}}});
 }
 
