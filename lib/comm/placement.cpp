@@ -80,24 +80,22 @@ Placement of_torchrun(const Variables& variables) {
           .may_see_one_gpu = true};
 }
 
-/// A size that is not a number counts as none: other programs use these names too.
-bool is_several(const char* size) {
-  return size != nullptr && std::atoi(size) > 1;
-}
-
 }  // namespace
 
 Placement read_placement(const ReadVariable& read) {
   Placement placement;
-  if (read("OMPI_COMM_WORLD_SIZE") != nullptr) {
-    placement = of_open_mpi({read, "mpirun"});
-  } else if (is_several(read("WORLD_SIZE")) && read("RANK") != nullptr) {
-    // srun may have started torchrun once on each host: every rank there has the agent's SLURM_PROCID
-    placement = of_torchrun({read, "torchrun or a launcher like it"});
-  } else if (is_several(read("SLURM_STEP_NUM_TASKS")) && read("SLURM_PROCID") != nullptr &&
-             (read("SLURM_STEP_ID") != nullptr || read("SLURM_STEPID") != nullptr)) {
-    // a batch script has SLURM_PROCID too, but is no step of several tasks
-    placement = of_srun({read, "srun"});
+  switch (process::find_launcher(read)) {
+    case process::Launcher::kMpirun:
+      placement = of_open_mpi({read, "mpirun"});
+      break;
+    case process::Launcher::kTorchrun:
+      placement = of_torchrun({read, "torchrun or a launcher like it"});
+      break;
+    case process::Launcher::kSrun:
+      placement = of_srun({read, "srun"});
+      break;
+    case process::Launcher::kNone:
+      return {};
   }
   if (placement.size <= 1) return {};
   if (placement.rank >= placement.size) {

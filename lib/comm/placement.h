@@ -1,7 +1,8 @@
 #pragma once
 
-#include <functional>
 #include <string>
+
+#include "process/launcher.h"
 
 namespace dsft::comm {
 
@@ -31,8 +32,7 @@ struct Placement {
   bool operator==(const Placement&) const = default;
 };
 
-/// Gives the value of an environment variable, or nullptr; std::getenv, or a test's.
-using ReadVariable = std::function<const char*(const char* name)>;
+using ReadVariable = process::GetVariable;
 
 /// Open MPI's variables (OMPI_COMM_WORLD_*), else torchrun's (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT),
 /// which srun may have started, else those of a step of srun with several tasks (SLURM_*; with PMIX_* MPI connects

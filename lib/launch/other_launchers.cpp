@@ -4,7 +4,6 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/parse_number.h"
 
 namespace dsft::launch {
 namespace {
@@ -17,34 +16,27 @@ struct ForeignPlacement {
   bool can_be_joined = false;
 };
 
-/// The number that a variable holds; 0 where there is none.
-int read_number(const GetVariable& get_variable, const char* name) {
-  const char* text = get_variable(name);
-  if (text == nullptr) return 0;
-  return parse_number<int>(text).value_or(0);
-}
-
 std::optional<ForeignPlacement> find_foreign_placement(const GetVariable& get_variable) {
-  const auto is_set = [&](const char* name) { return get_variable(name) != nullptr; };
+  using process::Launcher;
   const auto assignment = [&](const char* name) { return concat(name, "=", get_variable(name)); };
-  if (is_set("OMPI_COMM_WORLD_SIZE")) {
-    const int size = read_number(get_variable, "OMPI_COMM_WORLD_SIZE");
-    if (size <= 1) return std::nullopt;
-    return ForeignPlacement{"Open MPI's mpirun", assignment("OMPI_COMM_WORLD_SIZE"), size, true};
+  const auto number = [&](const char* name) { return process::read_number(get_variable, name); };
+  switch (process::find_launcher(get_variable)) {
+    case Launcher::kMpirun:
+      if (number("OMPI_COMM_WORLD_SIZE") <= 1) return std::nullopt;
+      return ForeignPlacement{"Open MPI's mpirun", assignment("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_SIZE"),
+                              true};
+    case Launcher::kTorchrun:
+      return ForeignPlacement{"torchrun or a launcher like it", assignment("RANK") + " and " + assignment("WORLD_SIZE"),
+                              number("WORLD_SIZE"), true};
+    case Launcher::kSrun:
+      return ForeignPlacement{"srun", assignment("SLURM_PROCID") + " and " + assignment("SLURM_STEP_NUM_TASKS"),
+                              number("SLURM_STEP_NUM_TASKS"), true};
+    case Launcher::kNone:
+      break;
   }
-  const int world_size = read_number(get_variable, "WORLD_SIZE");
-  if (world_size > 1 && is_set("RANK"))
-    return ForeignPlacement{"torchrun or a launcher like it", assignment("RANK") + " and " + assignment("WORLD_SIZE"),
-                            world_size, true};
-  // a batch script has SLURM_NTASKS and SLURM_PROCID too, but is no step of several tasks
-  const int num_tasks = read_number(get_variable, "SLURM_STEP_NUM_TASKS");
-  if (num_tasks > 1 && is_set("SLURM_PROCID") && (is_set("SLURM_STEP_ID") || is_set("SLURM_STEPID")))
-    return ForeignPlacement{"srun", assignment("SLURM_PROCID") + " and " + assignment("SLURM_STEP_NUM_TASKS"),
-                            num_tasks, true};
-  const int pmi_size = read_number(get_variable, "PMI_SIZE");
-  if (pmi_size > 1) return ForeignPlacement{"another MPI's launcher", assignment("PMI_SIZE"), pmi_size};
-  if (read_number(get_variable, "PMIX_RANK") > 0)
-    return ForeignPlacement{"a PMIx launcher", assignment("PMIX_RANK"), 0};
+  if (number("PMI_SIZE") > 1)
+    return ForeignPlacement{"another MPI's launcher", assignment("PMI_SIZE"), number("PMI_SIZE")};
+  if (number("PMIX_RANK") > 0) return ForeignPlacement{"a PMIx launcher", assignment("PMIX_RANK"), 0};
   return std::nullopt;
 }
 

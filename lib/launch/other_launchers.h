@@ -1,11 +1,10 @@
 #pragma once
 
-#include <functional>
+#include "process/launcher.h"
 
 namespace dsft::launch {
 
-/// Gives the value of an environment variable, or nullptr; std::getenv, or a test's.
-using GetVariable = std::function<const char*(const char* name)>;
+using process::GetVariable;
 
 /// Throws kUsage where mpirun, srun, torchrun or a launcher that speaks PMI has placed several processes: each would
 /// start a job of its own. An allocation of Slurm without a step, and one process alone, pass.
