@@ -41,11 +41,18 @@ bool has_number_form(const std::string& digits) {
 
 }  // namespace
 
+const Entry* Node::find_entry(std::string_view key) const {
+  const auto found = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.key == key; });
+  return found == entries.end() ? nullptr : &*found;
+}
+
+Entry* Node::find_entry(std::string_view key) {
+  return const_cast<Entry*>(std::as_const(*this).find_entry(key));
+}
+
 const Node* Node::find(std::string_view key) const {
-  for (const Entry& entry : entries) {
-    if (entry.key == key) return &entry.value;
-  }
-  return nullptr;
+  const Entry* entry = find_entry(key);
+  return entry ? &entry->value : nullptr;
 }
 
 Node* Node::find(std::string_view key) {

@@ -26,6 +26,9 @@ struct Node {
   bool is_scalar() const { return kind == Kind::kScalar; }
   bool is_sequence() const { return kind == Kind::kSequence; }
   bool is_map() const { return kind == Kind::kMap; }
+  /// The entry of a key of a map, or nullptr.
+  const Entry* find_entry(std::string_view key) const;
+  Entry* find_entry(std::string_view key);
   /// The value of a key of a map, or nullptr.
   const Node* find(std::string_view key) const;
   Node* find(std::string_view key);

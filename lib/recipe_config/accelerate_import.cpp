@@ -82,6 +82,13 @@ constexpr PluginKey kPluginKeys[] = {{"gradient_accumulation_steps", "training.g
                                      {"deepspeed_inclusion_filter", ""},
                                      {"deepspeed_moe_layer_cls_names", ""}};
 
+/// The key of a table with this name, or nullptr.
+template <typename Key, size_t kSize>
+const Key* find_key(const Key (&table)[kSize], std::string_view name) {
+  const auto found = std::find_if(std::begin(table), std::end(table), [&](const Key& key) { return key.name == name; });
+  return found == std::end(table) ? nullptr : found;
+}
+
 bool is_empty(const Node& node) {
   return node.is_null() || (node.is_map() && node.entries.empty()) || (node.is_sequence() && node.items.empty());
 }
@@ -104,9 +111,7 @@ void check_keys(ImportedBlock& top) {
   std::vector<std::string> names(std::begin(kRead), std::end(kRead));
   for (const UnusedKey& key : kUnused) names.emplace_back(key.name);
   for (const Entry& entry : top.entries()) {
-    const auto unused = std::find_if(std::begin(kUnused), std::end(kUnused),
-                                     [&](const UnusedKey& key) { return key.name == entry.key; });
-    if (unused != std::end(kUnused)) {
+    if (const UnusedKey* unused = find_key(kUnused, entry.key)) {
       if (!is_usual(entry.value, unused->usual)) top.no_effect(entry, unused->reason);
     } else if (std::find(std::begin(kRead), std::end(kRead), entry.key) == std::end(kRead)) {
       top.fault(entry, explain_unknown(entry.key, names));
@@ -224,9 +229,8 @@ void import_plugin(ImportedBlock& plugin, const config::Position& position) {
   std::vector<std::string> names;
   for (const PluginKey& key : kPluginKeys) names.emplace_back(key.name);
   for (const Entry& entry : plugin.entries()) {
-    const auto key = std::find_if(std::begin(kPluginKeys), std::end(kPluginKeys),
-                                  [&](const PluginKey& known) { return known.name == entry.key; });
-    if (key == std::end(kPluginKeys)) {
+    const PluginKey* key = find_key(kPluginKeys, entry.key);
+    if (key == nullptr) {
       plugin.fault(entry, explain_unknown(entry.key, names));
     } else if (entry.key.ends_with("_device") && !entry.value.is_null()) {
       import_offload_device(plugin, entry, std::string(key->path));
@@ -242,13 +246,12 @@ void import_plugin(ImportedBlock& plugin, const config::Position& position) {
 void import_plugin_file(ImportedBlock& plugin, const Entry& file, RunSettings& run,
                         std::vector<config::Fault>& faults) {
   for (const Entry& entry : plugin.entries()) {
-    const auto key = std::find_if(std::begin(kPluginKeys), std::end(kPluginKeys),
-                                  [&](const PluginKey& known) { return known.name == entry.key; });
-    const bool is_of_file = key != std::end(kPluginKeys) && (!key->path.empty() || entry.key.ends_with("nvme_path"));
+    const PluginKey* key = find_key(kPluginKeys, entry.key);
+    const bool is_of_file = key && (!key->path.empty() || entry.key.ends_with("nvme_path"));
     if (is_of_file)
       plugin.fault(entry,
                    "stands beside deepspeed_config_file, which Accelerate refuses: write it into that file alone");
-    if (key == std::end(kPluginKeys)) plugin.fault(entry, "is unknown to Accelerate, which refuses it; remove it");
+    if (key == nullptr) plugin.fault(entry, "is unknown to Accelerate, which refuses it; remove it");
   }
   const auto root =
       read_imported_file(file.value.text, file.key_position, plugin.path_of(file.key), /*is_json=*/true, faults);

@@ -15,46 +15,30 @@ using config::Node;
 
 constexpr const char* kKwargs = "training.lr_scheduler_kwargs.";
 
-/// What a scheduler of DeepSpeed takes, and the recipe's key of each.
-struct SchedulerParam {
-  std::string_view name;
-  std::string_view path;  ///< "" for what import_param knows by name
-};
-
-std::vector<SchedulerParam> params_of(std::string_view type) {
-  if (type == "WarmupCosineLR") {
-    return {
-        {"total_num_steps", "total_num_steps"}, {"warmup_min_ratio", "warmup_min_ratio"}, {"warmup_num_steps", ""},
-        {"cos_min_ratio", "cos_min_ratio"},     {"warmup_type", "warmup_type"},           {"last_batch_iteration", ""}};
+/// What a scheduler of DeepSpeed takes.
+std::vector<std::string> params_of(std::string_view type) {
+  if (type == "OneCycle") {
+    return {"cycle_min_lr",
+            "cycle_max_lr",
+            "decay_lr_rate",
+            "cycle_first_step_size",
+            "cycle_second_step_size",
+            "cycle_first_stair_count",
+            "cycle_second_stair_count",
+            "decay_step_size",
+            "cycle_momentum",
+            "cycle_min_mom",
+            "cycle_max_mom",
+            "decay_mom_rate",
+            "last_batch_iteration"};
   }
-  if (type == "WarmupLR") {
-    return {{"warmup_min_lr", "warmup_min_lr"},
-            {"warmup_max_lr", ""},
-            {"warmup_num_steps", ""},
-            {"warmup_type", "warmup_type"},
-            {"last_batch_iteration", ""}};
-  }
-  if (type == "WarmupDecayLR") {
-    return {{"total_num_steps", "total_num_steps"},
-            {"warmup_min_lr", "warmup_min_lr"},
-            {"warmup_max_lr", ""},
-            {"warmup_num_steps", ""},
-            {"warmup_type", "warmup_type"},
-            {"last_batch_iteration", ""}};
-  }
-  return {{"cycle_min_lr", "cycle_min_lr"},
-          {"cycle_max_lr", "cycle_max_lr"},
-          {"decay_lr_rate", "decay_lr_rate"},
-          {"cycle_first_step_size", "cycle_first_step_size"},
-          {"cycle_second_step_size", "cycle_second_step_size"},
-          {"cycle_first_stair_count", "cycle_first_stair_count"},
-          {"cycle_second_stair_count", "cycle_second_stair_count"},
-          {"decay_step_size", "decay_step_size"},
-          {"cycle_momentum", "cycle_momentum"},
-          {"cycle_min_mom", "cycle_min_mom"},
-          {"cycle_max_mom", "cycle_max_mom"},
-          {"decay_mom_rate", "decay_mom_rate"},
-          {"last_batch_iteration", ""}};
+  std::vector<std::string> names{"warmup_num_steps", "warmup_type", "last_batch_iteration"};
+  if (type != "WarmupLR") names.emplace_back("total_num_steps");
+  const bool is_cosine = type == "WarmupCosineLR";
+  for (const char* name :
+       {is_cosine ? "warmup_min_ratio" : "warmup_min_lr", is_cosine ? "cos_min_ratio" : "warmup_max_lr"})
+    names.emplace_back(name);
+  return names;
 }
 
 /// "auto" of these comes from the recipe or the run; DeepSpeed has no other.
@@ -86,7 +70,7 @@ void import_warmup_steps(ImportedBlock& params, const Entry& entry) {
   params.take(entry.key, "training.warmup_steps");
 }
 
-void import_param(ImportedBlock& params, const Entry& entry, const SchedulerParam& param) {
+void import_param(ImportedBlock& params, const Entry& entry) {
   if (entry.key == "warmup_num_steps") {
     import_warmup_steps(params, entry);
   } else if (entry.key == "warmup_max_lr") {
@@ -98,26 +82,22 @@ void import_param(ImportedBlock& params, const Entry& entry, const SchedulerPara
   } else if (entry.key == "warmup_type" && entry.value.text != "log" && entry.value.text != "linear") {
     params.warn(entry, concat(value_text(entry.value), " is no warm-up that DeepSpeed knows, and it takes `log`"));
   } else {
-    params.values().set(concat(kKwargs, param.path), entry.key_position, params.path_of(entry.key),
+    params.values().set(concat(kKwargs, entry.key), entry.key_position, params.path_of(entry.key),
                         unquoted(without_groups(entry.value)));
   }
 }
 
 void import_params(ImportedBlock& params, std::string_view type) {
-  const std::vector<SchedulerParam> known = params_of(type);
+  const std::vector<std::string> known = params_of(type);
   for (const Entry& entry : params.entries()) {
-    const auto param =
-        std::find_if(known.begin(), known.end(), [&](const auto& item) { return item.name == entry.key; });
-    if (param == known.end()) {
-      std::vector<std::string> names;
-      for (const SchedulerParam& item : known) names.emplace_back(item.name);
-      const std::string nearest = nearest_name(entry.key, names);
+    if (std::find(known.begin(), known.end(), entry.key) == known.end()) {
+      const std::string nearest = nearest_name(entry.key, known);
       params.fault(entry, concat(type, " does not take it, and DeepSpeed refuses it",
                                  nearest.empty() ? "" : concat("; did you mean `", nearest, "`?")));
     } else if (is_auto(entry.value) && !may_be_auto(entry.key)) {
       params.fault(entry, "has no \"auto\": write a value, or remove it");
     } else if (!entry.value.is_null() && !is_auto(entry.value)) {
-      import_param(params, entry, *param);
+      import_param(params, entry);
     }
   }
 }

@@ -18,13 +18,6 @@ const Node kNoMap = [] {
   return node;
 }();
 
-const Entry* find_entry(const Node& map, std::string_view key) {
-  for (const Entry& entry : map.entries) {
-    if (entry.key == key) return &entry;
-  }
-  return nullptr;
-}
-
 bool is_same(const Node& a, const Node& b) {
   if (a.is_sequence() && b.is_sequence())
     return std::equal(a.items.begin(), a.items.end(), b.items.begin(), b.items.end(), is_same);
@@ -40,14 +33,9 @@ Entry* make_entry(Node& recipe, std::string_view path, const config::Position& p
   Node* map = &recipe;
   while (true) {
     const size_t dot = path.find('.');
-    const std::string key(path.substr(0, dot));
-    auto found =
-        std::find_if(map->entries.begin(), map->entries.end(), [&](const Entry& entry) { return entry.key == key; });
-    if (found == map->entries.end()) {
-      map->entries.push_back({key, position, {}});
-      found = map->entries.end() - 1;
-    }
-    if (dot == std::string_view::npos) return &*found;
+    Entry* found = map->find_entry(path.substr(0, dot));
+    if (found == nullptr) found = &map->entries.emplace_back(Entry{std::string(path.substr(0, dot)), position, {}});
+    if (dot == std::string_view::npos) return found;
     if (found->value.is_null()) {
       found->value = kNoMap;
       found->value.position = position;
@@ -85,7 +73,7 @@ const Entry* ImportedValues::find(std::string_view path) const {
   const Node* map = &recipe_;
   while (true) {
     const size_t dot = path.find('.');
-    const Entry* entry = find_entry(*map, path.substr(0, dot));
+    const Entry* entry = map->find_entry(path.substr(0, dot));
     if (entry == nullptr || entry->value.is_null()) return nullptr;
     if (dot == std::string_view::npos) return entry;
     map = &entry->value;
@@ -127,7 +115,7 @@ void ImportedValues::warn(const config::Position& position, const std::string& k
 }
 
 const Entry* ImportedBlock::find(std::string_view key) const {
-  const Entry* entry = find_entry(map_, key);
+  const Entry* entry = map_.find_entry(key);
   return entry == nullptr || entry->value.is_null() ? nullptr : entry;
 }
 

@@ -1,6 +1,5 @@
 #include "recipe_config/imports.h"
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -19,11 +18,10 @@ using config::Node;
 /// Takes an entry out of a map; null counts as not written.
 std::optional<Entry> take_entry(Node* map, std::string_view key) {
   if (map == nullptr) return std::nullopt;
-  const auto found =
-      std::find_if(map->entries.begin(), map->entries.end(), [&](const Entry& entry) { return entry.key == key; });
-  if (found == map->entries.end()) return std::nullopt;
+  Entry* const found = map->find_entry(key);
+  if (found == nullptr) return std::nullopt;
   Entry entry = std::move(*found);
-  map->entries.erase(found);
+  map->entries.erase(map->entries.begin() + (found - map->entries.data()));
   if (entry.value.is_null()) return std::nullopt;
   return entry;
 }
