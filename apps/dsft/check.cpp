@@ -41,9 +41,10 @@ Json to_json(const std::vector<config::Fault>& faults) {
   return list;
 }
 
-optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, const data::Dataset& train) {
+optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, const data::Dataset& train,
+                              int64_t num_ranks) {
   const auto& training = config.training;
-  const int64_t num_steps = recipe_config::count_steps(config, train, 1);
+  const int64_t num_steps = recipe_config::count_steps(config, train, num_ranks);
   const int64_t warmup =
       training.warmup_steps.value_or(optim::warmup_steps_of(training.warmup_ratio.value_or(0), num_steps));
   return {training.lr_scheduler_type, training.lr_scheduler_kwargs, training.learning_rate.value_or(0), warmup,
@@ -61,7 +62,7 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
                {"trainable_percent", share},
                {"num_adapted_modules", inputs.num_adapted_modules}};
   if (!inputs.data) return plan;
-  const optim::Schedule schedule = make_schedule(config, *inputs.data->train);
+  const optim::Schedule schedule = make_schedule(config, *inputs.data->train, 1);
   plan["train_rows"] = inputs.data->train->size();
   plan["train_data"] = data::describe(inputs.data->train_counts);
   plan["eval_rows"] = inputs.data->eval ? inputs.data->eval->size() : 0;
@@ -93,25 +94,50 @@ struct CheckOutcome {
   Json plan;
   std::string memory_line;
   int exit_code = 0;
+  std::optional<int64_t> num_ranks = {};  ///< that the recipe's files mean; none: any number may be launched
 };
+
+/// The ranks on which the run may have `total_num_steps` updates; 1 where there are none.
+int64_t find_ranks(const recipe_config::RecipeConfig& config, const data::Dataset& train, int64_t total_num_steps) {
+  // more ranks never make a run longer
+  int64_t low = 1, high = recipe_config::count_steps(config, train, 1);
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (recipe_config::count_steps(config, train, middle) <= total_num_steps)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return recipe_config::count_steps(config, train, low) == total_num_steps ? low : 1;
+}
 
 /// A schedule that the run's length, which only the data tells, makes impossible.
 void check_schedule(const CheckOutcome& outcome, recipe_config::InputReport& inputs) {
   if (!inputs.data) return;
-  try {
-    optim::check_schedule(make_schedule(outcome.reading.config, *inputs.data->train));
-  } catch (const Error& error) {
-    std::vector<config::Fault> faults, warnings;
-    config::Section("", outcome.reading.written, faults, warnings)
-        .fault("training.lr_scheduler_type", error.full_message());
-    inputs.faults.push_back({error.kind(), faults.front()});
+  const recipe_config::RecipeConfig& config = outcome.reading.config;
+  const data::Dataset& train = *inputs.data->train;
+  const auto check = [&](const char* key, void (*check_it)(const optim::Schedule&), int64_t num_ranks) {
+    try {
+      check_it(make_schedule(config, train, num_ranks));
+    } catch (const Error& error) {
+      std::vector<config::Fault> faults, warnings;
+      config::Section("", outcome.reading.written, faults, warnings).fault(key, error.full_message());
+      inputs.faults.push_back({error.kind(), faults.front()});
+    }
+  };
+  check("training.lr_scheduler_type", optim::check_schedule, 1);
+  if (const auto& total = config.training.lr_scheduler_kwargs.total_num_steps) {
+    const int64_t num_ranks = outcome.num_ranks ? *outcome.num_ranks : find_ranks(config, train, *total);
+    check("training.lr_scheduler_kwargs.total_num_steps", optim::check_total_steps, num_ranks);
   }
 }
 
 /// The batch that a DeepSpeed file's train_batch_size gives on the ranks that it is meant for.
 void fill_train_batch(CheckOutcome& outcome) {
   recipe_config::RecipeReading& reading = outcome.reading;
-  if (!reading.config.run.train_batch_size) return;
+  const recipe_config::RunSettings& run = reading.config.run;
+  if (run.train_batch_size || run.num_processes) outcome.num_ranks = recipe_config::expected_ranks(reading.config);
+  if (!run.train_batch_size) return;
   const recipe_config::TrainBatchSize batch = *reading.config.run.train_batch_size;
   const int64_t num_ranks = recipe_config::expected_ranks(reading.config);
   if (auto fault = recipe_config::fill_train_batch(reading.config, num_ranks)) {

@@ -249,6 +249,15 @@ void check_schedule(const Schedule& schedule) {
   }
 }
 
+void check_total_steps(const Schedule& schedule) {
+  const auto& written = schedule.kwargs.total_num_steps;
+  if (!written || *written == schedule.total_steps) return;
+  fail(ErrorKind::kUsage, "lr_scheduler_kwargs.total_num_steps is ", *written, ", but the run has ",
+       schedule.total_steps,
+       " updates; write \"auto\" in a DeepSpeed file, or remove the key from the recipe, and the ",
+       "schedule takes the run's length");
+}
+
 double learning_rate(const Schedule& schedule, int64_t step) {
   if (is_deepspeed_warmup(schedule.type)) return deepspeed_warmup(schedule, step);
   if (schedule.type == SchedulerType::kOneCycle) return one_cycle(schedule, step);

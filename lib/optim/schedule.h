@@ -25,6 +25,10 @@ struct Schedule {
 /// reaches 1.
 void check_schedule(const Schedule& schedule);
 
+/// Faults (kUsage) a written total_num_steps that is not the length of the run, as transformers does with DeepSpeed
+/// files: the rest of a longer run would train at the schedule's last rate, a shorter one would not come to it.
+void check_total_steps(const Schedule& schedule);
+
 /// The rate of the update that follows `step` applied updates; the first one has step 0.
 double learning_rate(const Schedule& schedule, int64_t step);
 

@@ -113,6 +113,7 @@ optim::Schedule build_schedule(const RecipeConfig& config, int64_t max_steps, co
   if (!training.warmup_steps)
     schedule.warmup_steps = optim::warmup_steps_of(training.warmup_ratio.value_or(0), max_steps);
   optim::check_schedule(schedule);
+  optim::check_total_steps(schedule);
   std::ostringstream line;
   for (const auto& [name, step] : optim::notable_steps(schedule))
     line << "  " << name << " (" << step + 1 << ") " << optim::learning_rate(schedule, step);

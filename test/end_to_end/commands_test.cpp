@@ -111,6 +111,30 @@ TEST_CASE("check ends with the first of 2, 4 and 3, and always with a document",
   }
 }
 
+TEST_CASE("A DeepSpeed schedule of another length than the run's is a fault of check and of the run", "[end_to_end]") {
+  const Job job;  // 3 rows, 2 epochs: 6 updates on one rank, 4 on two
+  const auto with = [](int total) {
+    return std::vector<std::string>{"data.packing=false", "training.num_train_epochs=2", "training.warmup_steps=1",
+                                    "training.lr_scheduler_type=WarmupDecayLR",
+                                    "training.lr_scheduler_kwargs={total_num_steps: " + std::to_string(total) + "}"};
+  };
+  for (const int fitting : {6, 4, 2}) CHECK(job.check(with(fitting)).exit_code == 0);
+  for (const int wrong : {1, 5, 7}) {
+    const auto run = job.check(with(wrong));
+    INFO(run.out << run.err);
+    CHECK(run.exit_code == 2);
+    const json fault = json::parse(run.out)["faults"].at(0);
+    CHECK(fault["key"] == "training.lr_scheduler_kwargs.total_num_steps");
+    CHECK_THAT(fault["message"].get<std::string>(),
+               ContainsSubstring("is " + std::to_string(wrong)) && ContainsSubstring("6 updates"));
+  }
+  auto training = with(5);
+  training.insert(training.begin(), {"train", job.recipe});
+  const auto run = job.run(training);
+  CHECK(run.exit_code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("total_num_steps is 5") && ContainsSubstring("6 updates"));
+}
+
 TEST_CASE("check's document names what has no effect on the model", "[end_to_end]") {
   const Job job;
   const auto run = job.check({"lora.target_modules=[q_proj]", "lora.rank_pattern={k_proj: 2}", "data.max_length=1000"});
@@ -296,6 +320,9 @@ TEST_CASE("what another launcher placed is a rank where it says enough, and star
     return test::run_dsft({command, job.recipe}, job.folder, "", {{"RANK", "0"}, {"WORLD_SIZE", "2"}});
   };
   require_one_fault(run("launch"), "run `dsft launch` once");
+  require_one_fault(test::run_dsft({"launch", job.recipe}, job.folder, "",
+                                   {{"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_RANK", "0"}}),
+                    "Open MPI's mpirun has placed 2 processes");
   for (const char* command : {"train", "eval"}) {
     INFO(command);
     const test::ProgramRun half_placed = run(command);
@@ -316,7 +343,7 @@ TEST_CASE("what is not built yet, or not there, is one clear fault", "[end_to_en
   const Job job;
   require_one_fault(job.run({"chat"}), "`dsft chat` is not built yet");
   require_one_fault(job.run({"launch", "--hostfile", "hosts", job.recipe}),
-                    "--hostfile hosts cannot be read: there is no such file");
+                    "--hostfile hosts cannot be read: No such file or directory");
 }
 
 TEST_CASE("estimate-memory says what a recipe, a config.json and a size take", "[end_to_end]") {

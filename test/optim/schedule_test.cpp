@@ -127,3 +127,15 @@ TEST_CASE("What no schedule can be made of is a fault", "[optim]") {
   growing.total_steps = 15;
   optim::check_schedule(growing);
 }
+
+TEST_CASE("A total_num_steps that is not the run's length is a fault", "[optim]") {
+  Schedule schedule{.type = SchedulerType::kWarmupDecayLr, .learning_rate = 1, .warmup_steps = 2, .total_steps = 64};
+  optim::check_total_steps(schedule);
+  schedule.kwargs.total_num_steps = 64;
+  optim::check_total_steps(schedule);
+  for (const int64_t other : {5, 65}) {
+    schedule.kwargs.total_num_steps = other;
+    test::require_error(ErrorKind::kUsage, {"total_num_steps is " + std::to_string(other), "64 updates", "auto"},
+                        [&] { optim::check_total_steps(schedule); });
+  }
+}
