@@ -147,7 +147,7 @@ class RankState {
   // A block that computes, and the one whose backward pass comes next; a tied head multiplies by the embedding.
   int64_t gathered(size_t block, bool with_next) const {
     if (!slices_parameters()) return 0;
-    int64_t elements = blocks_[block].model + (with_next ? blocks_[block - 1].model : 0);
+    int64_t elements = blocks_[block].model + (with_next && placement_.gathers_ahead ? blocks_[block - 1].model : 0);
     if (block + 1 == blocks_.size() && workload_.model.tie_word_embeddings) elements += blocks_[0].model;
     return elements * width_;
   }

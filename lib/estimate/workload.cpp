@@ -31,7 +31,8 @@ Placement placement_of(const recipe_config::RecipeConfig& recipe, int64_t num_gp
   return {.stage = zero.stage,
           .offloads_optimizer = zero.stage >= 1 && zero.offload_optimizer.device == zero::OffloadDevice::kCpu,
           .offloads_parameters = zero.stage == 3 && zero.offload_param.device == zero::OffloadDevice::kCpu,
-          .num_gpus = num_gpus};
+          .num_gpus = num_gpus,
+          .gathers_ahead = zero.overlap_comm};
 }
 
 std::string describe(const Placement& placement) {

@@ -40,6 +40,7 @@ struct Placement {
   bool offloads_optimizer = false;   ///< optimizer's state and gradients in host memory, from stage 1 on; not LoRA's
   bool offloads_parameters = false;  ///< slices of the parameters in host memory, at stage 3
   int64_t num_gpus = 1;              ///< ranks, all of one host
+  bool gathers_ahead = true;         ///< the block behind the one that computes, at stage 3: overlap_comm
 
   bool operator==(const Placement&) const = default;
 };

@@ -82,7 +82,9 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
                    job.shards.get());
     job.optimizer->take_values();
   }
-  job.hooks = std::make_unique<train::ShardingHooks>(*job.model, *job.optimizer, job.shards.get());
+  job.hooks = std::make_unique<train::ShardingHooks>(
+      *job.model, *job.optimizer, job.shards.get(),
+      config.zero.overlap_comm ? train::GatherTime::kBlockAhead : train::GatherTime::kOnUse);
   set_weight_files(job, config, loaded, adapter, context);
   return job;
 }

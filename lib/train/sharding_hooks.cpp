@@ -22,8 +22,8 @@ std::unique_ptr<zero::ParameterShards> shard_parameters(const model::CausalLm& m
 // Blocks own the gradients of their weights and adapters; a tied embedding (block 0) gets its last part with the head's
 // and is left to the end of the pass.
 ShardingHooks::ShardingHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer,
-                             zero::ParameterShards* shards)
-    : optimizer_(optimizer), shards_(shards) {
+                             zero::ParameterShards* shards, GatherTime gather_time)
+    : optimizer_(optimizer), shards_(shards), gather_time_(gather_time) {
   const std::vector<lora::TrainableTensor> trainable = lora::trainable_tensors(model);
   for (int64_t block = 0; block < model.num_blocks(); ++block) {
     indices_.emplace_back();
@@ -38,8 +38,12 @@ ShardingHooks::ShardingHooks(const model::CausalLm& model, zero::ShardedOptimize
   if (model.has_tied_head()) tied_.swap(indices_.front());
 }
 
+void ShardingHooks::gather(int64_t block, int64_t next) {
+  if (shards_) shards_->begin_block(block, gather_time_ == GatherTime::kBlockAhead ? next : -1);
+}
+
 void ShardingHooks::before_forward(int64_t block) {
-  if (shards_) shards_->begin_block(block, is_last(block) ? -1 : block + 1);
+  gather(block, is_last(block) ? -1 : block + 1);
 }
 
 void ShardingHooks::after_forward(int64_t block) {
@@ -47,7 +51,7 @@ void ShardingHooks::after_forward(int64_t block) {
 }
 
 void ShardingHooks::before_backward(int64_t block) {
-  if (shards_) shards_->begin_block(block, block > first_with_backward_ ? block - 1 : -1);
+  gather(block, block > first_with_backward_ ? block - 1 : -1);
   optimizer_.gradients_begin(indices_[static_cast<size_t>(block)]);
   if (is_last(block)) optimizer_.gradients_begin(tied_);
 }

@@ -21,12 +21,19 @@ std::unique_ptr<zero::ParameterShards> shard_parameters(const model::CausalLm& m
                                                         comm::Communicator& communicator,
                                                         const std::optional<zero::HostShare>& offloads = {});
 
+/// When the parameters of a block are gathered at stage 3.
+enum class GatherTime {
+  kBlockAhead,  ///< while the block before it runs
+  kOnUse,       ///< when it runs: overlap_comm is false
+};
+
 /// What sharding does around blocks: starts the reduction of a block's gradients, those of its adapters included, while
-/// the blocks before it still run backward, and gathers the parameters of `shards` (null: none) one block ahead.
+/// the blocks before it still run backward, and gathers the parameters of `shards` (null: none).
 class ShardingHooks final : public nn::BlockHooks {
  public:
   /// The optimizer has the model's trainable tensors. All outlive the hooks.
-  ShardingHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer, zero::ParameterShards* shards);
+  ShardingHooks(const model::CausalLm& model, zero::ShardedOptimizer& optimizer, zero::ParameterShards* shards,
+                GatherTime gather_time = GatherTime::kBlockAhead);
 
   void before_forward(int64_t block) override;
   void after_forward(int64_t block) override;
@@ -34,10 +41,12 @@ class ShardingHooks final : public nn::BlockHooks {
   void after_backward(int64_t block) override;
 
  private:
+  void gather(int64_t block, int64_t next);
   bool is_last(int64_t block) const { return static_cast<size_t>(block) + 1 == indices_.size(); }
 
   zero::ShardedOptimizer& optimizer_;
   zero::ParameterShards* shards_;
+  GatherTime gather_time_;
   int64_t first_with_backward_ = 0;
   std::vector<std::vector<int64_t>> indices_;  // of the optimizer's parameters, by block
   std::vector<int64_t> tied_;                  // of an embedding whose weight is the head's

@@ -24,7 +24,8 @@ void describe_fields(config::Fields& fields, ZeroConfig& config) {
   const auto add = [&](const char* name, auto& member, const std::string& help, auto... range) {
     fields.add(name, member, help + "; without effect at stage 0", range...);
   };
-  add("overlap_comm", config.overlap_comm, "Reduce gradients while the backward pass runs");
+  add("overlap_comm", config.overlap_comm,
+      "Reduce gradients while the backward pass runs; at stage 3 gather a block while the one before it runs");
   add("contiguous_gradients", config.contiguous_gradients, "Gradients in one flat storage");
   add("reduce_bucket_size", config.reduce_bucket_size, "Elements reduced at once", config::at_least(1));
   add("allgather_bucket_size", config.allgather_bucket_size, "Elements gathered at once", config::at_least(1));

@@ -192,6 +192,9 @@ TEST_CASE("stages share what they are for, and nothing else changes", "[estimate
   REQUIRE(three.weights == slices * 2);
   REQUIRE(three.gradients == two.gradients);
   REQUIRE(three.buffers == beside((head + kLayer) * 2, 2 * kLayer * 2, (kLayer + kEmbedding) * 2));
+  Placement without_overlap{3, false, false, 4};
+  without_overlap.gathers_ahead = false;
+  REQUIRE(tiny_estimate(without_overlap).gpu.buffers == beside(head * 2, kLayer * 2, kLayer * 2));
   for (const Columns& columns : {one, two, three}) {
     REQUIRE(columns.activations == whole.activations);
     REQUIRE(columns.loss == whole.loss);
