@@ -161,6 +161,7 @@ int run_train(const TrainOptions& options, const Logger& logger) {
     if (placement.size > 1) {
       std::fprintf(stderr, "error (rank %d): %s\n", placement.rank, failure.message.c_str());
       rank.communicator->abort(static_cast<int>(failure.kind), failure.message);
+      return static_cast<int>(failure.kind);  // said; only MPI ends the process there
     }
     throw Error(failure.kind, failure.message);
   }

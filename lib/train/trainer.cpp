@@ -1,6 +1,8 @@
 #include "train/trainer.h"
 
 #include <cmath>
+#include <csignal>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -285,7 +287,10 @@ bool Trainer::stop_agreed() {
   if (signal == 0) return false;
   if (state_.step == 0) context_.stop_signal->end_process(signal);  // there is nothing to save
   report_unread();
-  message(concat("Signal ", signal, ": saving after step ", state_.step,
+  // by SIGUSR1 the launcher passes on whatever signal it has got
+  const std::string asked =
+      signal == SIGUSR1 ? "Asked to stop" : concat("Asked to stop by signal ", signal, " (", ::strsignal(signal), ")");
+  message(concat(asked, ": saving after step ", state_.step,
                  " and ending with 75. Press Ctrl-C once more to end at once."));
   return true;
 }

@@ -1,9 +1,11 @@
 // How runs end and go on: signals, crashes, full disks, other settings, as a user sees them.
 #include <signal.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <thread>
 
 #include "catch_amalgamated.hpp"
 #include "end_to_end/run_dsft.h"
@@ -130,15 +132,17 @@ TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as
   INFO(whole.err);
   REQUIRE(whole.exit_code == 0);
   bool is_asked = false;
+  ::signal(SIGHUP, SIG_DFL);  // also where the tests run under nohup
   const auto stopped =
       run_program({"launch", "--num-procs", "2", recipe.string(), steps, rate, "training.save_strategy=no"}, folder, {},
                   [&](process::Child& child, std::string_view line) {
                     if (is_asked || line.find("step 1/") == std::string_view::npos) return;
                     is_asked = true;
-                    child.send_signal(SIGTERM);
+                    child.send_signal(stage == 1 ? SIGHUP : SIGTERM);
                   });
   INFO(stopped.err);
   REQUIRE(stopped.exit_code == 75);
+  CHECK(contains(stopped.err, "Asked to stop: saving after step"));
   for (const fs::directory_entry& entry : fs::directory_iterator(folder / "run"))
     if (entry.is_directory()) CHECK(fs::exists(entry.path() / "dsft_state/optimizer-1-of-2.safetensors") == is_sharded);
   // one rank with twice the rows has the same updates, whatever it offloads
@@ -151,6 +155,37 @@ TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as
   const auto expected = test::losses_of(folder / "whole"), actual = test::losses_of(folder / "run");
   REQUIRE(actual.size() == expected.size());
   for (size_t i = 0; i < expected.size(); ++i) CHECK(std::abs(actual[i] / expected[i] - 1) < 1e-5);
+}
+
+TEST_CASE("A rank that torchrun's like has placed says once why it ends", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  const auto port = std::to_string(21'000 + ::getpid() % 20'000);
+  test::ProgramRun runs[2];
+  const auto run_rank = [&](int rank) {
+    const std::string number = std::to_string(rank);
+    // a length that the schedule cannot have: found when all ranks have met
+    runs[rank] = run_program({"train", recipe.string(), "training.lr_scheduler_type=warmup_stable_decay",
+                              "training.lr_scheduler_kwargs={num_decay_steps: 9}"},
+                             folder,
+                             {{"RANK", number},
+                              {"WORLD_SIZE", "2"},
+                              {"LOCAL_RANK", number},
+                              {"MASTER_ADDR", "127.0.0.1"},
+                              {"MASTER_PORT", port}});
+  };
+  std::thread other(run_rank, 1);
+  run_rank(0);
+  other.join();
+  for (const test::ProgramRun& run : runs) {
+    INFO(run.err);
+    CHECK((run.exit_code == 2 || run.exit_code == 6));  // the one that comes later may hear of the other's end first
+    const std::string lines = "\n" + run.err;
+    const size_t first = lines.find("\nerror");
+    REQUIRE(first != std::string::npos);
+    CHECK(lines.find("\nerror", first + 1) == std::string::npos);
+  }
+  CHECK((runs[0].exit_code == 2 || runs[1].exit_code == 2));
 }
 
 TEST_CASE("One rank of two that runs out of memory ends the run with 5", "[end_to_end][slow]") {

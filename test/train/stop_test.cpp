@@ -1,4 +1,5 @@
 // How a run answers the signals that ask it to stop.
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -107,6 +108,22 @@ TEST_CASE("An evaluation that a signal cuts short is made up for when the run go
   setting.resume = true;
   run_training(setting, output.path());
   CHECK(seen.evaluated == Steps{2, 4});
+}
+
+TEST_CASE("A terminal that is closed stops a run, unless nohup has it go on", "[train]") {
+  const auto previous = ::signal(SIGHUP, SIG_DFL);
+  {
+    const train::StopSignal stop_signal;
+    ::raise(SIGHUP);
+    CHECK(stop_signal.caught() == SIGHUP);
+  }
+  ::signal(SIGHUP, SIG_IGN);
+  {
+    const train::StopSignal stop_signal;
+    ::raise(SIGHUP);
+    CHECK(stop_signal.caught() == 0);
+  }
+  ::signal(SIGHUP, previous);
 }
 
 TEST_CASE("A Ctrl-C after any stop request ends the process at once with 130", "[train]") {
