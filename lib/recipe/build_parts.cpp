@@ -124,8 +124,10 @@ optim::Schedule build_schedule(const RecipeConfig& config, int64_t max_steps, co
 // resolved.yaml, once the run has begun: one that could not go on leaves that of the run before.
 class ResolvedRecipe final : public train::Observer {
  public:
-  explicit ResolvedRecipe(const RecipeConfig& config)
-      : path_(fs::path(config.output_dir) / "resolved.yaml"), text_(recipe_config::to_yaml(config)) {}
+  explicit ResolvedRecipe(RecipeConfig config) : path_(fs::path(config.output_dir) / "resolved.yaml") {
+    recipe_config::forget_auto_sizes(config);
+    text_ = recipe_config::to_yaml(config);
+  }
   void on_start(const train::RunPlan&) override { io::replace_text_file(path_, text_); }
 
  private:

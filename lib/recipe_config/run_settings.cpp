@@ -1,7 +1,5 @@
 #include "recipe_config/run_settings.h"
 
-#include <utility>
-
 #include "base/error.h"
 #include "recipe_config/recipe_config.h"
 
@@ -74,15 +72,24 @@ void resolve_train_batch(RecipeConfig& config, int64_t num_ranks) {
 }
 
 void resolve_auto_sizes(RecipeConfig& config, int64_t hidden_size) {
-  RunSettings& run = config.run;
-  if (std::exchange(run.has_auto_reduce_bucket_size, false)) config.zero.reduce_bucket_size = hidden_size * hidden_size;
+  const RunSettings& run = config.run;
+  if (run.has_auto_reduce_bucket_size) config.zero.reduce_bucket_size = hidden_size * hidden_size;
   // at other stages transformers leaves them to DeepSpeed's defaults
-  const bool is_stage_3 = config.zero.stage == 3;
-  if (std::exchange(run.has_auto_prefetch_bucket_size, false) && is_stage_3)
+  if (config.zero.stage != 3) return;
+  if (run.has_auto_prefetch_bucket_size) {
     config.zero.stage3_prefetch_bucket_size =
         static_cast<int64_t>(0.9 * static_cast<double>(hidden_size) * static_cast<double>(hidden_size));
-  if (std::exchange(run.has_auto_persistence_threshold, false) && is_stage_3)
-    config.zero.stage3_param_persistence_threshold = 10 * hidden_size;
+  }
+  if (run.has_auto_persistence_threshold) config.zero.stage3_param_persistence_threshold = 10 * hidden_size;
+}
+
+void forget_auto_sizes(RecipeConfig& config) {
+  const RunSettings& run = config.run;
+  const zero::ZeroConfig defaults;
+  if (run.has_auto_reduce_bucket_size) config.zero.reduce_bucket_size = defaults.reduce_bucket_size;
+  if (run.has_auto_prefetch_bucket_size) config.zero.stage3_prefetch_bucket_size = defaults.stage3_prefetch_bucket_size;
+  if (run.has_auto_persistence_threshold)
+    config.zero.stage3_param_persistence_threshold = defaults.stage3_param_persistence_threshold;
 }
 
 }  // namespace dsft::recipe_config

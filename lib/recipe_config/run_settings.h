@@ -57,4 +57,8 @@ void resolve_train_batch(RecipeConfig& config, int64_t num_ranks);
 /// Fills the "auto" sizes of `zero` as transformers/integrations/deepspeed.py does. Idempotent.
 void resolve_auto_sizes(RecipeConfig& config, int64_t hidden_size);
 
+/// Puts these sizes back to their defaults, for a recipe that runs again: nothing reads them, and as written keys they
+/// would be warned of, though nobody wrote a number.
+void forget_auto_sizes(RecipeConfig& config);
+
 }  // namespace dsft::recipe_config

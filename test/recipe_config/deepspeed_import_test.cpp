@@ -150,6 +150,10 @@ TEST_CASE("Sizes that are \"auto\" follow from the hidden size", "[recipe_config
   recipe_config::resolve_auto_sizes(config, 576);
   CHECK(config.zero.stage3_prefetch_bucket_size == 298598);  // int(0.9 * 576 * 576)
   CHECK(config.zero.stage3_param_persistence_threshold == 5760);
+  // a run's resolved.yaml has no warning that the run had not
+  recipe_config::forget_auto_sizes(config);
+  const auto again = recipe_config::read_recipe_text(recipe_config::to_yaml(config), "resolved.yaml");
+  CHECK(lines_of(again.faults) + lines_of(again.warnings) == "");
   // what the recipe writes, "auto" takes
   config = resolved(file, "zero: {reduce_bucket_size: 1000}\n");
   recipe_config::resolve_auto_sizes(config, 576);
