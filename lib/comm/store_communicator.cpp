@@ -3,6 +3,9 @@
 #include <torch/types.h>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <netdb.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
@@ -21,6 +24,18 @@ namespace dsft::comm {
 namespace {
 
 constexpr std::chrono::seconds kJoinTimeout{120};
+
+/// c10d would try for a minute, with a page of warnings.
+void require_known_host(const std::string& host) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int error = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
+  if (error == 0) return ::freeaddrinfo(found);
+  fail(ErrorKind::kCommunication, "the host ", host,
+       " (MASTER_ADDR), where the ranks are to meet, is not known here: ", ::gai_strerror(error),
+       "; set MASTER_ADDR to a name or an address that every host can reach");
+}
 
 /// A collective, done by the thread of the mesh.
 struct Task {
@@ -74,6 +89,7 @@ class MeshSession {
  private:
   /// The store is needed until every rank has read it.
   static std::unique_ptr<SocketMesh> join(const Placement& placement) {
+    require_known_host(placement.master_host);
     try {
       c10d::TCPStoreOptions options;
       options.port = static_cast<uint16_t>(placement.master_port);

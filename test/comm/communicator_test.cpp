@@ -171,6 +171,18 @@ TEST_CASE("MPI ranks give every collective's result, bitwise equal to the sum in
     test::require_error(ErrorKind::kCommunication, {"which rank 0 lists", "barrier #2"}, [&] { compared->barrier(); });
 }
 
+TEST_CASE("A meeting place that is not known is a fault at once", "[comm]") {
+  const auto begin = std::chrono::steady_clock::now();
+  test::require_error(ErrorKind::kCommunication, {"no-such-host.invalid", "MASTER_ADDR", "is not known here"}, [] {
+    comm::make_store_communicator({.rank = 1,
+                                   .size = 2,
+                                   .rendezvous = comm::Rendezvous::kStore,
+                                   .master_host = "no-such-host.invalid",
+                                   .master_port = 29500});
+  });
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(30));  // c10d would try for 60 s
+}
+
 TEST_CASE("Ranks that find each other by a store give every collective's result, and hear of one that ends", "[comm]") {
   const auto run_ranks = [](int size, int port, const std::function<void(Communicator&)>& body) {
     std::vector<std::string> errors(static_cast<size_t>(size));
