@@ -61,8 +61,8 @@ class RankState {
     return all_.trained * kFloatBytes + (slices_parameters() ? 0 : all_.lora * width_);
   }
   // Where that is more than a step takes: before the first one, while the optimizer takes over what is trained, its
-  // second copy, gradients and moments being made after it has gone. At stage 3 ranks load and save weights a block at a
-  // time, and gather all of them to evaluate.
+  // second copy, gradients and moments being made after it has gone. At stage 3 ranks load and save weights a block at
+  // a time, and gather all of them to evaluate.
   int64_t outside_of_steps(const Columns& step) const {
     if (slices_parameters())
       return step.weights + step.gradients + step.optimizer + (workload_.has_evaluations ? all_.model * width_ : 0);
@@ -111,9 +111,10 @@ class RankState {
     return block < blocks_.size() ? slice_of(blocks_[block].trained, placement_.num_gpus) * kFloatBytes : 0;
   }
 
-  // rather than into sums that stay
+  // rather than into sums that stay: on their way to the host, or to those of the micro-batches before
   bool reduces_into_slices() const {
-    return has_transient_gradients() || (placement_.stage >= 1 && placement_.offloads_optimizer);
+    return placement_.stage >= 1 &&
+           (placement_.offloads_optimizer || (has_transient_gradients() && workload_.accumulates));
   }
   // a slice's sums, rounded, on their way to the host
   int64_t leaving(size_t block) const {
@@ -125,23 +126,21 @@ class RankState {
     return (workload_.model.tie_word_embeddings ? blocks_.front() : blocks_.back()).trained > 0;
   }
 
-  // A block's whole gradients while its backward pass runs, and those of two that are being reduced, into slices. A
-  // tied embedding's gradient is there from the head's pass to its own.
+  // A block's whole gradients while its backward pass runs, and those of the one that is being reduced. A tied
+  // embedding's gradient is there from the head's pass to its own.
   int64_t in_reduction(size_t block) const {
     int64_t bytes = contributions(block + 1);
-    if (!reduces_into_slices()) return bytes;
-    bytes += slice_of_gradient(block + 1) + slice_of_gradient(block + 2) + leaving(block + 1);
+    if (reduces_into_slices()) bytes += slice_of_gradient(block + 1) + leaving(block + 1);
     if (!has_transient_gradients()) return bytes;
     if (workload_.model.tie_word_embeddings && block > 0) bytes += gradient(0);
-    return bytes + gradient(block) + gradient(block + 1) + gradient(block + 2);
+    return bytes + gradient(block) + gradient(block + 1);
   }
 
   // When the pass is over.
   int64_t last_reductions() const {
     int64_t bytes = contributions(0);
-    if (!reduces_into_slices()) return bytes;
-    bytes += slice_of_gradient(0) + slice_of_gradient(1) + leaving(0);
-    return has_transient_gradients() ? bytes + gradient(0) + gradient(1) : bytes;
+    if (reduces_into_slices()) bytes += slice_of_gradient(0) + leaving(0);
+    return has_transient_gradients() ? bytes + gradient(0) : bytes;
   }
 
   // A block that computes, and the one whose backward pass comes next; a tied head multiplies by the embedding.

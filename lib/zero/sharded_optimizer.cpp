@@ -30,7 +30,8 @@ ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, c
     : flat_(lay_out(std::move(parameters), options, communicator)),
       options_(options),
       communicator_(communicator),
-      is_reduced_(static_cast<size_t>(flat_.num_parameters()), false) {
+      is_reduced_(static_cast<size_t>(flat_.num_parameters()), false),
+      has_sums_(flat_.plan().buckets().size(), false) {
   if (options.loss_scaler) loss_scaler_.emplace(*options.loss_scaler);
   const auto scalar = [&](at::ScalarType type) {
     return at::zeros({}, at::TensorOptions().dtype(type).device(flat_.device()));
@@ -58,6 +59,12 @@ std::vector<at::Tensor> ShardedOptimizer::lasting_gradients() const {
   for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
     if (bucket.is_sharded && !flat_.is_transient(bucket)) gradients.push_back(flat_.whole_gradient(bucket));
   return gradients;
+}
+
+std::vector<at::Tensor> ShardedOptimizer::lasting_state() const {
+  std::vector<at::Tensor> state{flat_.exp_avg, flat_.exp_avg_sq};
+  if (flat_.master.defined()) state.push_back(flat_.master);
+  return state;
 }
 
 int64_t ShardedOptimizer::index_of(const at::Tensor& parameter) const {
@@ -116,13 +123,18 @@ void ShardedOptimizer::reduce_rest(bool is_last_micro_batch) {
   std::fill(is_reduced_.begin(), is_reduced_.end(), false);
 }
 
+void ShardedOptimizer::clear_gradients() {
+  flat_.clear_gradients();
+  std::fill(has_sums_.begin(), has_sums_.end(), false);
+}
+
 void ShardedOptimizer::discard_gradients() {
   const at::NoGradGuard no_grad;
   is_rehearsed_ = false;
   for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
     if (flat_.is_transient(bucket)) flat_.detach_gradients(bucket);
   flat_.attach_gradients();
-  flat_.clear_gradients();
+  clear_gradients();
   if (host_) host_->discard_gradients();
 }
 
@@ -215,25 +227,29 @@ void ShardedOptimizer::start_reduce_scatter(const ShardPlan::Bucket& bucket) {
   PendingReduction reduction{.sums = {}, .input = flat_.whole_gradient(bucket)};
   if (flat_.holds_state(bucket)) {
     reduction.sums = flat_.gradient.narrow(0, bucket.own_begin, size);
-    if (flat_.is_transient(bucket)) std::swap(reduction.target, reduction.sums);
+    // the first sums of an update go where they stay, later ones come on top
+    const size_t index = flat_.plan().index_of(bucket);
+    if (flat_.is_transient(bucket) && has_sums_[index]) std::swap(reduction.target, reduction.sums);
+    has_sums_[index] = true;
   } else {
     reduction.host_range = host_range_of(bucket);
     reduction.is_last_micro_batch = is_last_micro_batch_;
   }
-  if (!reduction.sums.defined()) {
+  if (flat_.is_transient(bucket) || !reduction.sums.defined()) {
     drop_gradient(bucket);
-    reduction.sums = at::empty({size}, flat_.gradient.options());
-    finish_reductions(/*most_left=*/1);  // few gradients are there at a time beside those that stay
+    // few gradients are there at a time beside those that stay; the one before had a block's pass to be done
+    finish_reductions();
   }
+  if (!reduction.sums.defined()) reduction.sums = at::empty({size}, flat_.gradient.options());
   communicator_.name_next(flat_[bucket.first].name);
   reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.input);
   pending_.push_back(std::move(reduction));
 }
 
 // In the order in which they were started.
-void ShardedOptimizer::finish_reductions(size_t most_left) {
+void ShardedOptimizer::finish_reductions() {
   const at::NoGradGuard no_grad;
-  while (pending_.size() > most_left) {
+  while (!pending_.empty()) {
     PendingReduction& reduction = pending_.front();
     reduction.work->wait();
     if (reduction.target.defined()) reduction.target.add_(reduction.sums);
@@ -320,7 +336,7 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   }
   if (host_) start_update_on_host(factor, beta1);
   num_applied_updates_.add_(is_applied_);
-  flat_.clear_gradients();
+  clear_gradients();
   gather_values();
 }
 

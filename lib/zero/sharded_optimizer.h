@@ -111,6 +111,8 @@ class ShardedOptimizer final {
 
   /// Where gradients are kept between backward passes: this rank's sums, and whole ones that wait for the update.
   std::vector<at::Tensor> lasting_gradients() const;
+  /// The same of the state that lies on the device.
+  std::vector<at::Tensor> lasting_state() const;
 
   /// The index of a parameter in the constructor's list, or -1.
   int64_t index_of(const at::Tensor& parameter) const;
@@ -155,12 +157,13 @@ class ShardedOptimizer final {
   int64_t count_writes() const;
   void add_gradient(int64_t index);
   void drop_gradient(const ShardPlan::Bucket& bucket);
+  void clear_gradients();
   void reduce_rest(bool is_last_micro_batch);
   bool is_reduced_now(const ShardPlan::Bucket& bucket) const;
   void start_reduction(int64_t first, int64_t last);
   void start_all_reduce(Range elements);
   void start_reduce_scatter(const ShardPlan::Bucket& bucket);
-  void finish_reductions(size_t most_left = 0);
+  void finish_reductions();
   at::Tensor sum_of_squares();
   at::Tensor entry_of_update(const at::Tensor& table) const;
   void update(const at::Tensor& learning_rates);
@@ -185,6 +188,7 @@ class ShardedOptimizer final {
   bool is_last_micro_batch_ = false, is_rehearsed_ = false;
   bool has_new_gradients_ = false;  ///< since the backward pass began
   std::vector<bool> is_reduced_;    ///< by parameter, in this update
+  std::vector<bool> has_sums_;      ///< by bucket, of this update
   std::deque<PendingReduction> pending_;
   std::vector<size_t> host_ranges_;      ///< by bucket, of the sharded ones
   std::unique_ptr<HostOptimizer> host_;  ///< null: the device holds and updates all

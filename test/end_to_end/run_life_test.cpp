@@ -138,7 +138,7 @@ TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as
                   [&](process::Child& child, std::string_view line) {
                     if (is_asked || line.find("step 1/") == std::string_view::npos) return;
                     is_asked = true;
-                    child.send_signal(stage == 1 ? SIGHUP : SIGTERM);
+                    child.send_signal(zero == "stage: 1" ? SIGHUP : SIGTERM);
                   });
   INFO(stopped.err);
   REQUIRE(stopped.exit_code == 75);

@@ -197,7 +197,7 @@ Measured train(const recipe_config::RecipeConfig& config, comm::Communicator& co
   context.num_ranks_of_host = communicator.size();
   std::filesystem::create_directories(config.output_dir);
   train::Job job = recipe::build_job(config, context);
-  for (const zero::NamedState& item : job.optimizer->state()) counter().move_block(item.tensor, kOptimizer);
+  for (const at::Tensor& state : job.optimizer->lasting_state()) counter().move_block(state, kOptimizer);
   for (const at::Tensor& gradient : job.optimizer->lasting_gradients()) counter().move_block(gradient, kGradients);
   counter().move_column(kOther, kWeights);
   counter().forget_peaks();
