@@ -109,7 +109,10 @@ TEST_CASE("bf16 and fp16 on a GPU overfit eight examples, and evaluation judges 
                              {"launch", recipe, "device=cuda", "model.dtype=" + dtype, "training.max_steps=100",
                               "training.learning_rate=1.0e-2", "training.lr_scheduler_type=constant"},
                              "run");
-  CHECK(metrics.back()["loss"].get<double>() < 0.3);
+  // at this rate a single update may be off
+  double sum = 0;
+  for (size_t i = metrics.size() - 10; i < metrics.size(); ++i) sum += metrics[i]["loss"].get<double>();
+  CHECK(sum / 10 < 0.3);
   const auto judged = test::run_dsft({"eval", "--json", recipe, "device=cuda", "model.dtype=" + dtype,
                                       "eval.metrics=[loss, exact_match]", "lora.adapter=" + (folder / "run").string()},
                                      folder, "0");
