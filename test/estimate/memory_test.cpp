@@ -76,19 +76,24 @@ TEST_CASE("the estimate of a GPU's peak is within 3 % of what benchmarks measure
 
 TEST_CASE("the estimates of two GPUs are within 1 % of what benchmarks measured", "[estimate]") {
   // 4 x 2048 tokens for each GPU (docs/benchmarks.md)
-  const auto [shape, is_full, stage, num_gpus, recompute, measured] =
-      GENERATE(std::tuple{"Qwen2.5-1.5B", false, 0, 1, GradientCheckpointing::kFalse, 14.4},
-               std::tuple{"Qwen2.5-1.5B", false, 0, 2, GradientCheckpointing::kFalse, 14.4},
-               std::tuple{"Qwen2.5-1.5B", true, 1, 2, GradientCheckpointing::kFalse, 36.43},
-               std::tuple{"Qwen2.5-1.5B", true, 2, 2, GradientCheckpointing::kFalse, 31.54},
-               std::tuple{"Qwen2.5-1.5B", true, 3, 2, GradientCheckpointing::kFalse, 30.63},
-               std::tuple{"Qwen2.5-7B", true, 3, 2, GradientCheckpointing::kTrue, 70.7});
+  using Place = Placement;
+  const auto none = GradientCheckpointing::kFalse;
+  const auto [shape, is_full, placement, recompute, measured] =
+      GENERATE_COPY(std::tuple{"Qwen2.5-1.5B", false, Place{0, false, false, 1}, none, 14.4},
+                    std::tuple{"Qwen2.5-1.5B", false, Place{0, false, false, 2}, none, 14.4},
+                    std::tuple{"Qwen2.5-1.5B", true, Place{1, false, false, 2}, none, 36.43},
+                    std::tuple{"Qwen2.5-1.5B", true, Place{2, false, false, 2}, none, 31.54},
+                    std::tuple{"Qwen2.5-1.5B", true, Place{3, false, false, 2}, none, 30.63},
+                    std::tuple{"Qwen2.5-1.5B", true, Place{2, true, false, 2}, none, 20.04},
+                    std::tuple{"Qwen2.5-1.5B", true, Place{3, true, false, 2}, none, 19.13},
+                    std::tuple{"Qwen2.5-1.5B", true, Place{3, true, true, 2}, none, 17.69},
+                    std::tuple{"Qwen2.5-7B", true, Place{3, false, false, 2}, GradientCheckpointing::kTrue, 70.7});
   Workload workload{.model = spec_of(shape), .lora = std::nullopt};
   if (!is_full) workload.lora = lora_on_attention();
   workload.num_documents = 4;
   workload.recompute = recompute;
-  const double estimated = gib(estimate_memory(workload, {stage, false, false, num_gpus}).gpu.total());
-  CAPTURE(shape, is_full, stage, num_gpus, estimated, measured);
+  const double estimated = gib(estimate_memory(workload, placement).gpu.total());
+  CAPTURE(shape, is_full, describe(placement), estimated, measured);
   CHECK(std::abs(estimated - measured) <= 0.01 * measured);
 }
 
