@@ -27,10 +27,11 @@ void add_options(CLI::App& command, BenchOptions& options) {
   command.add_option("--rank", options.rank, "train: rank of LoRA on q_proj, k_proj, v_proj, o_proj")
       ->check(at_least(1))
       ->capture_default_str();
+  auto* full = command.add_flag("--full", options.is_full, "train: all weights instead of LoRA");
   command.add_option("--lora-dropout", options.lora_dropout, "train: dropout before the adapters")
       ->check(CLI::Range(0.0, 0.9))
-      ->capture_default_str();
-  command.add_flag("--full", options.is_full, "train: all weights instead of LoRA");
+      ->capture_default_str()
+      ->excludes(full);
   auto* recompute = command.add_flag("--recompute", options.recomputes, "train: gradient_checkpointing: true");
   command
       .add_flag("--recompute-selectively", options.recomputes_selectively, "train: gradient_checkpointing: selective")

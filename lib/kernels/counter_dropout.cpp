@@ -28,7 +28,8 @@ at::Tensor apply_cpu(const at::Tensor& x, double p, uint64_t module, const Dropo
   return y;
 }
 
-at::Tensor apply_cuda(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
+at::Tensor apply_cuda(const at::Tensor& given, double p, uint64_t module, const DropoutKeys& keys) {
+  const at::Tensor x = cuda::is_aligned(given) ? given : given.clone();  // it is read by 16 bytes
   at::Tensor y = at::empty_like(x);
   cuda::dropout(x.const_data_ptr(), y.data_ptr(), keys.sample_keys.const_data_ptr<int64_t>(),
                 keys.positions.const_data_ptr<int64_t>(), x.size(0), x.size(1),
@@ -110,8 +111,9 @@ class CounterDropout : public torch::autograd::Function<CounterDropout> {
 }  // namespace
 
 at::Tensor counter_dropout(const at::Tensor& x, double p, uint64_t module, const DropoutKeys& keys) {
-  DSFT_CHECK(x.dim() == 2 && keys.sample_keys.defined() && x.size(0) == keys.sample_keys.size(0), "counter_dropout of ",
-             x.sizes());
+  DSFT_CHECK(x.dim() == 2 && keys.sample_keys.defined() && x.size(0) == keys.sample_keys.size(0) &&
+                 x.size(0) == keys.positions.size(0),
+             "counter_dropout of ", x.sizes());
   if (p == 0.0) return x;
   return CounterDropout::apply(x.contiguous(), p, static_cast<int64_t>(module), keys);
 }

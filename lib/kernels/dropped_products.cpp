@@ -13,16 +13,22 @@
 namespace dsft::kernels {
 namespace {
 
-// wide: x or low.
-void check(const at::Tensor& wide, const at::Tensor& a, const std::vector<DroppedRows>& adapters,
-           const DropoutKeys& keys) {
+// x, dx [T, in] or undefined; low [T, sum of r], or undefined where it is the result.
+void check(at::ArrayRef<at::Tensor> wide, const at::Tensor& low, const at::Tensor& a,
+           const std::vector<DroppedRows>& adapters, const DropoutKeys& keys) {
   int64_t next_rank = 0;
   for (const DroppedRows& adapter : adapters) {
     DSFT_CHECK(adapter.first_rank == next_rank, "ranks from ", adapter.first_rank, ", not ", next_rank);
     next_rank += adapter.rank;
   }
-  DSFT_CHECK(next_rank == a.size(0) && keys.sample_keys.size(0) == wide.size(0), "dropped products of ", wide.sizes(),
-             " with ", a.sizes(), ", ", next_rank, " ranks and ", keys.sample_keys.size(0), " keys");
+  const int64_t num_tokens = keys.sample_keys.size(0);
+  DSFT_CHECK(a.dim() == 2 && next_rank == a.size(0) && keys.positions.size(0) == num_tokens, "dropped products of ",
+             a.sizes(), " with ", next_rank, " ranks and ", num_tokens, " keys");
+  for (const at::Tensor& tensor : wide)
+    DSFT_CHECK(!tensor.defined() || tensor.sizes() == at::IntArrayRef({num_tokens, a.size(1)}), "dropped products of ",
+               tensor.sizes(), " with ", a.sizes());
+  DSFT_CHECK(!low.defined() || low.sizes() == at::IntArrayRef({num_tokens, a.size(0)}), "dropped products of ",
+             low.sizes(), " with ", a.sizes());
 }
 
 // What the kernels take, where they take all of these: low [T, ranks], a [ranks, in], and tensors [T, in] of which some
@@ -34,8 +40,11 @@ std::optional<cuda::DroppedProducts> for_kernels(const at::Tensor& low, const at
     return !tensor.defined() || (cuda::takes(tensor) && tensor.is_contiguous() && cuda::is_aligned(tensor) &&
                                  tensor.scalar_type() == low.scalar_type());
   };
-  if (!is_taken(low) || !is_taken(a) || !std::all_of(wide.begin(), wide.end(), is_taken) ||
-      adapters.size() > cuda::kMostDroppedAdapters)
+  const auto is_key = [&](const at::Tensor& numbers) {
+    return numbers.is_contiguous() && numbers.device() == low.device();
+  };
+  if (!is_key(keys.sample_keys) || !is_key(keys.positions) || !is_taken(low) || !is_taken(a) ||
+      !std::all_of(wide.begin(), wide.end(), is_taken) || adapters.size() > cuda::kMostDroppedAdapters)
     return std::nullopt;
   cuda::DroppedProducts products = {};
   for (const DroppedRows& adapter : adapters)
@@ -69,7 +78,7 @@ at::Tensor columns_of(const at::Tensor& low, const DroppedRows& adapter) {
 
 at::Tensor multiply_dropped(const at::Tensor& x, const at::Tensor& a, const std::vector<DroppedRows>& adapters,
                             const DropoutKeys& keys) {
-  check(x, a, adapters, keys);
+  check(x, {}, a, adapters, keys);
   at::Tensor low = at::empty({x.size(0), a.size(0)}, x.options());
   if (const auto products = for_kernels(low, a, x, adapters, keys)) {
     cuda::multiply_dropped(*products, x.const_data_ptr(), a.const_data_ptr(), low.data_ptr(), cuda::float_type(x),
@@ -83,7 +92,7 @@ at::Tensor multiply_dropped(const at::Tensor& x, const at::Tensor& a, const std:
 
 at::Tensor multiply_dropped_backward(at::Tensor dx, const at::Tensor& d_low, const at::Tensor& x, const at::Tensor& a,
                                      const std::vector<DroppedRows>& adapters, const DropoutKeys& keys) {
-  check(d_low, a, adapters, keys);
+  check({dx, x}, d_low, a, adapters, keys);
   at::Tensor da;
   if (const auto products = for_kernels(d_low, a, {dx, x}, adapters, keys)) {
     at::Tensor parts;

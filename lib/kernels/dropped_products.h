@@ -17,11 +17,12 @@ struct DroppedRows {
 };
 
 /// Low-rank products of inputs x [T, in] that are dropped by counter_dropout, of each adapter by a mask of its own; the
-/// rows of the adapters cover A in order. On a GPU, in 16 bits and with ranks that are multiples of eight up to 128,
-/// masks are drawn inside the products: nothing dropped goes through memory. The quotient by the probability to be kept
-/// is taken of the sums then, in fp32.
+/// rows of the adapters cover A in order. On a GPU from 8.0 on, in 16 bits, masks are drawn inside the products, so
+/// that nothing dropped goes through memory; there the sums are divided by the probability to be kept, in fp32, and
+/// what is dropped is 0 even where x is not finite. That takes features in multiples of 32 and up to eight adapters,
+/// each of whose ranks is a multiple of eight up to 128; other groups go by counter_dropout as a whole.
 
-/// A(dropout(x)) -> [T, sum of r], of x's type, as a is.
+/// A(dropout(x)) -> [T, sum of r]. a has x's type.
 at::Tensor multiply_dropped(const at::Tensor& x, const at::Tensor& a, const std::vector<DroppedRows>& adapters,
                             const DropoutKeys& keys);
 

@@ -16,7 +16,7 @@ constexpr int kSlab = 64;  // features of a block
 constexpr int kTileTokens = 16;
 constexpr int kMostRank = 128;          // of an adapter
 constexpr int kSlabStride = kSlab + 8;  // of A's rows in shared memory: eight of them meet no bank twice
-constexpr int kMostSharedBytes = 96 << 10;
+constexpr int kMostSharedBytes = 60 << 10;
 constexpr int kRounds = 10;
 
 // DroppedProducts with the keys of every round of Philox: constants, where the adapter is one.
@@ -414,12 +414,10 @@ unsigned blocks_of(int64_t size, int64_t block) {
 }  // namespace
 
 bool has_dropped_products(const DroppedProducts& products, FloatType type) {
-  if (type == FloatType::kFloat || products.in % kStep != 0 || products.tokens == 0) return false;
+  if (type == FloatType::kFloat || products.in == 0 || products.in % kStep != 0 || products.tokens == 0) return false;
   for (int i = 0; i < products.num_adapters; ++i)
     if (products.adapters[i].rank % 8 != 0 || products.adapters[i].rank > kMostRank) return false;
-  // a grid has no more rows than 65535
-  return products.tokens < int64_t{65535} * kTileTokens &&
-         device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= kMostSharedBytes &&
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= kMostSharedBytes &&
          device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8;
 }
 
@@ -450,7 +448,7 @@ void multiply_dropped(const DroppedProducts& products, const void* x, const void
 }
 
 int64_t multiply_dropped_backward_num_parts(const DroppedProducts& products) {
-  constexpr int64_t kLeastTokens = 256;  // of a part
+  constexpr int64_t kLeastTokens = kTurns * kTileTokens;  // of a part
   const int64_t blocks = blocks_of(products.in, kSlab), wanted = 4 * device_attribute(cudaDevAttrMultiProcessorCount);
   return std::clamp<int64_t>((wanted + blocks - 1) / blocks, 1, blocks_of(products.tokens, kLeastTokens));
 }
@@ -464,11 +462,11 @@ void multiply_dropped_backward(const DroppedProducts& products, const DroppedGra
     using T = decltype(element);
     const auto launch = [&](const Drawn& some, auto adapters, auto tiles) {
       constexpr auto kKernel = multiply_back<T, adapters(), tiles()>;
-      constexpr int kSharedBytes = static_cast<int>(sizeof(BackShared<uint16_t, adapters() * tiles()>));
+      constexpr int kSharedBytes = static_cast<int>(sizeof(BackShared<T, adapters() * tiles()>));
       static_assert(kSharedBytes <= kMostSharedBytes);
       static const bool is_allowed =
           cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes) == cudaSuccess;
-      DSFT_CHECK(is_allowed, "no shared memory for multiply_dropped_backward");
+      if (!is_allowed) fail(ErrorKind::kDevice, "no shared memory for multiply_dropped_backward");
       const dim3 grid(blocks_of(products.in, kSlab), static_cast<unsigned>(num_parts));
       kKernel<<<grid, kThreads, kSharedBytes, stream_of(stream)>>>(
           some, static_cast<const T*>(gradients.d_low), static_cast<const T*>(gradients.x),
