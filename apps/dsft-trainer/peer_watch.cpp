@@ -51,6 +51,14 @@ std::vector<pid_t> processes_of_this_machine(comm::Communicator& communicator) {
 
 }  // namespace
 
+int count_ranks_of_this_machine(comm::Communicator& communicator) {
+  const std::string machine = own_machine();
+  int count = 0;
+  for (int rank = 0; rank < communicator.size(); ++rank)
+    if (comm::broadcast_bytes(communicator, machine, rank) == machine) ++count;
+  return count;
+}
+
 PeerWatch::PeerWatch(comm::Communicator& communicator)
     : rank_(communicator.rank()), processes_(processes_of_this_machine(communicator)) {
   DSFT_CHECK(communicator.size() > 1, "a rank alone has nobody to watch over it");

@@ -15,6 +15,9 @@
 
 namespace dsft::apps {
 
+/// Ranks that run where this one does: on the same system, in the same namespace of processes. Collective.
+int count_ranks_of_this_machine(comm::Communicator& communicator);
+
 /// Ranks that watch each other where no `dsft launch` does: rank 0 hears the hearts of all, and rank 1 that of rank 0.
 /// A rank that is stopped or hangs is named on stderr, killed where it runs on the watching rank's machine, and the
 /// watching process ends with kCommunication, which ends the others' collectives.

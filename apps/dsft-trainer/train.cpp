@@ -139,7 +139,7 @@ void make_deterministic() {
 }  // namespace
 
 int run_train(const TrainOptions& options, const Logger& logger) {
-  const comm::Placement placement = comm::read_placement();
+  comm::Placement placement = comm::read_placement();
   launch::bind_to_own_cores(placement.local_rank, placement.local_size, std::getenv);  // threads to come inherit it
   auto heart = std::make_unique<watchdog::Heart>(std::getenv(watchdog::kAddressVariable), placement.rank);
   std::vector<std::string> warnings;
@@ -154,6 +154,8 @@ int run_train(const TrainOptions& options, const Logger& logger) {
   if (placement.rank == 0) forget_memory_advice(config.output_dir);
   rank.join();
   try {
+    // srun says how many cores a rank has, not how many ranks share the host's memory
+    placement.local_size = count_ranks_of_this_machine(*rank.communicator);
     recipe::require_same_recipe(config, *rank.communicator);
     return train(config, rank, logger);
   } catch (...) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "comm/small_collectives.h"
 
 namespace dsft::comm {
 namespace {
@@ -152,7 +153,8 @@ std::shared_ptr<CallComparison> CallComparison::split(int color, int key) {
 
 std::shared_ptr<CallComparison> make_call_comparison(Communicator& control) {
   const char* asked = std::getenv("DSFT_DEBUG_COLLECTIVES");
-  if (asked == nullptr || std::string_view(asked) != "1" || control.size() == 1) return nullptr;
+  const bool is_asked = asked != nullptr && std::string_view(asked) == "1";
+  if (control.size() == 1 || all_reduce_value(control, int64_t{is_asked}, ReduceOp::kMax) == 0) return nullptr;
   return std::make_shared<CallComparison>(control.split(/*color=*/0, /*key=*/control.rank()));
 }
 

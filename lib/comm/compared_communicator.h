@@ -32,8 +32,8 @@ class CallComparison final {
   bool has_failed_ = false;
 };
 
-/// A comparison over the ranks of `control` where the environment asks for it (DSFT_DEBUG_COLLECTIVES=1); else, and
-/// where there is one rank, null. Collective.
+/// A comparison over the ranks of `control` where the environment of any asks for it (DSFT_DEBUG_COLLECTIVES=1); else,
+/// and where there is one rank, null. Collective.
 std::shared_ptr<CallComparison> make_call_comparison(Communicator& control);
 
 /// The same communicator, whose ranks compare each collective before they call it: function, number, type, shape and

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/error.h"
 #include "device/device.h"
 #include "device/host_memory.h"
 #include "io/file.h"
@@ -56,7 +57,11 @@ bool is_first_to_explain(const std::filesystem::path& output_dir, const std::str
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor < 0) return errno != EEXIST;
   ::close(descriptor);
-  io::replace_text_file(path, text + "\n");
+  try {
+    io::replace_text_file(path, text + "\n");
+  } catch (const Error&) {
+    // a full disk does not keep it from being printed
+  }
   return true;
 }
 

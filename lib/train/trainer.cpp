@@ -212,8 +212,8 @@ void Trainer::compare_ranks() {
     context_.logger.info("ranks: the trained weights of all ", digests.size(), " are equal bit for bit (digest ",
                          io::to_hex(digests[0]), ")");
   else
-    context_.logger.warn("the ranks' trained weights are NOT equal: the digest of rank 0, whose weights are saved, is ",
-                         io::to_hex(digests[0]), ", that of rank ", others,
+    context_.logger.warn("the ranks' trained weights are NOT equal: the digest of rank 0 is ", io::to_hex(digests[0]),
+                         ", that of rank ", others,
                          ". A GPU or its memory may be faulty, or dsft is: compare the run with one of fewer ranks "
                          "before its weights are used.");
 }

@@ -34,13 +34,17 @@ uint64_t digest_trained_weights(const model::CausalLm& model, zero::ParameterSha
   at::Tensor digest;
   const std::vector<lora::TrainableTensor> trained = lora::trainable_tensors(model);
   for (int64_t block = 0; block < model.num_blocks(); ++block) {
-    if (shards) shards->begin_block(block, /*next=*/-1);
+    const auto is_here = [&](const lora::TrainableTensor& item) { return model.block_of(item.name) == block; };
+    // adapters are whole on every rank
+    const bool is_gathered = shards && std::any_of(trained.begin(), trained.end(),
+                                                   [&](const auto& item) { return is_here(item) && !item.is_adapter; });
+    if (is_gathered) shards->begin_block(block, /*next=*/-1);
     for (const lora::TrainableTensor& item : trained) {
-      if (model.block_of(item.name) != block) continue;
+      if (!is_here(item)) continue;
       const at::Tensor own = digest_of(item.tensor);
       digest = digest.defined() ? digest.mul_(kMix).add_(own) : own;
     }
-    if (shards) shards->end_block(block, /*is_needed_next=*/false);
+    if (is_gathered) shards->end_block(block, /*is_needed_next=*/false);
   }
   return static_cast<uint64_t>(digest.item<int64_t>());
 }
