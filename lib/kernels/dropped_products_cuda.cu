@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "kernels/dependent_launch.cuh"
-#include "kernels/dropped_products_cuda.h"
+#include "kernels/dropped_draws.cuh"
 #include "kernels/tensor_core.cuh"
 
 namespace dsft::kernels::cuda {
@@ -10,93 +10,12 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kDraws = 8;  // features that one block of Philox draws for
 constexpr int kStep = 32;  // features of the four lanes of a token
 constexpr int kSlab = 64;  // features of a block
 constexpr int kTileTokens = 16;
 constexpr int kMostRank = 128;          // of an adapter
 constexpr int kSlabStride = kSlab + 8;  // of A's rows in shared memory: eight of them meet no bank twice
 constexpr int kMostSharedBytes = 60 << 10;
-constexpr int kRounds = 10;
-
-// DroppedProducts with the keys of every round of Philox: constants, where the adapter is one.
-struct Drawn {
-  struct Adapter {
-    int first_rank, rank;
-    uint32_t threshold;
-    float scale;
-    uint32_t keys[kRounds][2];
-  };
-  Adapter adapters[kMostDroppedAdapters];
-  int num_adapters, in, ranks;
-  int64_t tokens;
-  const int64_t *samples, *positions;
-};
-
-// The numbers of tokens that their masks are drawn by.
-struct TokenKey {
-  uint32_t sample, position, epoch;
-};
-
-__device__ TokenKey key_of(const Drawn& products, int64_t token) {
-  const int64_t sample = products.samples[token];
-  return {static_cast<uint32_t>(sample), static_cast<uint32_t>(products.positions[token]),
-          static_cast<uint32_t>(sample >> 32)};
-}
-
-// The 16-bit numbers of eight features, two a word (philox of kernels/cuda_common.cuh).
-__device__ Words draw(const TokenKey& token, int first_feature, const Drawn::Adapter& adapter) {
-  Words drawn = {{token.sample, token.position, token.epoch, static_cast<uint32_t>(first_feature / kDraws)}};
-  uint32_t(&words)[4] = drawn.words;
-#pragma unroll
-  for (int round = 0; round < kRounds; ++round) philox_round(words, adapter.keys[round][0], adapter.keys[round][1]);
-  return drawn;
-}
-
-__device__ bool keeps_lower(uint32_t drawn, uint32_t threshold) {
-  return drawn << 16 >= threshold << 16;
-}
-__device__ bool keeps_upper(uint32_t drawn, uint32_t threshold) {
-  return drawn >= threshold << 16;
-}
-
-// What the mask leaves of eight features.
-__device__ Words keep(const Words& x, const Words& drawn, uint32_t threshold) {
-  Words kept;
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    kept.words[i] = x.words[i] & ((keeps_lower(drawn.words[i], threshold) ? 0xffffu : 0u) |
-                                  (keeps_upper(drawn.words[i], threshold) ? 0xffff0000u : 0u));
-  return kept;
-}
-
-// Four matrices of 8 x 8, transposed: lane 4 g + t gets of each rows 2 t and 2 t + 1 of column g. Lanes 8 i to 8 i + 7
-// say where the rows of matrix i lie in shared memory.
-template <typename T>
-__device__ Words load_transposed(const T* row) {
-  Words out;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(out.words[0]), "=r"(out.words[1]), "=r"(out.words[2]), "=r"(out.words[3])
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
-               : "memory");
-  return out;
-}
-
-// The same, not transposed: lane 4 g + t gets of each columns 2 t and 2 t + 1 of row g.
-template <typename T>
-__device__ Words load_matrices(const T* row) {
-  Words out;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(out.words[0]), "=r"(out.words[1]), "=r"(out.words[2]), "=r"(out.words[3])
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
-               : "memory");
-  return out;
-}
-
-template <typename T>
-__device__ void store_words(T* to, const Words& words) {
-  *reinterpret_cast<uint4*>(to) = make_uint4(words.words[0], words.words[1], words.words[2], words.words[3]);
-}
 
 // low = A(dropout(x)) of 16 kTokenTiles tokens and up to kAdapters adapters. The warps have slices of the features; the
 // order in which a product sums over them is free.
@@ -366,27 +285,6 @@ int largest_rank(const DroppedProducts& products) {
   int largest = 0;
   for (int i = 0; i < products.num_adapters; ++i) largest = std::max(largest, products.adapters[i].rank);
   return largest;
-}
-
-// The adapters from `first` on, up to `count` of them.
-Drawn drawn_of(const DroppedProducts& products, int first, int count) {
-  Drawn drawn = {};
-  drawn.num_adapters = std::min(count, products.num_adapters - first);
-  for (int i = 0; i < drawn.num_adapters; ++i) {
-    const DroppedProducts::Adapter& from = products.adapters[first + i];
-    Drawn::Adapter& to = drawn.adapters[i];
-    to = {from.first_rank, from.rank, from.random.threshold, from.random.scale, {}};
-    for (uint32_t round = 0; round < kRounds; ++round) {
-      to.keys[round][0] = from.random.key0 + round * kPhiloxWeyl0;
-      to.keys[round][1] = from.random.key1 + round * kPhiloxWeyl1;
-    }
-  }
-  drawn.in = products.in;
-  drawn.ranks = products.ranks;
-  drawn.tokens = products.tokens;
-  drawn.samples = products.samples;
-  drawn.positions = products.positions;
-  return drawn;
 }
 
 // Calls body(drawn, adapters, tiles) for up to kAdapters adapters at a time, with the template arguments of a kernel.

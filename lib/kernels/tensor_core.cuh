@@ -39,4 +39,26 @@ __device__ Words load_constant_words(const T* from) {
   return out;
 }
 
+template <typename T>
+__device__ void store_words(T* to, const Words& words) {
+  *reinterpret_cast<uint4*>(to) = make_uint4(words.words[0], words.words[1], words.words[2], words.words[3]);
+}
+
+/// Four matrices of 8 x 8 of shared memory (ldmatrix.x4): lane 4 g + t gets of each columns 2 t and 2 t + 1 of row g.
+/// Lanes 8 i to 8 i + 7 say where the rows of matrix i lie.
+#define DSFT_LOAD_MATRICES(function, layout)                                                              \
+  template <typename T>                                                                                   \
+  __device__ Words function(const T* row) {                                                               \
+    Words out;                                                                                            \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4" layout ".shared.b16 {%0, %1, %2, %3}, [%4];"             \
+                 : "=r"(out.words[0]), "=r"(out.words[1]), "=r"(out.words[2]), "=r"(out.words[3])         \
+                 : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))                              \
+                 : "memory");                                                                             \
+    return out;                                                                                           \
+  }
+DSFT_LOAD_MATRICES(load_matrices, "")
+/// The same, transposed: rows 2 t and 2 t + 1 of column g.
+DSFT_LOAD_MATRICES(load_transposed, ".trans")
+#undef DSFT_LOAD_MATRICES
+
 }  // namespace dsft::kernels::cuda
