@@ -97,7 +97,8 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
   if (options.stage == 3) options.offloads_parameters = host_share(config.zero.offload_param, context);
   options.accumulates = config.training.gradient_accumulation_steps > 1 || config.training.auto_find_batch_size;
   auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.of_device());
-  const bool has_frozen_slices = options.stage == 3 && (context.communicator.size() > 1 || options.offloads_parameters);
+  const bool has_frozen_slices =
+      zero::slices_parameters(options.stage, context.communicator.size(), options.offloads_parameters.has_value());
   if (options.stage > 0 && !optimizer->is_sharded() && !has_frozen_slices)
     context.logger.info("zero.stage: ", options.stage, " has nothing to share: ",
                         context.communicator.size() == 1 ? "there is one rank" : "adapters stay whole on every rank");

@@ -61,7 +61,7 @@ train::Job build_sft_job(const recipe_config::RecipeConfig& config, train::RunCo
   const std::optional<Batch> batch = batch_to_prepare_for(config.training, *job.source, context.device);
   // where ranks share the parameters, or one has its only slices on the host, no device ever has all of them
   const std::optional<zero::HostShare> on_host = host_share(config.zero.offload_param, context);
-  const bool is_sharded = config.zero.stage == 3 && (context.communicator.size() > 1 || on_host);
+  const bool is_sharded = zero::slices_parameters(config.zero.stage, context.communicator.size(), on_host.has_value());
   const LoadedModel loaded =
       load_base_model({.path = config.model.path,
                        .revision = config.model.revision,

@@ -13,6 +13,11 @@
 
 namespace dsft::zero {
 
+/// Whether a rank has slices of parameters between their uses: at stage 3, of several ranks, or its own in host memory.
+inline bool slices_parameters(int64_t stage, int num_ranks, bool are_offloaded) {
+  return stage >= 3 && (num_ranks > 1 || are_offloaded);
+}
+
 /// The buffer of parameters that a block runs with.
 struct BlockBuffer {
   GatheredBuffer* buffer;

@@ -37,8 +37,8 @@ Sharding sharding_of(const OptimizerOptions& options, comm::Communicator& commun
   Sharding sharding{.num_ranks = communicator.size(), .rank = communicator.rank()};
   sharding.has_gradients = options.stage >= 2;
   sharding.is_state_elsewhere = options.offloads_state.has_value();
-  const bool gathers = options.stage >= 3 && (communicator.size() > 1 || options.offloads_parameters);
-  if (gathers) sharding.gathers_parameters = &communicator;
+  if (slices_parameters(options.stage, communicator.size(), options.offloads_parameters.has_value()))
+    sharding.gathers_parameters = &communicator;
   if (options.offloads_parameters) sharding.slices.on_host = options.offloads_parameters->pages;
   return sharding;
 }
