@@ -79,6 +79,10 @@ class ComparedCommunicator final : public Communicator {
     compare("all-gather", "", &input);
     return communicator_->start_all_gather(output, input);
   }
+  at::Tensor make_slice(int64_t size, const at::TensorOptions& options) override {
+    compare("slice", concat(" of ", size), nullptr);
+    return communicator_->make_slice(size, options);
+  }
   std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) override {
     compare("broadcast", concat(" (from rank ", root, ")"), &tensor);
     return communicator_->start_broadcast(tensor, root);

@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -18,6 +19,7 @@
 #include "comm/rank_order_reduction.h"
 #include "comm/small_collectives.h"
 #include "device/device.h"
+#include "device/shareable_memory.h"
 
 namespace dsft::comm {
 namespace {
@@ -144,6 +146,13 @@ class NcclWork final : public Work {
   at::cuda::CUDAEvent end_;
 };
 
+/// A slice of this rank that the others read in place, and theirs.
+struct SharedSlice {
+  std::unique_ptr<device::ShareableMemory> own;
+  std::vector<std::unique_ptr<device::MappedMemory>> others;  // by rank; null: this one
+  size_t num_bytes = 0;
+};
+
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(c10::Device device, int rank, int size, ncclComm_t comm)
@@ -152,6 +161,22 @@ class NcclCommunicator final : public Communicator {
         size_(size),
         comm_(comm),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())) {}
+
+  ~NcclCommunicator() override {
+    if (slices_.empty()) return;
+    // another rank may still read them; while an exception unwinds it need not be waited for, and to unmap would wait
+    bool is_over = std::uncaught_exceptions() == 0;
+    try {
+      if (is_over) barrier();
+    } catch (const std::exception&) {
+      is_over = false;
+    }
+    if (is_over) return;
+    for (auto& [address, slice] : slices_) {
+      (void)slice.own.release();
+      for (auto& other : slice.others) (void)other.release();
+    }
+  }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -171,8 +196,26 @@ class NcclCommunicator final : public Communicator {
     });
   }
 
+  at::Tensor make_slice(int64_t size, const at::TensorOptions& options) override {
+    if (can_share_ && size_ > 1 && size > 0) {
+      SharedSlice slice;
+      slice.num_bytes = static_cast<size_t>(size) * options.dtype().itemsize();
+      slice.own = std::make_unique<device::ShareableMemory>(static_cast<int64_t>(slice.num_bytes), device_.index());
+      can_share_ = map_others(slice);  // the same on all ranks
+      if (can_share_) {
+        void* data = slice.own->data();
+        slices_.emplace(data, std::move(slice));
+        return at::from_blob(data, {size}, options);
+      }
+    }
+    return Communicator::make_slice(size, options);
+  }
+
   std::unique_ptr<Work> start_all_gather(at::Tensor& output, const at::Tensor& input) override {
     check_slices(output, input, size_);
+    const auto shared = slices_.find(input.const_data_ptr());
+    if (shared != slices_.end() && shared->second.num_bytes == input.nbytes())
+      return copy_all(output, input, shared->second);
     return start("ncclAllGather", {output, input}, [&](ncclComm_t comm) {
       return ncclAllGather(input.const_data_ptr(), output.mutable_data_ptr(), count(input), nccl_type(input), comm,
                            stream_.stream());
@@ -208,6 +251,47 @@ class NcclCommunicator final : public Communicator {
   void abort(int, const std::string&) noexcept override {}
 
  private:
+  // Whether all ranks can read all slices.
+  bool map_others(SharedSlice& slice) {
+    constexpr int64_t kBytes = device::ShareableMemory::kHandleBytes;
+    std::string own = slice.own->handle();
+    own.resize(kBytes);
+    const at::TensorOptions bytes(at::kByte);
+    at::Tensor handles = at::empty({size_, kBytes}, bytes.device(device_));
+    start_all_gather(handles, at::from_blob(own.data(), {kBytes}, bytes).to(device_))->wait();
+    handles = handles.cpu();
+    slice.others.resize(static_cast<size_t>(size_));
+    bool are_mapped = true;
+    for (int other = 0; other < size_ && are_mapped; ++other) {
+      if (other == rank_) continue;
+      auto& memory = slice.others[static_cast<size_t>(other)];
+      memory = device::MappedMemory::map({static_cast<const char*>(handles[other].const_data_ptr()), kBytes},
+                                         device_.index());
+      are_mapped = memory != nullptr;
+    }
+    at::Tensor flag = at::full({1}, are_mapped ? 1 : 0, at::TensorOptions(at::kInt).device(device_));
+    start_all_reduce(flag, ReduceOp::kMin)->wait();
+    return flag.item<int>() == 1;
+  }
+
+  // Once all ranks have come here; each begins with another one's slice.
+  std::unique_ptr<Work> copy_all(at::Tensor& output, const at::Tensor& input, const SharedSlice& slice) {
+    if (!arrived_.defined()) arrived_ = at::zeros({1}, at::TensorOptions(at::kInt).device(device_));
+    return start("ncclAllReduce", {output, input}, [&](ncclComm_t comm) {
+      void* arrived = arrived_.mutable_data_ptr();
+      const ncclResult_t result = ncclAllReduce(arrived, arrived, 1, ncclInt32, ncclMax, comm, stream_.stream());
+      if (result != ncclSuccess) return result;
+      auto* to = static_cast<char*>(output.mutable_data_ptr());
+      for (int i = 1; i <= size_; ++i) {
+        const int other = (rank_ + i) % size_;
+        const void* from = other == rank_ ? slice.own->data() : slice.others[static_cast<size_t>(other)]->data();
+        C10_CUDA_CHECK(cudaMemcpyAsync(to + static_cast<size_t>(other) * slice.num_bytes, from, slice.num_bytes,
+                                       cudaMemcpyDeviceToDevice, stream_.stream()));
+      }
+      return result;
+    });
+  }
+
   static size_t count(const at::Tensor& tensor) { return static_cast<size_t>(tensor.numel()); }
 
   // What the current stream has been given comes before the collective.
@@ -230,6 +314,9 @@ class NcclCommunicator final : public Communicator {
   int rank_, size_;
   WatchedComm comm_;
   c10::cuda::CUDAStream stream_;
+  std::map<const void*, SharedSlice> slices_;  // by address
+  bool can_share_ = true;                      // the same on all ranks
+  at::Tensor arrived_;
 };
 
 }  // namespace

@@ -33,6 +33,9 @@ class TimedCommunicator final : public Communicator {
   std::unique_ptr<Work> start_all_gather(at::Tensor& output, const at::Tensor& input) override {
     return timed([&] { return communicator_->start_all_gather(output, input); });
   }
+  at::Tensor make_slice(int64_t size, const at::TensorOptions& options) override {
+    return communicator_->make_slice(size, options);
+  }
   std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) override {
     return timed([&] { return communicator_->start_broadcast(tensor, root); });
   }

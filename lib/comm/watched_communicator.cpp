@@ -66,6 +66,11 @@ class WatchedCommunicator final : public Communicator {
   std::unique_ptr<Work> start_all_gather(at::Tensor& output, const at::Tensor& input) override {
     return start(names_.all_gather, [&] { return communicator_->start_all_gather(output, input); });
   }
+  at::Tensor make_slice(int64_t size, const at::TensorOptions& options) override {
+    const Call call = next_call(names_.all_gather);
+    const Wait wait(heart_, call);
+    return communicator_->make_slice(size, options);
+  }
   std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) override {
     return start(names_.broadcast, [&] { return communicator_->start_broadcast(tensor, root); });
   }

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "device/cuda_device.h"
+#include "device/shareable_memory.h"
 
 namespace dsft::device::cuda {
 
@@ -41,7 +42,7 @@ void* current_stream(int index) {
 }
 int64_t peak_allocated_bytes(int index) {
   const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
-  return stats.allocated_bytes[0].peak;
+  return stats.allocated_bytes[0].peak + shareable_bytes(index);  // that stays as long as the communicator
 }
 int64_t attainable_bytes(int index) {
   // this process has more than its tensors there: CUDA's context and what its libraries hold
@@ -51,7 +52,8 @@ int64_t attainable_bytes(int index) {
   const c10::cuda::CUDAGuard guard(device);
   size_t free = 0, total = 0;
   C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-  const int64_t own = allocator::getDeviceStats(device).reserved_bytes[0].current + kBesideTensors;
+  const int64_t own =
+      allocator::getDeviceStats(device).reserved_bytes[0].current + shareable_bytes(index) + kBesideTensors;
   const double fraction = allocator::getMemoryFraction(device);
   return std::min({static_cast<int64_t>(total), static_cast<int64_t>(free) + own,
                    static_cast<int64_t>(fraction * static_cast<double>(total))});

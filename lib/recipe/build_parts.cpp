@@ -157,6 +157,7 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
   const auto chat_template = own_template(config);
   const zero::ParameterShards* const shards = job.shards.get();
   comm::Communicator& communicator = context.communicator;
+  comm::Communicator& of_device = context.of_device();
   if (adapter) {
     for (const auto& trainable : lora::trainable_tensors(*model)) job.weights_size_bytes += trainable.tensor.nbytes();
     job.save_weights = [=, &communicator](const fs::path& directory) {
@@ -165,7 +166,8 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
       // no config.json: transformers would take the folder for that of a whole model
       ranks.write([&] { checkpoint::copy_tokenizer_files(text, directory, chat_template); });
     };
-    job.load_weights = [=](const fs::path& directory) {
+    job.load_weights = [=, &of_device](const fs::path& directory) {
+      if (shards) of_device.barrier();  // no rank gathers slices that are about to be written
       if (!fs::exists(directory / kAdapterConfig))
         fail(ErrorKind::kCheckpoint, directory.string(),
              " holds no adapter, and the recipe has a section lora: it was ",
@@ -187,7 +189,8 @@ void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedM
         checkpoint::save_model(directory, parameters, options, ranks);
       }
     };
-    job.load_weights = [=](const fs::path& directory) {
+    job.load_weights = [=, &of_device](const fs::path& directory) {
+      if (shards) of_device.barrier();  // as above
       if (fs::exists(directory / kAdapterConfig))
         fail(ErrorKind::kCheckpoint, directory.string(),
              " holds an adapter, and the recipe has no section lora: it was ", "saved by a run with LoRA.");

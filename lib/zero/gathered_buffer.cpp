@@ -23,7 +23,8 @@ GatheredBuffer::GatheredBuffer(at::Tensor whole, comm::Communicator& communicato
     own_ = device::HostBuffer(slice.numel(), slice.scalar_type(), *place.on_host).tensor();
     own_.copy_(slice);
   } else {
-    own_ = slice.clone();
+    own_ = communicator.make_slice(slice.numel(), slice.options());
+    own_.copy_(slice);
   }
   release();
 }

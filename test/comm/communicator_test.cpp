@@ -377,6 +377,17 @@ TEST_CASE("NCCL ranks give every collective's result on their GPUs", "[comm][ncc
     summed.copy_(copy / size);
   }
   REQUIRE(at::equal(summed.cpu(), at::full({int64_t{1} << 22}, 20.0)));
+  // slices that others read in place: written again and again, gathered whole each time, also where ranks are late
+  at::Tensor own = communicator->make_slice(int64_t{3} << 20, at::TensorOptions(at::kBFloat16).device(gpu));
+  at::Tensor all = at::empty({size, own.numel()}, own.options());
+  for (int round = 0; round < 20; ++round) {
+    at::Tensor late = at::ones({2048, 2048}, gpu);
+    for (int i = 0; i < (round + rank) % 2 * 20; ++i) late = late.matmul(late) / 2048;
+    own.fill_(round * size + rank + late[0][0]);
+    communicator->all_gather(all, own);
+    for (int other = 0; other < size; ++other) REQUIRE(all[other].eq(round * size + other + 1).all().item<bool>());
+    communicator->barrier();
+  }
   const auto part = communicator->split(rank % 2, -rank);
   REQUIRE(part->size() == (size + 1 - rank % 2) / 2);
   test::require_error(ErrorKind::kInternal, {"gaps"}, [&] {
