@@ -71,6 +71,8 @@ void GatheredBuffer::release() {
 GatheredBuffer::Part GatheredBuffer::own_part(const at::Tensor& view) const {
   DSFT_CHECK(holds(view), "a tensor of another storage");
   if (wait_) wait_();
+  // an update on the device may still be on its way to a slice on the host
+  if (own_.device() != whole_.device()) device::current_stream_of(whole_.device()).synchronize();
   const int64_t size = own_.numel(), slice = communicator_.rank() * size, offset = view.storage_offset();
   const int64_t begin = std::max(slice, offset), end = std::min(slice + size, offset + view.numel());
   if (begin >= end) return {0, own_.narrow(0, 0, 0)};

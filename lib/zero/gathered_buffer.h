@@ -48,6 +48,7 @@ class GatheredBuffer final {
     int64_t first = 0;  ///< element of the view
     at::Tensor values;  ///< flat, of own(); perhaps empty
   };
+  /// The host may read it: what the current stream has been given to write there has arrived.
   Part own_part(const at::Tensor& view) const;
 
   /// This rank's slice [n], where its place is; where it has been written, release() has to follow.

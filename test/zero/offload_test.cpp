@@ -283,3 +283,27 @@ TEST_CASE("On a GPU what is offloaded is trained as on the CPU", "[zero][gpu]") 
     CHECK((last.parameters - actual.parameters).abs().max().item<double>() < bound);
   }
 }
+
+TEST_CASE("On a GPU a slice that the device has updated has come to the host before it is read there", "[zero][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  const at::Device gpu(at::kCUDA, 0);
+  const auto communicator = comm::make_single_process_communicator();
+  const Layers layers(at::kFloat, gpu);
+  const OptimizerOptions options = offloading(3, Offloads::kParameters, true, device::HostPages::kPinned);
+  zero::ShardedOptimizer optimizer(layers.parameters(), options, *communicator);
+  zero::ParameterShards shards(3, {}, optimizer.buffers(), *communicator, options.offloads_parameters);
+  const auto own_values = [&] { return shards.buffer_of(layers.first)->own_part(layers.first).values; };
+  const at::Tensor before = own_values().clone(), learning_rates = at::full({1}, 0.1, at::kDouble).to(gpu);
+  {
+    const zero::WholeParameters whole(&shards);
+    optimizer.backward(layers.loss(0), /*is_last_micro_batch=*/true);
+  }
+  // much to do before the update
+  const at::Tensor large = at::randn({8192, 8192}, at::TensorOptions(gpu));
+  for (int i = 0; i < 40; ++i) at::mm(large, large);
+  optimizer.clip_and_step(learning_rates);
+  const at::Tensor read = own_values().clone();
+  device::synchronize(gpu);
+  CHECK(at::equal(read, own_values()));
+  CHECK_FALSE(at::equal(read, before));
+}
