@@ -101,7 +101,8 @@ int train(const recipe_config::RecipeConfig& config, OwnRank& rank, const Logger
   return 0;
 }
 
-// What an earlier run has left would silence this one.
+// What an earlier run has left would silence this one, or be taken for its own. Every rank, for hosts may have folders
+// of their own; all have done it when they have joined.
 void forget_memory_advice(const std::string& output_dir) {
   std::error_code ignored;  // there may be none
   std::filesystem::remove(recipe::memory_advice_file(output_dir), ignored);
@@ -151,7 +152,7 @@ int run_train(const TrainOptions& options, const Logger& logger) {
   OwnRank rank{.placement = placement,
                .device = device::choose_device(config.device, placement.gpu(device::cuda::device_count()))};
   rank.heart = std::move(heart);
-  if (placement.rank == 0) forget_memory_advice(config.output_dir);
+  forget_memory_advice(config.output_dir);
   rank.join();
   try {
     // srun says how many cores a rank has, not how many ranks share the host's memory

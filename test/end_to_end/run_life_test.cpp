@@ -2,7 +2,9 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <cmath>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -22,12 +24,13 @@ constexpr const char* kSixUpdates =
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
 
-// Runs dsft; calls `on_line` with the process for each line.
+// Runs dsft, in `directory` where one is given; calls `on_line` with the process for each line.
 test::ProgramRun run_program(std::vector<std::string> arguments, const test::TempDir& folder, Environment environment,
-                             const std::function<void(process::Child&, std::string_view)>& on_line = {}) {
+                             const std::function<void(process::Child&, std::string_view)>& on_line = {},
+                             const fs::path& directory = fs::current_path()) {
   test::ProgramRun run;
   process::ChildOptions options;
-  options.argv = {std::string(DSFT_BIN_DIR) + "/dsft"};
+  options.argv = {"env", "-C", directory.string(), std::string(DSFT_BIN_DIR) + "/dsft"};
   options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
   options.environment = std::move(environment);
   options.environment.insert(
@@ -57,6 +60,27 @@ int count(const std::string& text, const std::string& part) {
   int found = 0;
   for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
   return found;
+}
+
+// Two ranks as torchrun places them, each in a directory of its own.
+std::array<test::ProgramRun, 2> run_two_ranks(const std::vector<std::string>& arguments, const test::TempDir& folder,
+                                              const std::array<fs::path, 2>& directories) {
+  const auto port = std::to_string(21'000 + ::getpid() % 20'000);
+  std::array<test::ProgramRun, 2> runs;
+  const auto run_rank = [&](size_t rank) {
+    const std::string number = std::to_string(rank);
+    runs[rank] = run_program(arguments, folder,
+                             {{"RANK", number},
+                              {"WORLD_SIZE", "2"},
+                              {"LOCAL_RANK", number},
+                              {"MASTER_ADDR", "127.0.0.1"},
+                              {"MASTER_PORT", port}},
+                             {}, directories[rank]);
+  };
+  std::thread other(run_rank, 1);
+  run_rank(0);
+  other.join();
+  return runs;
 }
 
 const std::string kResume = "training.resume_from_checkpoint=true";
@@ -160,23 +184,10 @@ TEST_CASE("Two ranks that are asked to stop save, end with 75 and go on, also as
 TEST_CASE("A rank that torchrun's like has placed says once why it ends", "[end_to_end][slow]") {
   test::TempDir folder;
   const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
-  const auto port = std::to_string(21'000 + ::getpid() % 20'000);
-  test::ProgramRun runs[2];
-  const auto run_rank = [&](int rank) {
-    const std::string number = std::to_string(rank);
-    // a length that the schedule cannot have: found when all ranks have met
-    runs[rank] = run_program({"train", recipe.string(), "training.lr_scheduler_type=warmup_stable_decay",
-                              "training.lr_scheduler_kwargs={num_decay_steps: 9}"},
-                             folder,
-                             {{"RANK", number},
-                              {"WORLD_SIZE", "2"},
-                              {"LOCAL_RANK", number},
-                              {"MASTER_ADDR", "127.0.0.1"},
-                              {"MASTER_PORT", port}});
-  };
-  std::thread other(run_rank, 1);
-  run_rank(0);
-  other.join();
+  // a length that the schedule cannot have: found when all ranks have met
+  const auto runs = run_two_ranks({"train", recipe.string(), "training.lr_scheduler_type=warmup_stable_decay",
+                                   "training.lr_scheduler_kwargs={num_decay_steps: 9}"},
+                                  folder, {fs::current_path(), fs::current_path()});
   for (const test::ProgramRun& run : runs) {
     INFO(run.err);
     CHECK((run.exit_code == 2 || run.exit_code == 6));  // the one that comes later may hear of the other's end first
@@ -205,6 +216,23 @@ TEST_CASE("One rank of two that runs out of memory ends the run with 5", "[end_t
     CHECK(contains(run.err, "training.per_device_train_batch_size: 1 with twice the gradient_accumulation_steps"));
     CHECK(contains(test::read_file(folder / "run/out_of_memory.txt"), "What takes less, most first:"));
   }
+}
+
+TEST_CASE("What an earlier run says of its memory is gone on every host, also where each has its own output_dir",
+          "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, std::string(kSmallLora) + kSixUpdates);
+  const std::array<fs::path, 2> hosts = {folder / "a", folder / "b"};
+  for (const fs::path& host : hosts) {
+    fs::create_directories(host / "run");
+    std::ofstream(host / "run/out_of_memory.txt") << "Measured: long ago";
+  }
+  for (const test::ProgramRun& run :
+       run_two_ranks({"train", recipe.string(), "output_dir=run", "training.max_steps=1"}, folder, hosts)) {
+    INFO(run.err);
+    CHECK(run.exit_code == 0);
+  }
+  for (const fs::path& host : hosts) CHECK_FALSE(fs::exists(host / "run/out_of_memory.txt"));
 }
 
 TEST_CASE("Texts and scores that the host has no memory for end with 5 and what takes less", "[end_to_end][slow]") {
