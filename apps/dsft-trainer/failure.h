@@ -18,8 +18,12 @@ struct Failure {
 /// `memory_advice`: the line on what takes less memory, where LibTorch or the host had none left.
 Failure describe_current_exception(std::string_view memory_advice);
 
-/// For training.
+/// For training, at any stage.
 inline constexpr std::string_view kTrainingMemoryAdvice =
+    "In training, try a smaller training.per_device_train_batch_size or data.max_length, or "
+    "training.gradient_checkpointing: selective or true.";
+/// The same for a recipe that may write auto_find_batch_size: below stage 3.
+inline constexpr std::string_view kAutomaticMemoryAdvice =
     "In training, try a smaller training.per_device_train_batch_size (auto_find_batch_size: true looks for one) or "
     "data.max_length, or training.gradient_checkpointing: selective or true.";
 

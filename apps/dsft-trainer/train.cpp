@@ -15,6 +15,7 @@
 #include "comm/watched_communicator.h"
 #include "device/cuda_device.h"
 #include "device/device.h"
+#include "device/host_memory.h"
 #include "dsft-trainer/failure.h"
 #include "dsft-trainer/peer_watch.h"
 #include "dsft-trainer/tasks.h"
@@ -110,12 +111,15 @@ void forget_memory_advice(const std::string& output_dir) {
 
 /// The exception that is being handled. With a lack of memory come the estimate beside what was measured and what to
 /// try, from one of the ranks.
-Failure describe_failure(const recipe_config::RecipeConfig& config, at::Device device,
-                         const comm::Placement& placement) {
-  Failure failure = describe_current_exception(kTrainingMemoryAdvice);
+Failure describe_failure(const recipe_config::RecipeConfig& config, at::Device device, const comm::Placement& placement,
+                         int64_t free_host_bytes) {
+  const bool may_look_for_batch_size = config.zero.stage < 3 && !config.training.auto_find_batch_size;
+  Failure failure =
+      describe_current_exception(may_look_for_batch_size ? kAutomaticMemoryAdvice : kTrainingMemoryAdvice);
   if (!failure.is_out_of_memory) return failure;
   try {
-    const std::string text = estimate::explain_out_of_memory(recipe::short_of_memory(config, device, placement));
+    const std::string text =
+        estimate::explain_out_of_memory(recipe::short_of_memory(config, device, placement, free_host_bytes));
     if (recipe::is_first_to_explain(config.output_dir, text)) {
       failure.message += "\n" + text;
     } else {
@@ -153,6 +157,7 @@ int run_train(const TrainOptions& options, const Logger& logger) {
                .device = device::choose_device(config.device, placement.gpu(device::cuda::device_count()))};
   rank.heart = std::move(heart);
   forget_memory_advice(config.output_dir);
+  const int64_t free_host_bytes = device::free_host_memory().free_bytes;  // no rank takes much before all have joined
   rank.join();
   try {
     // srun says how many cores a rank has, not how many ranks share the host's memory
@@ -160,7 +165,7 @@ int run_train(const TrainOptions& options, const Logger& logger) {
     recipe::require_same_recipe(config, *rank.communicator);
     return train(config, rank, logger);
   } catch (...) {
-    const Failure failure = describe_failure(config, rank.device, placement);
+    const Failure failure = describe_failure(config, rank.device, placement, free_host_bytes);
     if (placement.size > 1) {
       std::fprintf(stderr, "error (rank %d): %s\n", placement.rank, failure.message.c_str());
       rank.communicator->abort(static_cast<int>(failure.kind), failure.message);

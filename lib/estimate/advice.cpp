@@ -20,6 +20,7 @@ constexpr int64_t kBusyTokens = 8192;
 struct Run {
   Workload workload;
   Placement placement;
+  bool finds_batch_size = false;
 };
 
 // Settings that take less memory. `apply` is false where they are in force already, or would change nothing.
@@ -28,13 +29,19 @@ struct Change {
   std::function<bool(Run&)> apply;
 };
 
-Change higher_stage(int64_t stage) {
+// "zero.stage: 3", with what has to go for it.
+std::string name_of_stage(int64_t stage, const Run& run) {
+  return concat("zero.stage: ", stage,
+                stage == 3 && run.finds_batch_size ? " with training.auto_find_batch_size: false" : "");
+}
+
+Change higher_stage(int64_t stage, const Run& run) {
   const std::string costs[] = {"", "parameters are gathered after each update",
                                "gradients are reduced in every micro-batch",
                                "parameters are gathered in every pass, block by block"};
-  return {concat("zero.stage: ", stage), costs[stage], [stage](Run& run) {
-            if (run.placement.num_gpus < 2 || run.placement.stage >= stage) return false;
-            run.placement.stage = stage;
+  return {name_of_stage(stage, run), costs[stage], [stage](Run& changed) {
+            if (changed.placement.num_gpus < 2 || changed.placement.stage >= stage) return false;
+            changed.placement.stage = stage;
             return true;
           }};
 }
@@ -44,7 +51,7 @@ Change optimizer_offload(const Run& run) {
   return {stage == run.placement.stage ? "zero.offload_optimizer.device: cpu"
                                        : concat("zero.stage: ", stage, " with zero.offload_optimizer.device: cpu"),
           "the update runs on the host's cores", [](Run& changed) {
-            if (changed.placement.offloads_optimizer) return false;
+            if (!changed.workload.is_on_gpu || changed.placement.offloads_optimizer) return false;
             changed.placement.stage = std::max<int64_t>(2, changed.placement.stage);
             changed.placement.offloads_optimizer = true;
             return true;
@@ -52,14 +59,15 @@ Change optimizer_offload(const Run& run) {
 }
 
 Change parameter_offload(const Run& run) {
-  return {
-      run.placement.stage == 3 ? "zero.offload_param.device: cpu" : "zero.stage: 3 with zero.offload_param.device: cpu",
-      "parameters are copied from the host in every pass", [](Run& changed) {
-        if (changed.placement.offloads_parameters) return false;
-        changed.placement.stage = 3;
-        changed.placement.offloads_parameters = true;
-        return true;
-      }};
+  const std::string offload = "zero.offload_param.device: cpu";
+  return {run.placement.stage == 3 ? offload
+                                   : concat(name_of_stage(3, run), run.finds_batch_size ? " and " : " with ", offload),
+          "parameters are copied from the host in every pass", [](Run& changed) {
+            if (!changed.workload.is_on_gpu || changed.placement.offloads_parameters) return false;
+            changed.placement.stage = 3;
+            changed.placement.offloads_parameters = true;
+            return true;
+          }};
 }
 
 Change recomputation(Recompute recompute) {
@@ -92,9 +100,9 @@ Change lora_instead() {
 }
 
 std::vector<Change> changes_of(const Run& run) {
-  return {higher_stage(1),
-          higher_stage(2),
-          higher_stage(3),
+  return {higher_stage(1, run),
+          higher_stage(2, run),
+          higher_stage(3, run),
           optimizer_offload(run),
           parameter_offload(run),
           recomputation(Recompute::kSelective),
@@ -205,8 +213,8 @@ void find_unneeded_offload(const MeasuredRun& run, const Ended& ended, std::vect
   Run parameters = ended.as_it_is();
   parameters.placement.offloads_parameters = false;
   const auto say = [&](const std::string& what, const Run& without, double seconds) {
-    found.push_back({concat(what, " is not needed: without it a GPU takes ", ended.would_take(without),
-                            ". The update took ", ended.share(run.optimizer_s), "."),
+    found.push_back({concat(what, " is not needed: without it a ", run.workload.is_on_gpu ? "GPU" : "rank", " takes ",
+                            ended.would_take(without), ". The update took ", ended.share(run.optimizer_s), "."),
                      seconds});
   };
   if (ended.fits(all)) {
@@ -246,7 +254,8 @@ void find_bare_communication(const MeasuredRun& run, const Ended& ended, std::ve
     changed.placement.stage = stage;
     changed.placement.offloads_parameters = false;
     if (!ended.fits(changed)) continue;
-    found.push_back({concat("zero.stage: ", stage, " fits and talks less: it takes ", ended.would_take(changed), ". ",
+    found.push_back({concat("zero.stage: ", stage, run.placement.offloads_parameters ? " without offload_param" : "",
+                            " fits and talks less: it takes ", ended.would_take(changed), ". ",
                             ended.share(run.communication_s), " went by waiting for other ranks."),
                      run.communication_s});
     return;
@@ -289,7 +298,7 @@ void find_room(const MeasuredRun& run, const Ended& ended, std::vector<Finding>&
 
 std::vector<Remedy> remedies(const ShortOfMemory& short_of_memory) {
   const Memory memory(short_of_memory);
-  const Run run{short_of_memory.workload, short_of_memory.placement};
+  const Run run{short_of_memory.workload, short_of_memory.placement, short_of_memory.finds_batch_size};
   std::vector<Candidate> candidates;
   for (const Change& change : changes_of(run)) {
     Run changed = run;

@@ -15,7 +15,8 @@ struct ShortOfMemory {
   Placement placement;
   int64_t measured_peak_bytes = 0;         ///< until then: of tensors on a GPU, of the process on a CPU
   int64_t device_bytes = 0;                ///< memory of the device, or this rank's share of its host's
-  std::optional<int64_t> host_bytes = {};  ///< what offloads may take there; none: not known
+  std::optional<int64_t> host_bytes = {};  ///< what offloads may take there, the run's own included; none: not known
+  bool finds_batch_size = false;           ///< training.auto_find_batch_size, which stage 3 does not go with
 };
 
 /// One or more settings that take less memory.
@@ -27,10 +28,10 @@ struct Remedy {
   bool fits = false;
 };
 
-/// What to try, what saves most first: a higher stage, offloads, recomputation, half a micro-batch, LoRA in place of
-/// all weights. The peaks are estimates; where the measured peak lies above the estimate of the run as it is, by so
-/// much more. Where no single one fits, the last entry is as many of them together, in that order, as it takes to fit,
-/// if they can.
+/// What to try, what saves most first: a higher stage, offloads (from a GPU), recomputation, half a micro-batch, LoRA
+/// in place of all weights. The peaks are estimates; where the measured peak lies above the estimate of the run as it
+/// is, by so much more. Where no single one fits, the last entry is as many of them together, in that order, as it
+/// takes to fit, if they can.
 std::vector<Remedy> remedies(const ShortOfMemory& run);
 
 /// The estimate by columns beside the measured peak, and the remedies, as lines of text.

@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "device/device.h"
-#include "device/host_memory.h"
 #include "io/file.h"
 #include "spec/model_spec.h"
 
@@ -27,14 +26,15 @@ int64_t memory_of_rank(at::Device device, const comm::Placement& placement) {
 }
 
 estimate::ShortOfMemory short_of_memory(const recipe_config::RecipeConfig& config, at::Device device,
-                                        const comm::Placement& placement) {
+                                        const comm::Placement& placement, int64_t free_host_bytes) {
   // estimates count the host's memory for all ranks together
   const int64_t num_hosts = std::max(1, placement.size / placement.local_size);
   return {.workload = workload_on(device, config),
           .placement = estimate::placement_of(config, placement.size),
           .measured_peak_bytes = device::peak_memory_bytes(device),
           .device_bytes = memory_of_rank(device, placement),
-          .host_bytes = device::free_host_memory().free_bytes * num_hosts};
+          .host_bytes = free_host_bytes * num_hosts,
+          .finds_batch_size = config.training.auto_find_batch_size};
 }
 
 estimate::MeasuredRun run_to_measure(const recipe_config::RecipeConfig& config, at::Device device,

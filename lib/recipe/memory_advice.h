@@ -17,10 +17,10 @@ estimate::Workload workload_on(at::Device device, const recipe_config::RecipeCon
 /// Memory that this rank could have, in bytes: of its GPU, or its share of the host's.
 int64_t memory_of_rank(at::Device device, const comm::Placement& placement);
 
-/// The run of a rank that had too little memory: what it was to take, and what was measured until then. Throws as
-/// workload_on does.
+/// The run of a rank that had too little memory: what it was to take, and what was measured until then.
+/// `free_host_bytes`: of this host before any rank of the job took some. Throws as workload_on does.
 estimate::ShortOfMemory short_of_memory(const recipe_config::RecipeConfig& config, at::Device device,
-                                        const comm::Placement& placement);
+                                        const comm::Placement& placement, int64_t free_host_bytes);
 
 /// What is known of the run before it begins (findings).
 estimate::MeasuredRun run_to_measure(const recipe_config::RecipeConfig& config, at::Device device,

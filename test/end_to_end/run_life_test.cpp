@@ -216,6 +216,12 @@ TEST_CASE("One rank of two that runs out of memory ends the run with 5", "[end_t
     CHECK(contains(run.err, "training.per_device_train_batch_size: 1 with twice the gradient_accumulation_steps"));
     CHECK(contains(test::read_file(folder / "run/out_of_memory.txt"), "What takes less, most first:"));
   }
+  // where batches cannot be looked for, nobody is told to
+  const auto run = run_program({"launch", "--num-procs", "2", recipe.string(), "zero.stage=3"}, folder, little_memory);
+  INFO(run.err);
+  CHECK(run.exit_code == 5);
+  CHECK(contains(run.err, "try a smaller training.per_device_train_batch_size"));
+  CHECK_FALSE(contains(run.err, "auto_find_batch_size"));
 }
 
 TEST_CASE("What an earlier run says of its memory is gone on every host, also where each has its own output_dir",

@@ -107,7 +107,7 @@ TEST_CASE("an offload, a stage and a recomputation that memory does not ask for 
   REQUIRE(has({sentences[0]}, "zero.offload_optimizer with offload_param is not needed"));
   REQUIRE(has({sentences[0]}, "50 % of a step"));
   REQUIRE(has({sentences[1]}, "training.gradient_checkpointing: false fits"));
-  REQUIRE(has({sentences[2]}, "zero.stage: 1 fits and talks less"));
+  REQUIRE(has({sentences[2]}, "zero.stage: 1 without offload_param fits and talks less"));
   REQUIRE(has({sentences[3]}, "room for training.per_device_train_batch_size"));
 
   // the same on a GPU that has no more than the run took
@@ -116,6 +116,36 @@ TEST_CASE("an offload, a stage and a recomputation that memory does not ask for 
   run.peak_bytes = estimate_memory(run.workload, run.placement).gpu.total();
   run.device_bytes = (run.peak_bytes + kGibBytes) / 19 * 20 + kGibBytes / 10;
   REQUIRE(sentences_of(run).empty());
+}
+
+TEST_CASE("stage 3 is advised without what it does not go with", "[estimate]") {
+  ShortOfMemory run{full_workload("Qwen2.5-7B", 1), {.stage = 2, .num_gpus = 4}, 70 * kGibBytes, 80 * kGibBytes};
+  REQUIRE_FALSE(has(settings_of(remedies(run)), "auto_find_batch_size"));
+  run.finds_batch_size = true;
+  int num_told = 0;
+  for (const std::string& settings : settings_of(remedies(run))) {
+    if (settings.find("zero.stage: 3") == std::string::npos) continue;
+    REQUIRE(settings.find("zero.stage: 3 with training.auto_find_batch_size: false") == 0);
+    ++num_told;
+  }
+  REQUIRE(num_told == 2);  // alone and with offload_param
+}
+
+TEST_CASE("CPU ranks are told of ranks, and of no offload into the memory that they compute in", "[estimate]") {
+  MeasuredRun run{.workload = full_workload("Qwen3-0.6B", 1),
+                  .placement = {.stage = 2, .offloads_optimizer = true, .num_gpus = 2},
+                  .device_bytes = 80 * kGibBytes,
+                  .step_s = 1.0,
+                  .optimizer_s = 0.5};
+  run.workload.is_on_gpu = false;
+  run.peak_bytes = estimate_memory(run.workload, run.placement).host.total() / 2;
+  REQUIRE(has(sentences_of(run), "zero.offload_optimizer is not needed: without it a rank takes"));
+  REQUIRE_FALSE(has(sentences_of(run), "GPU"));
+
+  const ShortOfMemory short_of_memory{run.workload, {.num_gpus = 2}, 8 * kGibBytes, 8 * kGibBytes};
+  REQUIRE(has(settings_of(remedies(short_of_memory)), "zero.stage: 2"));
+  REQUIRE_FALSE(has(settings_of(remedies(short_of_memory)), "offload"));
+  REQUIRE(explain_out_of_memory(short_of_memory).find("GPU") == std::string::npos);
 }
 
 TEST_CASE("talk that nothing hides and waiting for data are named", "[estimate]") {

@@ -78,3 +78,15 @@ TEST_CASE("Of ranks that run out of memory together one explains", "[recipe]") {
   CHECK(recipe::is_first_to_explain(folder / "file", "words"));
   CHECK(recipe::is_first_to_explain(folder / "file", "words"));
 }
+
+TEST_CASE("Offloads are advised for what hosts had free before the job began, all of them together", "[recipe]") {
+  recipe_config::RecipeConfig config;
+  config.model.path = (std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/model/qwen3").string();
+  config.training.auto_find_batch_size = true;
+  const comm::Placement placement{.rank = 1, .size = 6, .local_rank = 1, .local_size = 2};
+  const estimate::ShortOfMemory run =
+      recipe::short_of_memory(config, at::kCPU, placement, /*free_host_bytes=*/5 * kGib);
+  CHECK(run.host_bytes == 15 * kGib);
+  CHECK(run.placement.num_gpus == 6);
+  CHECK(run.finds_batch_size);
+}
