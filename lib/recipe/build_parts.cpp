@@ -39,6 +39,14 @@ at::Tensor moved_beta1s(const optim::Schedule& schedule) {
   return values;
 }
 
+// Of a rank's slices of what is not trained.
+int64_t frozen_slice_bytes(const model::CausalLm& model, int num_ranks) {
+  int64_t bytes = 0;
+  for (const at::Tensor& parameter : model.parameters())
+    if (!parameter.requires_grad()) bytes += static_cast<int64_t>(parameter.nbytes());
+  return bytes / num_ranks;
+}
+
 std::optional<std::string> own_template(const RecipeConfig& config) {
   if (!config.data.chat_template) return std::nullopt;
   return io::read_text_file(*config.data.chat_template, kMaxTemplateBytes);
@@ -95,6 +103,8 @@ std::unique_ptr<zero::ShardedOptimizer> build_optimizer(const RecipeConfig& conf
   if (model.dtype() == at::kHalf) options.loss_scaler = optim::to_options(config.training.loss_scaler);
   options.offloads_state = host_share(config.zero.offload_optimizer, context);
   if (options.stage == 3) options.offloads_parameters = host_share(config.zero.offload_param, context);
+  if (options.offloads_parameters)
+    options.frozen_bytes_on_host = frozen_slice_bytes(model, context.communicator.size());
   options.accumulates = config.training.gradient_accumulation_steps > 1 || config.training.auto_find_batch_size;
   auto optimizer = std::make_unique<zero::ShardedOptimizer>(std::move(parameters), options, context.of_device());
   const bool has_frozen_slices =

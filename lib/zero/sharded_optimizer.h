@@ -36,6 +36,9 @@ struct OptimizerOptions {
   std::optional<HostShare> offloads_state = {};
   /// At stage 3: the slices of parameters in host memory.
   std::optional<HostShare> offloads_parameters = {};
+  /// Bytes of this rank's slices of what is not trained, which go to host memory after it (ParameterShards): there has
+  /// to be room for all together.
+  int64_t frozen_bytes_on_host = 0;
   bool accumulates = false;  ///< an update may have several micro-batches; asked for where the state is offloaded
 };
 

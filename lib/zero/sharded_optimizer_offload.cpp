@@ -45,7 +45,7 @@ Sharding sharding_of(const OptimizerOptions& options, comm::Communicator& commun
 
 // Before any rank of this host takes memory.
 void require_room_on_host(const std::vector<HostRange>& ranges, const OptimizerOptions& options) {
-  int64_t state = 0, values = 0;
+  int64_t state = 0, values = options.frozen_bytes_on_host;
   if (options.offloads_state) state = HostOptimizer::bytes_of(ranges, accumulates_on_host(options));
   if (options.offloads_parameters)
     for (const HostRange& range : ranges)

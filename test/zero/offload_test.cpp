@@ -236,6 +236,20 @@ TEST_CASE("Ranks whose host has no room for what they offload are told before an
   });
 }
 
+TEST_CASE("Room for what is frozen is asked for together with that for what is trained", "[zero]") {
+  const auto communicator = comm::make_single_process_communicator();
+  const Layers layers(at::kFloat);
+  const bool has_adapters_alone = GENERATE(true, false);
+  OptimizerOptions options = offloading(3, has_adapters_alone ? Offloads::kParameters : Offloads::kBoth);
+  options.frozen_bytes_on_host = int64_t{1} << 50;
+  const auto parameters = has_adapters_alone
+                              ? std::vector<zero::TrainableParameter>{{"adapter", layers.adapter, true, true, 0}}
+                              : layers.parameters();
+  const char* const what = has_adapters_alone ? "the offloaded parameters needs 1048576.0 GiB"
+                                              : "the offloaded optimizer with the offloaded parameters needs 1048576.0";
+  test::require_error(ErrorKind::kDevice, {what}, [&] { zero::ShardedOptimizer(parameters, options, *communicator); });
+}
+
 TEST_CASE("Frozen parameters that lie in host memory come whole, block by block, also to one rank", "[zero]") {
   const int num_ranks = GENERATE(1, 2);
   comm::run_thread_ranks(num_ranks, [&](Communicator& communicator) {
