@@ -58,23 +58,24 @@ uint64_t num_bytes(const StoredWeights& weights) {
 void consolidate(const ConsolidateRequest& request, const Logger& logger) {
   require_input(request);
   require_new_output(request.output);
-  const StoredWeights weights = open_sharded_model(request.checkpoint);
-  verify_sharded_model(request.checkpoint);
-  const std::vector<std::string> names = sharded_tensor_names(request.checkpoint);
+  const ShardedIndex index = read_sharded_index(request.checkpoint);
+  const StoredWeights weights = open_shards(index);
+  verify_shards(index);
   std::vector<io::TensorInfo> infos;
-  for (const std::string& name : names)
-    infos.push_back(describe_tensor(name, weights.find(name)->shape, to_scalar_type(weights.find(name)->dtype)));
+  for (const auto& [name, shape] : index.tensors)
+    infos.push_back(describe_tensor(name, shape, to_scalar_type(index.dtype)));
   io::AtomicDirectory output(request.output);
   io::require_free_space(output.path(), num_bytes(weights));
   copy_model_files(request.checkpoint, output.path(), {});
   ShardWriter writer(output.path(), std::move(infos), request.max_shard_bytes);
-  for (const std::string& name : names) {
+  for (const auto& [name, shape] : index.tensors) {
     const at::Tensor tensor = read_whole(*weights.find(name));
     write_tensor(writer.next(), tensor, tensor.scalar_type());
   }
   writer.finish();
   output.commit();
-  logger.info("wrote ", names.size(), " tensors from ", weights.files().size(), " shards to ", request.output.string());
+  logger.info("wrote ", index.tensors.size(), " tensors from ", weights.files().size(), " shards to ",
+              request.output.string());
 }
 
 }  // namespace dsft::checkpoint

@@ -2,14 +2,17 @@
 
 #include <torch/types.h>
 
-#include <charconv>
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "checkpoint/agreed_step.h"
 #include "io/checksum.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "zero/part_name.h"
 
 namespace dsft::checkpoint {
 
@@ -19,53 +22,20 @@ namespace {
 
 constexpr int kFormat = 1;
 
-struct ShardFile {
-  std::string name;
-  uint64_t size = 0;
-  std::string xxh64;
-};
-
-struct ShardedIndex {
-  io::DType dtype = io::DType::kF32;
-  std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;  // names and shapes, in the model's order
-  std::vector<ShardFile> shards;
-};
-
 [[noreturn]] void fail_at_index(const fs::path& directory, const std::string& what) {
   fail(ErrorKind::kCheckpoint, (directory / kShardedWeightsIndex).string(), ": ", what);
 }
 
-ShardedIndex read_index(const fs::path& directory) {
-  ShardedIndex index;
-  const nlohmann::json document =
-      io::read_json_file(directory / kShardedWeightsIndex, ErrorKind::kCheckpoint, {.max_size_bytes = 200 << 20});
-  try {
-    if (document.at("format").get<int>() != kFormat)
-      fail_at_index(directory, concat("its format ", document.at("format").get<int>(), " is not ", kFormat,
-                                      ", which this version of dsft reads."));
-    index.dtype = io::parse_dtype(document.at("dtype").get<std::string>());
-    for (const auto& tensor : document.at("tensors"))
-      index.tensors.emplace_back(tensor.at("name").get<std::string>(), tensor.at("shape").get<std::vector<int64_t>>());
-    for (const auto& shard : document.at("shards"))
-      index.shards.push_back({.name = shard.at("file").get<std::string>(),
-                              .size = shard.at("size").get<uint64_t>(),
-                              .xxh64 = shard.at("xxh64").get<std::string>()});
-  } catch (const nlohmann::json::exception& error) {
-    fail_at_index(directory, concat("is not what dsft writes: ", error.what()));
-  }
-  const auto num_shards = static_cast<int>(index.shards.size());
-  for (int rank = 0; rank < num_shards; ++rank)
-    if (index.shards[rank].name != sharded_weights_file(rank, num_shards))
-      fail_at_index(directory, concat("shard ", rank, " of ", num_shards, " is named \"",
-                                      index.shards[rank].name.substr(0, 200), "\"."));
-  if (num_shards == 0 || index.tensors.empty()) fail_at_index(directory, "names no shards or no tensors.");
-  return index;
+void require_each_once(const ShardedIndex& index) {
+  std::set<std::string> names;
+  for (const auto& [name, shape] : index.tensors)
+    if (!names.insert(name).second) fail_at_index(index.directory, concat("lists ", name.substr(0, 200), " twice."));
 }
 
-std::vector<io::SafetensorsFile> open_shards(const fs::path& directory, const ShardedIndex& index) {
+std::vector<io::SafetensorsFile> open_files(const ShardedIndex& index) {
   std::vector<io::SafetensorsFile> files;
-  for (const ShardFile& shard : index.shards) {
-    const fs::path path = directory / shard.name;
+  for (const ShardedIndex::Shard& shard : index.shards) {
+    const fs::path path = index.directory / shard.file;
     std::error_code error;
     if (!fs::exists(path, error))
       fail(ErrorKind::kCheckpoint, path.string(), " is missing: the weights lie in ", index.shards.size(),
@@ -80,17 +50,10 @@ std::vector<io::SafetensorsFile> open_shards(const fs::path& directory, const Sh
 }
 
 // "name@first"
-std::pair<std::string, int64_t> split_part(const io::SafetensorsFile& file, const std::string& text) {
-  const size_t at = text.rfind('@');
-  int64_t first = -1;
-  if (at != std::string::npos) {
-    const char* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data() + at + 1, end, first);
-    if (error != std::errc() || rest != end) first = -1;
-  }
-  if (first < 0)
-    fail(ErrorKind::kCheckpoint, file.path().string(), ": ", text.substr(0, 200), " is no part of a tensor.");
-  return {text.substr(0, at), first};
+zero::PartName part_of(const io::SafetensorsFile& file, const std::string& text) {
+  const std::optional<zero::PartName> part = zero::parse_part_name(text);
+  if (!part) fail(ErrorKind::kCheckpoint, file.path().string(), ": ", text.substr(0, 200), " is no part of a tensor.");
+  return *part;
 }
 
 int64_t count_elements(const std::vector<int64_t>& shape) {
@@ -106,7 +69,7 @@ std::map<std::string, std::vector<StoredRun>> collect_runs(const StoredWeights& 
   for (const auto& [name, shape] : index.tensors) runs[name];
   for (const io::SafetensorsFile& file : weights.files()) {
     for (const io::TensorInfo& info : file.tensors()) {
-      const auto [name, first] = split_part(file, info.name);
+      const auto [name, first] = part_of(file, info.name);
       const auto found = runs.find(name);
       if (found == runs.end() || info.shape.size() != 1 || info.dtype != index.dtype)
         fail(ErrorKind::kCheckpoint, file.path().string(), ": ", info.name.substr(0, 200), " (",
@@ -151,7 +114,8 @@ void save_sharded_model(const fs::path& directory, const std::vector<TensorSlice
     std::vector<io::TensorInfo> infos;
     for (const TensorSlice& slice : slices)
       if (slice.values.numel() > 0)
-        infos.push_back(describe_tensor(concat(slice.name, "@", slice.first), {slice.values.numel()}, options.dtype));
+        infos.push_back(
+            describe_tensor(to_text(zero::PartName{slice.name, slice.first}), {slice.values.numel()}, options.dtype));
     const fs::path path = directory / sharded_weights_file(rank, num_ranks);
     io::SafetensorsWriter writer(path, std::move(infos), {{"format", "dsft"}});
     for (const TensorSlice& slice : slices)
@@ -183,30 +147,51 @@ bool is_sharded_model(const fs::path& directory) {
   return fs::exists(directory / kShardedWeightsIndex, error);
 }
 
-StoredWeights open_sharded_model(const fs::path& directory) {
-  const ShardedIndex index = read_index(directory);
-  StoredWeights weights(directory, open_shards(directory, index));
+ShardedIndex read_sharded_index(const fs::path& directory) {
+  ShardedIndex index{.directory = directory, .dtype = io::DType::kF32, .tensors = {}, .shards = {}};
+  const nlohmann::json document =
+      io::read_json_file(directory / kShardedWeightsIndex, ErrorKind::kCheckpoint, {.max_size_bytes = 200 << 20});
+  try {
+    if (document.at("format").get<int>() != kFormat)
+      fail_at_index(directory, concat("its format ", document.at("format").get<int>(), " is not ", kFormat,
+                                      ", which this version of dsft reads."));
+    index.dtype = io::parse_dtype(document.at("dtype").get<std::string>());
+    for (const auto& tensor : document.at("tensors"))
+      index.tensors.emplace_back(tensor.at("name").get<std::string>(), tensor.at("shape").get<std::vector<int64_t>>());
+    for (const auto& shard : document.at("shards"))
+      index.shards.push_back({.file = shard.at("file").get<std::string>(),
+                              .size = shard.at("size").get<uint64_t>(),
+                              .xxh64 = shard.at("xxh64").get<std::string>()});
+  } catch (const nlohmann::json::exception& error) {
+    fail_at_index(directory, concat("is not what dsft writes: ", error.what()));
+  }
+  const auto num_shards = static_cast<int>(index.shards.size());
+  for (int rank = 0; rank < num_shards; ++rank)
+    if (index.shards[rank].file != sharded_weights_file(rank, num_shards))
+      fail_at_index(directory, concat("shard ", rank, " of ", num_shards, " is named \"",
+                                      index.shards[rank].file.substr(0, 200), "\"."));
+  if (num_shards == 0 || index.tensors.empty()) fail_at_index(directory, "names no shards or no tensors.");
+  require_each_once(index);
+  return index;
+}
+
+StoredWeights open_shards(const ShardedIndex& index) {
+  StoredWeights weights(index.directory, open_files(index));
   auto runs = collect_runs(weights, index);
   for (const auto& [name, shape] : index.tensors) {
     StoredTensor tensor{.shape = shape, .dtype = index.dtype, .runs = std::move(runs[name])};
     std::sort(tensor.runs.begin(), tensor.runs.end(),
               [](const StoredRun& a, const StoredRun& b) { return a.first < b.first; });
-    require_whole(directory, name, tensor);
+    require_whole(index.directory, name, tensor);
     weights.add(name, std::move(tensor));
   }
   return weights;
 }
 
-std::vector<std::string> sharded_tensor_names(const fs::path& directory) {
-  std::vector<std::string> names;
-  for (const auto& [name, shape] : read_index(directory).tensors) names.push_back(name);
-  return names;
-}
-
-void verify_sharded_model(const fs::path& directory) {
-  for (const ShardFile& shard : read_index(directory).shards)
-    if (io::to_hex(io::xxh64_of_file(directory / shard.name)) != shard.xxh64)
-      fail(ErrorKind::kCheckpoint, (directory / shard.name).string(), " does not have the checksum that ",
+void verify_shards(const ShardedIndex& index) {
+  for (const ShardedIndex::Shard& shard : index.shards)
+    if (io::to_hex(io::xxh64_of_file(index.directory / shard.file)) != shard.xxh64)
+      fail(ErrorKind::kCheckpoint, (index.directory / shard.file).string(), " does not have the checksum that ",
            kShardedWeightsIndex, " says: it is damaged, or of another save. Copy the whole folder again.");
 }
 

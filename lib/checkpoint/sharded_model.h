@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/model_slices.h"
@@ -31,14 +33,27 @@ void save_sharded_model(const std::filesystem::path& directory, const std::vecto
 /// Whether a folder holds such a model's sharded_weights.json.
 bool is_sharded_model(const std::filesystem::path& directory);
 
+/// What its sharded_weights.json says.
+struct ShardedIndex {
+  struct Shard {
+    std::string file;
+    uint64_t size = 0;
+    std::string xxh64;
+  };
+  std::filesystem::path directory;
+  io::DType dtype = io::DType::kF32;
+  std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;  ///< names and shapes, in the model's order
+  std::vector<Shard> shards;                                          ///< by rank
+};
+
+/// Reads it, and no other file. Throws kCheckpoint.
+ShardedIndex read_sharded_index(const std::filesystem::path& directory);
+
 /// Opens such a model. Each of its files must be there with its size and have the parts that make its tensors up; their
 /// contents are not read. Throws kCheckpoint.
-StoredWeights open_sharded_model(const std::filesystem::path& directory);
-
-/// Names of its tensors, in the model's order.
-std::vector<std::string> sharded_tensor_names(const std::filesystem::path& directory);
+StoredWeights open_shards(const ShardedIndex& index);
 
 /// Reads its files and compares their checksums. Throws kCheckpoint where one is damaged or of another save.
-void verify_sharded_model(const std::filesystem::path& directory);
+void verify_shards(const ShardedIndex& index);
 
 }  // namespace dsft::checkpoint

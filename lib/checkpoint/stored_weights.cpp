@@ -5,7 +5,7 @@
 namespace dsft::checkpoint {
 
 StoredWeights StoredWeights::open(const std::filesystem::path& directory) {
-  if (is_sharded_model(directory)) return open_sharded_model(directory);
+  if (is_sharded_model(directory)) return open_shards(read_sharded_index(directory));
   io::SafetensorsSet set = io::SafetensorsSet::open(directory);
   StoredWeights weights = of(set);
   weights.set_ = std::move(set);

@@ -4,23 +4,12 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "base/error.h"
+#include "zero/part_name.h"
 
 namespace dsft::zero {
 namespace {
-
-// "name@first" -> name and first; else the text and -1.
-std::pair<std::string, int64_t> split_name(const std::string& text) {
-  const size_t at = text.rfind('@');
-  if (at == std::string::npos) return {text, -1};
-  int64_t first = -1;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data() + at + 1, end, first);
-  if (error != std::errc() || rest != end || first < 0) return {text, -1};
-  return {text.substr(0, at), first};
-}
 
 std::string describe(const StoredState& state) {
   return concat(c10::toString(state.type), " ", at::IntArrayRef(state.sizes));
@@ -52,11 +41,11 @@ std::vector<StoredState> stored_in_memory(const std::vector<NamedState>& state) 
 
 SavedState::SavedState(std::vector<StoredState> state) {
   for (StoredState& item : state) {
-    const auto [name, first] = split_name(item.name);
-    Saved& saved = saved_[name];
-    if (first >= 0) {
-      const std::string full_name = item.name;
-      if (!saved.parts.emplace(first, std::move(item)).second) faults_ += concat("\n  twice: ", full_name);
+    const std::string name = item.name;
+    const std::optional<PartName> part = parse_part_name(name);
+    Saved& saved = saved_[part ? part->tensor : name];
+    if (part) {
+      if (!saved.parts.emplace(part->first, std::move(item)).second) faults_ += concat("\n  twice: ", name);
     } else if (!saved.whole) {
       saved.whole = std::move(item);
     } else if (!are_equal(*saved.whole, item)) {
@@ -83,9 +72,9 @@ void SavedState::expect(const std::string& name, at::IntArrayRef sizes, at::Scal
   int64_t end = 0;
   for (const auto& [first, part] : saved.parts) {
     if (part.sizes.size() != 1 || part.type != type)
-      faults_ += concat("\n  ", name, "@", first, " is ", describe(part), ", not flat ", c10::toString(type));
+      faults_ += concat("\n  ", to_text({name, first}), " is ", describe(part), ", not flat ", c10::toString(type));
     if (first > numel || part.numel() > numel - first) {
-      faults_ += concat("\n  ", name, "@", first, " has ", part.numel(), " elements, of ", numel, " in all");
+      faults_ += concat("\n  ", to_text({name, first}), " has ", part.numel(), " elements, of ", numel, " in all");
       return;
     }
     if (first != end)

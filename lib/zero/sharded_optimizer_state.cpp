@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "zero/part_name.h"
 #include "zero/sharded_optimizer.h"
 
 namespace dsft::zero {
@@ -36,7 +37,7 @@ std::vector<NamedState> ShardedOptimizer::state() const {
     if (!plan.bucket_of(index).is_sharded || plan.num_ranks() == 1) {
       if (has_the_rest) state.push_back({name, to_cpu(part.view(flat_[index].parameter.sizes()))});
     } else if (part.numel() > 0) {
-      state.push_back({concat(name, "@", plan.own_part(index).begin - plan.offset(index)), to_cpu(part)});
+      state.push_back({to_text({name, plan.own_part(index).begin - plan.offset(index)}), to_cpu(part)});
     }
   };
   for (int64_t index = 0; index < flat_.num_parameters(); ++index)

@@ -215,6 +215,10 @@ TEST_CASE("What consolidate cannot make a model of is one clear error, and leave
   index.replace(index.find(size), size.size(), std::to_string(fs::file_size(first)));
   std::ofstream(shards / "sharded_weights.json") << index;
   refused(shards, {"elements", "not of one save"});
+  std::ofstream(shards / "sharded_weights.json") << R"({"format": 1, "dtype": "F32", "tensors": [
+      {"name": "model.norm.weight", "shape": [16]}, {"name": "model.norm.weight", "shape": [16]}], "shards": [
+      {"file": "sharded_weights-0-of-1.safetensors", "size": 1, "xxh64": "0"}]})";
+  refused(shards, {"sharded_weights.json: lists model.norm.weight twice"});
   std::ofstream(shards / "sharded_weights.json") << R"({"format": 2})";
   refused(shards, {"sharded_weights.json", "format 2"});
   std::ofstream(shards / "sharded_weights.json") << R"({"format": 1, "dtype": "F32"})";
@@ -240,7 +244,7 @@ TEST_CASE("Whole and sharded weights take each other's place at the top of outpu
   CHECK_FALSE(fs::exists(dir / "out/model.safetensors"));
   publish_shards(2);
   CHECK_FALSE(fs::exists(dir / "out/sharded_weights-0-of-3.safetensors"));
-  verify_sharded_model(dir / "out");
+  verify_shards(read_sharded_index(dir / "out"));
   publish_whole();
   CHECK_FALSE(is_sharded_model(dir / "out"));
   CHECK_FALSE(fs::exists(dir / "out/sharded_weights-0-of-2.safetensors"));
