@@ -2,13 +2,12 @@
 
 #include <stdlib.h>
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <thread>
 
 #include "comm/compared_communicator.h"
+#include "comm/failing_order.h"
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
 #include "comm/timed_communicator.h"
@@ -29,9 +28,6 @@
 
 namespace dsft::apps {
 namespace {
-
-// The rank that says most is the first to fail, and so the one whose words a launcher shows.
-constexpr std::chrono::milliseconds kAfterYou{300};
 
 void make_output_dir(const std::string& output_dir) {
   std::error_code error;
@@ -125,7 +121,7 @@ Failure describe_failure(const recipe_config::RecipeConfig& config, at::Device d
     } else {
       failure.message += concat("\nAnother rank has run out of memory too and says more, as does ",
                                 recipe::memory_advice_file(config.output_dir).string());
-      std::this_thread::sleep_for(kAfterYou);
+      comm::let_another_rank_fail_first();
     }
   } catch (const std::exception&) {
     // where even this finds no memory, the failure itself is what to tell

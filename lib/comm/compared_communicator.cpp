@@ -3,16 +3,15 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <map>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "comm/failing_order.h"
 #include "comm/small_collectives.h"
 
 namespace dsft::comm {
@@ -20,8 +19,6 @@ namespace {
 
 constexpr int64_t kRecordBytes = 1024;
 constexpr const char* kHasEnded = "nothing: it has ended";
-// The rank with the whole message is the first to fail, and so the one whose words a launcher shows.
-constexpr std::chrono::milliseconds kAfterYou{300};
 
 std::string read_record(const uint8_t* bytes) {
   const uint8_t* end = std::find(bytes, bytes + kRecordBytes, uint8_t{0});
@@ -143,7 +140,7 @@ void CallComparison::compare(const std::string& call) {
   const auto speaker = std::find_if(calls.begin(), calls.end(), [](const auto& other) { return other != kHasEnded; });
   const auto speaking_rank = static_cast<int>(speaker - calls.begin());
   if (channel_->rank() != speaking_rank) {
-    std::this_thread::sleep_for(kAfterYou);
+    let_another_rank_fail_first();
     fail(ErrorKind::kCommunication, "the ranks call different collectives, which rank ", speaking_rank,
          " lists; this one: ", call);
   }
