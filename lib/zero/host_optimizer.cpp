@@ -58,13 +58,11 @@ int64_t HostOptimizer::bytes_of(const std::vector<HostRange>& ranges, bool accum
 }
 
 HostOptimizer::HostOptimizer(std::vector<HostRange> ranges, std::vector<DecaySpan> spans, at::Device device,
-                             const HostOptimizerOptions& options, const device::HostMemory& memory)
+                             const HostOptimizerOptions& options)
     : device_(device), options_(options), spans_(std::move(spans)) {
   const int64_t size = check_cover(ranges, "ranges");
   DSFT_CHECK(check_cover(spans_, "spans") == size, "the spans of an offloaded optimizer end elsewhere than its ranges");
   DSFT_CHECK(options.piece_elements > 0, "pieces of ", options.piece_elements, " elements");
-  device::require_host_memory("the offloaded optimizer", bytes_of(ranges, options.accumulates),
-                              options.num_ranks_of_host, "set zero.offload_optimizer.device: none", memory);
   const auto zeros = [&](int64_t numel, at::ScalarType type) {
     return device::HostBuffer(numel, type, options.pages).tensor();
   };

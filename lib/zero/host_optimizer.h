@@ -33,7 +33,6 @@ struct HostOptimizerOptions {
   optim::AdamWOptions adamw = {};
   device::HostPages pages = device::HostPages::kPinned;
   bool accumulates = false;          ///< an update has several micro-batches: their gradients add up here, in fp32
-  int64_t num_ranks_of_host = 1;     ///< that take as much memory of this host as this one
   int64_t piece_elements = 1 << 24;  ///< that are updated before they leave
 };
 
@@ -49,10 +48,10 @@ struct HostOptimizerOptions {
 /// For one thread at a time. The device's work is ordered with the current stream of that thread.
 class HostOptimizer {
  public:
-  /// `ranges` and `spans` cover the elements from 0 on, in order and without gaps. Faults (kDevice) where the host has
-  /// no room, before any memory is taken.
+  /// `ranges` and `spans` cover the elements from 0 on, in order and without gaps. Whether the host has room for all of
+  /// it, and for that of other ranks, is to be asked before (bytes_of()).
   HostOptimizer(std::vector<HostRange> ranges, std::vector<DecaySpan> spans, at::Device device,
-                const HostOptimizerOptions& options, const device::HostMemory& memory = device::free_host_memory());
+                const HostOptimizerOptions& options);
   /// Leaves out what is not begun, and waits for the rest.
   ~HostOptimizer();
   HostOptimizer(const HostOptimizer&) = delete;
