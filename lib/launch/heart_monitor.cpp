@@ -200,7 +200,26 @@ std::string HeartMonitor::last_words(int rank) const {
 }
 
 void HeartMonitor::ask_to_stop() {
-  const std::string line = concat(watchdog::kStop, "\n");
+  tell(watchdog::kStop);
+}
+
+std::vector<int> HeartMonitor::end_ranks(std::chrono::milliseconds bound) {
+  const Clock::time_point give_up_at = Clock::now() + bound;
+  while (true) {
+    tell(watchdog::kEnd);  // again: a rank may connect only now
+    std::vector<int> left;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& connection : connections_)
+        if (connection->rank >= 0) left.push_back(connection->rank);
+    }
+    if (left.empty() || Clock::now() >= give_up_at) return left;
+    std::this_thread::sleep_for(kBetweenLooks);
+  }
+}
+
+void HeartMonitor::tell(std::string_view word) {
+  const std::string line = concat(word, "\n");
   const std::lock_guard lock(mutex_);
   for (const auto& connection : connections_) {
     if (connection->is_trusted) ::send(connection->socket.get(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -69,6 +69,9 @@ class HeartMonitor final {
   /// Asks the ranks to save and stop.
   void ask_to_stop();
 
+  /// Tells the ranks that the job is over, and waits until none is connected any more, at most so long. Those that are.
+  std::vector<int> end_ranks(std::chrono::milliseconds bound);
+
  private:
   using Clock = std::chrono::steady_clock;
   struct Connection;
@@ -79,6 +82,7 @@ class HeartMonitor final {
   void accept_all();
   void read(Connection& connection);
   void take_line(Connection& connection, std::string_view line);
+  void tell(std::string_view word);
   void judge();
   std::vector<watchdog::Beat> current_beats() const;
 

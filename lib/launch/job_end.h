@@ -15,7 +15,7 @@ struct LaunchResult {
   /// Last lines of the rank that failed first, where they have not been passed on; for the end of the output.
   std::string tail = {};
   bool was_asked_to_stop = false;  ///< by a signal
-  bool has_survivors = false;      ///< a process of the job could not be ended
+  bool has_survivors = false;      ///< a process of the job could not be ended, or was not heard to end
 };
 
 /// mpirun has ended: how, what it wrote itself, and the signal that asked the job to stop, or 0.

@@ -25,6 +25,7 @@ constexpr std::chrono::milliseconds kPollInterval{30};
 constexpr std::chrono::seconds kReminderInterval{1};
 constexpr std::chrono::seconds kRemoteGrace{2};
 constexpr std::chrono::seconds kLongestEnd{30};  ///< of a process that was killed: a driver may hold it for a while
+constexpr std::chrono::seconds kLongestRemoteEnd{4};
 
 /// A folder that only this user can open, for the socket; it goes away.
 class SocketFolder {
@@ -183,7 +184,22 @@ void kill_job(process::Child& mpirun, const LaunchPlan& plan, const SupervisorOp
   mpirun.kill_tree(options.kill_grace);
 }
 
-LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& options, StopRequests& requests) {
+/// mpirun may be gone without having told the other hosts: their ranks hear it from here, those of this host being
+/// ended by the reaper.
+void end_ranks_of_other_hosts(const LaunchPlan& plan, const SupervisorOptions& options, HeartMonitor& monitor,
+                              process::JobReaper& reaper, LaunchResult& result) {
+  if (!plan.has_remote_hosts || result.exit_code == 0) return;
+  reaper.end_all(options.kill_grace, kLongestEnd);
+  const std::vector<int> left = monitor.end_ranks(kLongestRemoteEnd);
+  if (left.empty()) return;
+  result.has_survivors = true;
+  result.reason +=
+      concat(result.reason.empty() ? "" : "; ", "rank ", left.front(),
+             " has not ended, though it was told to: it may still run on its host, if that can be reached at all");
+}
+
+LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& options, StopRequests& requests,
+                             process::JobReaper& reaper) {
   const SocketFolder folder;
   HeartMonitor monitor(plan.num_ranks, folder.path(), plan.has_remote_hosts, options.limits);
   RankLogs logs(options.log_dir, plan.num_ranks, options.appends_logs, options.on_line);
@@ -204,7 +220,10 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
   while (true) {
     if (const auto status = child.wait_for(kPollInterval)) {
       logs.finish();
-      return explain_job({*status, mpirun_words.text(), plan.num_ranks, requests.first()}, logs, monitor);
+      LaunchResult result =
+          explain_job({*status, mpirun_words.text(), plan.num_ranks, requests.first()}, logs, monitor);
+      end_ranks_of_other_hosts(plan, options, monitor, reaper, result);
+      return result;
     }
     requests.take([](int) {});
     // said again until the job ends: a rank may start only now
@@ -217,9 +236,9 @@ LaunchResult supervise_ranks(const LaunchPlan& plan, const SupervisorOptions& op
     if (!fault && !requests.must_kill()) continue;
     kill_job(child, plan, options);
     logs.finish();
-    if (!fault) return interrupted();
-    LaunchResult result = lost(*fault);
-    if (fault->rank > 0 && fault->rank < plan.num_ranks) result.tail = logs.tail(fault->rank).text();
+    LaunchResult result = fault ? lost(*fault) : interrupted();
+    if (fault && fault->rank > 0 && fault->rank < plan.num_ranks) result.tail = logs.tail(fault->rank).text();
+    end_ranks_of_other_hosts(plan, options, monitor, reaper, result);
     return result;
   }
 }
@@ -231,11 +250,11 @@ LaunchResult supervise(const LaunchPlan& plan, const SupervisorOptions& options,
   // mpirun may end, or be killed, before its ranks
   process::JobReaper reaper;
   LaunchResult result =
-      plan.uses_mpi() ? supervise_ranks(plan, options, requests) : supervise_one(plan, options, requests);
+      plan.uses_mpi() ? supervise_ranks(plan, options, requests, reaper) : supervise_one(plan, options, requests);
   result.was_asked_to_stop = requests.first() != 0;
   const std::vector<process::ProcessId> left = reaper.end_all(options.kill_grace, kLongestEnd);
-  result.has_survivors = !left.empty();
-  if (result.has_survivors) {
+  if (!left.empty()) {
+    result.has_survivors = true;
     if (result.exit_code == 0) result.exit_code = static_cast<int>(ErrorKind::kCommunication);
     result.reason += concat(result.reason.empty() ? "" : "; ", "process ", left.front().pid,
                             " of the job does not end, though it was killed: it waits in the system, for a device or a "

@@ -27,7 +27,8 @@ struct SupervisorOptions {
 /// Runs the plan until it ends. The first of `signals` is passed to the ranks, which save and end
 /// with 75; a second SIGINT kills them (130). A rank killed by a signal gives 6, and so does one that is stopped or
 /// hangs longer than the limits say: then the whole job is killed. No process of the job outlives the call, but for one
-/// that the system does not let end within 30 s; no zombie is left.
+/// that the system does not let end within 30 s, or one of another host that is not heard to end within 4 s; no zombie
+/// is left.
 LaunchResult supervise(const LaunchPlan& plan, const SupervisorOptions& options, process::SignalListener& signals);
 
 }  // namespace dsft::launch

@@ -38,6 +38,9 @@ inline constexpr std::string_view kFarewell = "bye";
 /// What the launcher sends: save and stop.
 inline constexpr std::string_view kStop = "stop";
 
+/// The same, where the job is over: end at once.
+inline constexpr std::string_view kEnd = "end";
+
 /// The environment variable with the address of the launcher.
 inline constexpr const char* kAddressVariable = "DSFT_WATCHDOG";
 

@@ -202,14 +202,19 @@ void Heart::listen() {
   while ((count = ::recv(socket_, buffer, sizeof buffer, MSG_DONTWAIT)) > 0) heard_.append(buffer, count);
   const bool is_gone = count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
   for (size_t end = heard_.find('\n'); end != std::string::npos; end = heard_.find('\n')) {
-    if (std::string_view(heard_).substr(0, end) == kStop) ::kill(::getpid(), SIGUSR1);
+    const std::string_view word = std::string_view(heard_).substr(0, end);
+    if (word == kStop) ::kill(::getpid(), SIGUSR1);
+    if (word == kEnd) end_process("the job is over");
     heard_.erase(0, end + 1);
   }
   if (!is_gone) return;
   const Clock::time_point now = Clock::now();
   if (launcher_gone_at_ == Clock::time_point{}) launcher_gone_at_ = now;
-  if (now - launcher_gone_at_ < kOrphanGrace) return;
-  std::fprintf(stderr, "error (rank %d): the launcher is gone; this rank ends too\n", rank_);
+  if (now - launcher_gone_at_ >= kOrphanGrace) end_process("the launcher is gone");
+}
+
+void Heart::end_process(const char* reason) const {
+  std::fprintf(stderr, "error (rank %d): %s; this rank ends too\n", rank_, reason);
   std::_Exit(static_cast<int>(ErrorKind::kCommunication));
 }
 

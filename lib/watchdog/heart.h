@@ -21,7 +21,8 @@ class Heart final {
   Heart() = default;
 
   /// Beats at `address` (DSFT_WATCHDOG; none or empty: nobody listens). An address that does not answer throws
-  /// kCommunication. When the launcher asks to stop, this process gets SIGUSR1; when it is gone, the process ends.
+  /// kCommunication. When the launcher asks to stop, this process gets SIGUSR1; when it says that the job is over, or
+  /// is gone, the process ends (kCommunication).
   Heart(const char* address, int rank);
 
   /// Says farewell: this rank ends by itself.
@@ -68,6 +69,7 @@ class Heart final {
   void beat_until_over();
   void send(std::string_view line);
   void listen();
+  [[noreturn]] void end_process(const char* reason) const;
 
   int socket_ = -1;
   int rank_ = 0;

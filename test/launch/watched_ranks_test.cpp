@@ -89,6 +89,43 @@ TEST_CASE("Ranks whose mpirun is killed do not outlive it", "[launch]") {
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(8));
 }
 
+TEST_CASE("Ranks of other hosts whose mpirun dies are ended, or said to be left", "[launch]") {
+  const std::string how = GENERATE("hang", "stop");
+  test::TempDir folder;
+  const std::string in = folder.path().string(), rank = std::string(DSFT_BIN_DIR) + "/rank_with_heart";
+  // stands for the other host, of whose processes the launcher knows nothing: it was there before
+  process::Child other(
+      {.argv = {"sh", "-c",
+                "cd \"$FOLDER\"; until [ -s address ]; do sleep 0.05; done; export DSFT_WATCHDOG=$(cat address); "
+                "exec " +
+                    rank + " " + how + " 2> words"},
+       .environment = {{"FOLDER", in}, {"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}}});
+  launch::LaunchPlan plan = test::plan_of({"true"}, 2);
+  plan.has_remote_hosts = true;
+  plan.argv = {
+      "sh", "-c",
+      "cd \"$0\"; echo $DSFT_WATCHDOG > address; until [ -s words ]; do sleep 0.05; done; sleep 1.5; kill -9 $$", in};
+  process::SignalListener listener({SIGINT, SIGTERM});
+  const auto begin = std::chrono::steady_clock::now();
+  const LaunchResult result = launch::supervise(plan,
+                                                {.log_dir = {},
+                                                 .on_line = [](process::Stream, std::string_view) {},
+                                                 .kill_grace = std::chrono::milliseconds(300)},
+                                                listener);
+  INFO(result.reason);
+  CHECK(result.exit_code == 6);
+  CHECK_THAT(result.reason, ContainsSubstring("mpirun was killed by signal 9"));
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(12));
+  CHECK(result.has_survivors == (how == "stop"));
+  if (how == "stop") {
+    CHECK_THAT(result.reason, ContainsSubstring("rank 1 has not ended, though it was told to"));
+  } else {
+    const auto status = other.wait_for(std::chrono::milliseconds(500));
+    REQUIRE(status);
+    CHECK(status->exit_code == 6);
+  }
+}
+
 TEST_CASE("A restart begins when nothing of the attempt before it runs any more", "[launch]") {
   test::TempDir folder;
   // each attempt notes what of the attempts before is there, leaves a process of its own, and fails
