@@ -1,19 +1,12 @@
 #include "recipe/build_parts.h"
 
-#include <fstream>
-#include <iomanip>
 #include <sstream>
 
-#include "checkpoint/load_weights.h"
-#include "checkpoint/save_model.h"
-#include "checkpoint/sharded_model.h"
 #include "comm/small_collectives.h"
 #include "io/checksum.h"
 #include "io/file.h"
 #include "lora/adapters.h"
-#include "recipe/same_adapter.h"
 #include "report/progress_line.h"
-#include "spec/parameter_counts.h"
 #include "train/observers.h"
 
 namespace dsft::recipe {
@@ -22,9 +15,6 @@ namespace fs = std::filesystem;
 using recipe_config::RecipeConfig;
 
 namespace {
-
-constexpr uint64_t kMaxTemplateBytes = 1 << 20;
-constexpr const char* kAdapterConfig = "adapter_config.json";
 
 // transformers' get_decay_parameter_names: no decay on biases and weights of norms.
 bool has_weight_decay(const std::string& name) {
@@ -47,35 +37,7 @@ int64_t frozen_slice_bytes(const model::CausalLm& model, int num_ranks) {
   return bytes / num_ranks;
 }
 
-std::optional<std::string> own_template(const RecipeConfig& config) {
-  if (!config.data.chat_template) return std::nullopt;
-  return io::read_text_file(*config.data.chat_template, kMaxTemplateBytes);
-}
-
 }  // namespace
-
-std::optional<spec::AdapterSettings> choose_trainable(const RecipeConfig& config, const LoadedModel& loaded,
-                                                      const train::RunContext& context) {
-  std::optional<spec::AdapterSettings> adapter;
-  if (config.lora) {
-    adapter = attach_lora(*loaded.model, *config.lora, config.model.path, context.seed);
-    if (!config.model.revision.empty()) adapter->revision = config.model.revision;
-    for (const std::string& warning : adapter->warnings) context.logger.warn(warning);
-  } else {
-    for (at::Tensor& parameter : loaded.model->parameters()) parameter.requires_grad_(true);
-  }
-  int64_t num_trainable = 0;
-  for (const auto& trainable : lora::trainable_tensors(*loaded.model)) num_trainable += trainable.tensor.numel();
-  const spec::ParameterCounts counts = spec::count_parameters(loaded.model->spec(), adapter ? &adapter->lora : nullptr);
-  DSFT_CHECK(num_trainable == counts.trainable, num_trainable, " trainable parameters, not ", counts.trainable);
-  std::ostringstream share;
-  share << std::fixed << std::setprecision(2)
-        << 100.0 * static_cast<double>(num_trainable) / static_cast<double>(counts.total);
-  context.logger.info("trainable parameters: ", num_trainable, " of ", counts.total, " (", share.str(), " %)",
-                      config.lora ? concat(", LoRA on ", lora::adapted_modules(*loaded.model).size(), " modules")
-                                  : std::string(", all weights"));
-  return adapter;
-}
 
 std::optional<zero::HostShare> host_share(const zero::OffloadConfig& offload, const train::RunContext& context) {
   if (offload.device == zero::OffloadDevice::kNone) return std::nullopt;
@@ -158,56 +120,6 @@ std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig
     if (report_to == train::ReportTo::kTensorboard)
       observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir, warn));
   return observers;
-}
-
-void set_weight_files(train::Job& job, const RecipeConfig& config, const LoadedModel& loaded,
-                      const std::optional<spec::AdapterSettings>& adapter, const train::RunContext& context) {
-  const auto model = loaded.model;
-  const fs::path source = loaded.folders.model, text = loaded.folders.text;
-  const auto chat_template = own_template(config);
-  const zero::ParameterShards* const shards = job.shards.get();
-  comm::Communicator& communicator = context.communicator;
-  comm::Communicator& of_device = context.of_device();
-  if (adapter) {
-    for (const auto& trainable : lora::trainable_tensors(*model)) job.weights_size_bytes += trainable.tensor.nbytes();
-    job.save_weights = [=, &communicator](const fs::path& directory) {
-      checkpoint::WritingRanks ranks(communicator, shards);
-      checkpoint::save_adapter(directory, model->spec(), *adapter, collect_adapter(*model, *adapter), ranks);
-      // no config.json: transformers would take the folder for that of a whole model
-      ranks.write([&] { checkpoint::copy_tokenizer_files(text, directory, chat_template); });
-    };
-    job.load_weights = [=, &of_device](const fs::path& directory) {
-      if (shards) of_device.barrier();  // no rank gathers slices that are about to be written
-      if (!fs::exists(directory / kAdapterConfig))
-        fail(ErrorKind::kCheckpoint, directory.string(),
-             " holds no adapter, and the recipe has a section lora: it was ",
-             "saved by a run that trained all weights.");
-      require_same_adapter(spec::read_adapter_settings(directory), *adapter, model->spec(), directory);
-      fill_adapter(*model, checkpoint::load_adapter(directory, model->spec()).weights, shards);
-    };
-  } else {
-    const bool writes_shards = config.zero.stage == 3 && !config.zero.stage3_gather_16bit_weights_on_model_save;
-    for (const at::Tensor& parameter : model->parameters()) job.weights_size_bytes += parameter.nbytes();
-    job.save_weights = [=, &communicator](const fs::path& directory) {
-      const auto parameters = model::named_parameters_of(*model);
-      const checkpoint::SaveModelOptions options{
-          .source = source, .dtype = model->dtype(), .chat_template = chat_template};
-      if (writes_shards) {
-        checkpoint::save_sharded_model(directory, checkpoint::own_slices(parameters, shards), options, communicator);
-      } else {
-        checkpoint::WritingRanks ranks(communicator, shards);
-        checkpoint::save_model(directory, parameters, options, ranks);
-      }
-    };
-    job.load_weights = [=, &of_device](const fs::path& directory) {
-      if (shards) of_device.barrier();  // as above
-      if (fs::exists(directory / kAdapterConfig))
-        fail(ErrorKind::kCheckpoint, directory.string(),
-             " holds an adapter, and the recipe has no section lora: it was ", "saved by a run with LoRA.");
-      checkpoint::load_slices(model->spec(), checkpoint::StoredWeights::open(directory),
-                              checkpoint::own_slices(model::named_parameters_of(*model), shards));
-    };
-  }
 }
 
 std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train) {

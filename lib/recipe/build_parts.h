@@ -7,17 +7,12 @@
 #include <vector>
 
 #include "data/dataset.h"
-#include "recipe/build_model.h"
 #include "recipe_config/recipe_config.h"
 #include "train/job.h"
 #include "train/run_context.h"
 
 /// Parts that recipes share; each takes the recipe and gives one member of a Job.
 namespace dsft::recipe {
-
-/// Makes A and B (or all weights) trainable and says how many. Gives the adapter's settings with LoRA.
-std::optional<spec::AdapterSettings> choose_trainable(const recipe_config::RecipeConfig& config,
-                                                      const LoadedModel& loaded, const train::RunContext& context);
 
 /// How what `offload` places on the host lies there; none: it does not.
 std::optional<zero::HostShare> host_share(const zero::OffloadConfig& offload, const train::RunContext& context);
@@ -33,10 +28,6 @@ optim::Schedule build_schedule(const recipe_config::RecipeConfig& config, int64_
 /// resolved.yaml, metrics.jsonl, progress, TensorBoard; empty but on rank 0.
 std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_config::RecipeConfig& config,
                                                               const train::RunContext& context);
-
-/// How trained weights are written and read back: an adapter, a whole model, or its shards. The job has its shards.
-void set_weight_files(train::Job& job, const recipe_config::RecipeConfig& config, const LoadedModel& loaded,
-                      const std::optional<spec::AdapterSettings>& adapter, const train::RunContext& context);
 
 /// What the order and the content of the training items depend on, by name (train::Job::data_fingerprint).
 std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train);
