@@ -3,27 +3,20 @@
 #include <cmath>
 #include <csignal>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/stopwatch.h"
-#include "checkpoint/model_slices.h"
 #include "comm/small_collectives.h"
 #include "device/device.h"
-#include "io/checksum.h"
-#include "io/file.h"
-#include "lora/adapters.h"
 #include "train/fit_micro_batches.h"
 #include "train/metrics_line.h"
-#include "train/weights_digest.h"
+#include "train/non_finite.h"
+#include "train/rank_comparison.h"
 
 namespace dsft::train {
 
-namespace fs = std::filesystem;
-
 namespace {
 
-constexpr int64_t kMaxBadSteps = 5;
 constexpr int64_t kUpdatesMeasured = 16;
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
@@ -86,7 +79,7 @@ RunEnd Trainer::run() {
   if (is_out_of_patience())
     message(concat("Stopping early: ", *config_.early_stopping_patience, " evaluations without a better ",
                    config_.metric_for_best_model.value_or("loss")));
-  compare_ranks();
+  compare_trained_weights(*job_.model, job_.shards.get(), context_);
   context_.enter("writing the weights");
   finish(end);
   require_saved(end);
@@ -196,28 +189,6 @@ Trainer::UnreadStep Trainer::tell_unread() {
   return step;
 }
 
-// Ranks make the same updates of what they all have, to the last bit; a fault of a machine, or one of dsft, would show
-// nowhere else.
-void Trainer::compare_ranks() {
-  comm::Communicator& communicator = context_.communicator;
-  if (communicator.size() == 1) return;
-  context_.enter("comparing the ranks' weights");
-  const std::vector<uint64_t> digests =
-      gather_digests(communicator, digest_trained_weights(*job_.model, job_.shards.get()));
-  std::string others;
-  for (size_t rank = 1; rank < digests.size(); ++rank)
-    if (digests[rank] != digests[0])
-      others += concat(others.empty() ? "" : ", ", rank, ": ", io::to_hex(digests[rank]));
-  if (others.empty())
-    context_.logger.info("ranks: the trained weights of all ", digests.size(), " are equal bit for bit (digest ",
-                         io::to_hex(digests[0]), ")");
-  else
-    context_.logger.warn("the ranks' trained weights are NOT equal: the digest of rank 0 is ", io::to_hex(digests[0]),
-                         ", that of rank ", others,
-                         ". A GPU or its memory may be faulty, or dsft is: compare the run with one of fewer ranks "
-                         "before its weights are used.");
-}
-
 // The update before the one that failed is done, and the log should have it. Its loss is a sum over the ranks, of which
 // some may be gone: with several ranks it stays untold.
 void Trainer::tell_before_failure() noexcept {
@@ -242,39 +213,7 @@ void Trainer::check_finite(const UnreadStep& step) {
   if (is_bad)
     context_.logger.warn("step ", report.step, ": loss ", report.loss, ", gradient norm ", report.grad_norm,
                          "; the update was ", report.is_applied ? "applied" : "skipped");
-  if (state_.bad_steps >= kMaxBadSteps) fail_not_finite(step);
-}
-
-void Trainer::fail_not_finite(const UnreadStep& step) {
-  const StepReport& report = step.report;
-  nlohmann::ordered_json diagnostics = {{"step", report.step},
-                                        {"epoch", report.epoch},
-                                        {"rank", context_.communicator.rank()},
-                                        {"loss_scale", report.loss_scale}};
-  diagnostics["samples"] = nlohmann::json::array();
-  for (const Batch& batch : step.micro_batches)
-    for (int64_t d = 0; d < batch.num_documents(); ++d)
-      diagnostics["samples"].push_back(batch.samples[d].item<int64_t>());
-  diagnostics["parameters_not_finite"] = nlohmann::json::array();
-  const auto note = [&](const std::string& name, const at::Tensor& parameter) {
-    if (!parameter.isfinite().all().item<bool>()) diagnostics["parameters_not_finite"].push_back(name);
-  };
-  for (const checkpoint::TensorSlice& slice :
-       checkpoint::own_slices(model::named_parameters_of(*job_.model), job_.shards.get()))
-    note(slice.name, slice.values);
-  for (const lora::TrainableTensor& item : lora::trainable_tensors(*job_.model))
-    if (item.is_adapter) note(item.name, item.tensor);
-  const fs::path path = context_.output_dir / concat("diagnostics-", context_.communicator.rank(), ".json");
-  try {
-    io::replace_text_file(path, diagnostics.dump(2) + "\n");
-  } catch (const Error& error) {
-    context_.logger.warn_here(error.message());
-  }
-  context_.communicator.barrier();  // the first rank to fail ends the others
-  fail(ErrorKind::kData, "Loss or gradients were not finite in ", kMaxBadSteps, " updates in a row, up to step ",
-       report.step, " (loss ", report.loss, ", gradient norm ", report.grad_norm,
-       "). The samples and weights in question are in ", path.string(),
-       ". Lower training.learning_rate, use model.dtype bf16 instead of fp16, or look at those rows.");
+  if (state_.bad_steps >= kMaxBadSteps) fail_not_finite(report, step.micro_batches, job_, context_);
 }
 
 int Trainer::agreed_signal() {

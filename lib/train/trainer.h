@@ -76,8 +76,6 @@ class Trainer final {
   bool stop_agreed();
   bool is_out_of_patience() const;
   void check_finite(const UnreadStep& step);
-  void compare_ranks();
-  [[noreturn]] void fail_not_finite(const UnreadStep& step);
 
   std::optional<std::map<std::string, double>> run_evaluations();
   void evaluate();
