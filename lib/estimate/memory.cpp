@@ -61,11 +61,11 @@ class RankState {
     return all_.trained * kFloatBytes + (slices_parameters() ? 0 : all_.lora * width_);
   }
   // Where that is more than a step takes: before the first one, while the optimizer takes over what is trained, its
-  // second copy, gradients and moments being made after it has gone. At stage 3 ranks load and save weights a block at
-  // a time, and gather all of them to evaluate.
+  // second copy, gradients and moments being made after it has gone. At stage 3 ranks load and save weights, and
+  // measure the loss of evaluations, a block at a time, and gather all of them to generate.
   int64_t outside_of_steps(const Columns& step) const {
     if (slices_parameters())
-      return step.weights + step.gradients + step.optimizer + (workload_.has_evaluations ? all_.model * width_ : 0);
+      return step.weights + step.gradients + step.optimizer + (workload_.generates ? all_.model * width_ : 0);
     return step.weights + masters() + all_.trained * width_ + all_.lora * kFloatBytes;
   }
   // of what is trained beside LoRA, the elements that this rank updates, and those of them on the host

@@ -1,8 +1,20 @@
 #include "estimate/workload.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace dsft::estimate {
+
+namespace {
+
+bool generates_while_training(const recipe_config::RecipeConfig& recipe) {
+  const bool evaluates = recipe.training.eval_strategy != train::EvalStrategy::kNo || recipe.training.eval_on_start;
+  return evaluates && std::any_of(recipe.eval.metrics.begin(), recipe.eval.metrics.end(),
+                                  [](evaluate::Metric metric) { return metric != evaluate::Metric::kLoss; });
+}
+
+}  // namespace
 
 Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model) {
   return {.model = model,
@@ -12,7 +24,7 @@ Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::Mode
           .num_documents = recipe.training.per_device_train_batch_size,
           .length = recipe.data.max_length,
           .recompute = recipe.training.gradient_checkpointing,
-          .has_evaluations = recipe.training.eval_strategy != train::EvalStrategy::kNo || recipe.training.eval_on_start,
+          .generates = generates_while_training(recipe),
           .accumulates = recipe.training.gradient_accumulation_steps > 1 || recipe.training.auto_find_batch_size};
 }
 

@@ -104,7 +104,9 @@ void AnswerEvaluation::add_scores(Share& share, size_t first, size_t count, std:
 
 std::optional<std::map<std::string, double>> AnswerEvaluation::run(model::CausalLm& model,
                                                                    comm::Communicator& communicator,
-                                                                   const train::StopCheck& must_stop) {
+                                                                   const train::StopCheck& must_stop,
+                                                                   nn::BlockHooks* hooks) {
+  DSFT_CHECK(hooks == nullptr, "ranks that generate make passes of their own");
   const nn::BlockRunner runner;
   Share share;  // with one engine for all rounds, which share its cache and its recorded steps
   take_share(share, communicator);

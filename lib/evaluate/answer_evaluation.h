@@ -27,7 +27,8 @@ class AnswerEvaluation final : public train::Evaluation {
 
   std::string name() const override;
   std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
-                                                   const train::StopCheck& must_stop = {}) override;
+                                                   const train::StopCheck& must_stop = {},
+                                                   nn::BlockHooks* hooks = nullptr) override;
 
  private:
   struct Task {

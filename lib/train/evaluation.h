@@ -7,6 +7,7 @@
 
 #include "comm/communicator.h"
 #include "model/causal_lm.h"
+#include "nn/block_runner.h"
 
 namespace dsft::train {
 
@@ -20,11 +21,17 @@ class Evaluation {
 
   virtual std::string name() const = 0;
 
+  /// Whether every rank makes the same number of passes, each through all blocks in their order: then what ranks share
+  /// of the parameters is gathered block by block. Else all of it is there while the evaluation runs.
+  virtual bool runs_by_blocks() const { return false; }
+
   /// Metrics by name ("eval_loss"; those that begin with "num_" say what was measured on), equal on all ranks. Leaves
   /// the model as it found it. Asks between its batches whether to stop (where it is given a check), and then gives
-  /// nothing. Collective.
+  /// nothing. `hooks`: around the blocks of its passes; null: none, as always where it does not run by blocks.
+  /// Collective.
   virtual std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
-                                                           const StopCheck& must_stop = {}) = 0;
+                                                           const StopCheck& must_stop = {},
+                                                           nn::BlockHooks* hooks = nullptr) = 0;
 };
 
 }  // namespace dsft::train

@@ -32,13 +32,18 @@ void Trainer::evaluate() {
 
 std::optional<std::map<std::string, double>> Trainer::run_evaluations() {
   std::map<std::string, double> metrics;
-  const zero::WholeParameters whole(job_.shards.get());  // the ranks make different numbers of passes
   for (auto& evaluation : job_.evaluations) {
     context_.enter("evaluating");
-    auto part = evaluation->run(*job_.model, context_.communicator, [this] {
-      if (context_.heart) context_.heart->progress();
-      return agreed_signal() != 0;
-    });
+    const bool gathers_blocks = job_.shards && evaluation->runs_by_blocks();
+    const zero::WholeParameters whole(gathers_blocks ? nullptr : job_.shards.get());
+    auto part = evaluation->run(
+        *job_.model, context_.communicator,
+        [this] {
+          if (context_.heart) context_.heart->progress();
+          return agreed_signal() != 0;
+        },
+        gathers_blocks ? job_.hooks.get() : nullptr);
+    if (gathers_blocks) job_.shards->end_passes();
     if (!part) return std::nullopt;
     // how much was measured on never changes in a run, and num_tokens is another number there
     std::erase_if(*part, [](const auto& metric) { return metric.first.starts_with("num_"); });

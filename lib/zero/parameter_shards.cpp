@@ -99,6 +99,12 @@ void ParameterShards::end_block(int64_t block, bool is_needed_next) {
   for (GatheredBuffer* buffer : by_block_[static_cast<size_t>(block)]) buffer->release();
 }
 
+void ParameterShards::end_passes() {
+  if (kept_ < 0) return;
+  for (GatheredBuffer* buffer : by_block_[static_cast<size_t>(kept_)]) buffer->release();
+  kept_ = -1;
+}
+
 WholeParameters::WholeParameters(ParameterShards* shards) : shards_(shards) {
   if (!shards_) return;
   DSFT_CHECK(!shards_->is_all_whole_, "parameters are gathered twice");

@@ -349,16 +349,24 @@ TEST_CASE("weights that the optimizer takes over are there twice before it has g
   REQUIRE(std::abs(static_cast<double>(of_64.gpu.total()) / start - 1) < 1e-3);  // gaps of the alignment
 }
 
-TEST_CASE("ranks that share the weights have all of them in evaluations alone", "[estimate]") {
+TEST_CASE("ranks that share the weights have all of them while they generate alone", "[estimate]") {
   Workload workload{.model = spec_of("Qwen2.5-7B"), .lora = std::nullopt};
   workload.length = 16;
   workload.recompute = GradientCheckpointing::kTrue;
   const Placement placement{3, true, true, 4};
   const MemoryEstimate trained = estimate_memory(workload, placement);
   REQUIRE(trained.outside == 0);
-  workload.has_evaluations = true;
+  workload.generates = true;
   const MemoryEstimate evaluated = estimate_memory(workload, placement);
   REQUIRE(evaluated.outside > 0);
   REQUIRE(evaluated.gpu.total() == num_params(workload.model) * 2);
   REQUIRE(trained.gpu.total() < evaluated.gpu.total() / 2);
+
+  dsft::recipe_config::RecipeConfig recipe;
+  recipe.training.eval_strategy = dsft::train::EvalStrategy::kEpoch;
+  REQUIRE_FALSE(workload_of(recipe, workload.model).generates);  // the loss alone
+  recipe.eval.metrics.push_back(dsft::evaluate::Metric::kExactMatch);
+  REQUIRE(workload_of(recipe, workload.model).generates);
+  recipe.training.eval_strategy = dsft::train::EvalStrategy::kNo;
+  REQUIRE_FALSE(workload_of(recipe, workload.model).generates);
 }

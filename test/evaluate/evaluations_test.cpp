@@ -2,6 +2,7 @@
 
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "catch_amalgamated.hpp"
 #include "comm/make_communicator.h"
@@ -11,9 +12,11 @@
 #include "evaluate/loss_evaluation.h"
 #include "evaluate/make_evaluations.h"
 #include "generate/row_prompt.h"
+#include "nn/parameter_memory.h"
 #include "support/require_error.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
+#include "train/sharding_hooks.h"
 
 using namespace dsft;
 using Json = nlohmann::ordered_json;
@@ -81,6 +84,36 @@ Json answer(const std::string& text) {
   return {{"role", "assistant"}, {"content", text}};
 }
 
+// Parameters whose memory is there.
+int64_t count_whole(const model::CausalLm& lm) {
+  int64_t count = 0;
+  for (const auto& [name, parameter] : model::named_parameters_of(lm)) count += nn::has_memory(parameter);
+  return count;
+}
+
+/// Gathers blocks, and sees that no more than those that run and come next are there.
+class LeastWhole final : public nn::BlockHooks {
+ public:
+  LeastWhole(const model::CausalLm& lm, zero::ShardedOptimizer& optimizer, zero::ParameterShards& shards)
+      : lm_(lm), gathering_(lm, optimizer, &shards) {}
+  void before_forward(int64_t block) override {
+    gathering_.before_forward(block);
+    std::set<int64_t> whole;
+    for (const auto& [name, parameter] : model::named_parameters_of(lm_))
+      if (nn::has_memory(parameter)) whole.insert(lm_.block_of(name));
+    if (lm_.has_tied_head() && block + 2 >= lm_.num_blocks()) whole.erase(0);
+    DSFT_CHECK(whole.contains(block) && whole.size() <= 2, whole.size(), " blocks are there");
+    ++num_blocks_;
+  }
+  void after_forward(int64_t block) override { gathering_.after_forward(block); }
+  int64_t num_blocks() const { return num_blocks_; }
+
+ private:
+  const model::CausalLm& lm_;
+  train::ShardingHooks gathering_;
+  int64_t num_blocks_ = 0;
+};
+
 constexpr int64_t kNewTokens = 10;
 
 // What the model says to a row's prompt.
@@ -130,6 +163,33 @@ TEST_CASE("The evaluation loss is the same to the last bit on any number of rank
   at::set_num_threads(1);
   const Metrics alone = run_alone(evaluation, *lm);
   for (const Metrics& metrics : run_on_ranks(3, evaluation, *lm)) CHECK(metrics == alone);
+}
+
+TEST_CASE("Ranks that share the parameters measure the loss block by block, to the same bits", "[evaluate]") {
+  constexpr int kRanks = 3;  // of four passes: two ranks make one that counts for nothing
+  evaluate::LossEvaluation evaluation(random_rows(), {.max_tokens = 40});
+  REQUIRE(evaluation.runs_by_blocks());
+  at::set_num_threads(1);
+  for (const char* name : {"qwen3", "llama_plain"}) {  // with a tied head and without
+    const Metrics alone = run_alone(evaluation, *test::load_tiny_model(name));
+    std::vector<std::shared_ptr<model::CausalLm>> models;
+    for (int rank = 0; rank < kRanks; ++rank) models.push_back(test::load_tiny_model(name));
+    comm::run_thread_ranks(kRanks, [&](comm::Communicator& communicator) {
+      model::CausalLm& lm = *models[static_cast<size_t>(communicator.rank())];
+      std::vector<zero::TrainableParameter> parameters;
+      for (const auto& [key, parameter] : model::named_parameters_of(lm)) {
+        parameter.requires_grad_(key.find("k_proj") == std::string::npos);  // some are frozen
+        if (parameter.requires_grad()) parameters.push_back({key, parameter, true, false, lm.block_of(key)});
+      }
+      zero::ShardedOptimizer optimizer(parameters, {.stage = 3}, communicator);
+      const auto shards = train::shard_parameters(lm, optimizer, communicator);
+      LeastWhole hooks(lm, optimizer, *shards);
+      const auto metrics = evaluation.run(lm, communicator, {}, &hooks);
+      DSFT_CHECK(metrics == alone, "other metrics than those of one rank");
+      shards->end_passes();
+      DSFT_CHECK(hooks.num_blocks() == 2 * lm.num_blocks() && count_whole(lm) == 0, "blocks that ran, or stay");
+    });
+  }
 }
 
 TEST_CASE("A pass takes as many rows and tokens as it may, and a stop is heard between passes", "[evaluate]") {

@@ -1,5 +1,7 @@
 #include "train/sharding_hooks.h"
 
+#include <atomic>
+
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
 #include "comm/thread_ranks.h"
@@ -28,7 +30,53 @@ std::string span_of(int64_t first, int64_t last) {
   return blocks;
 }
 
+/// Requires that the parameters are there before its passes, or that it is given what gathers them.
+class FindsParameters final : public train::Evaluation {
+ public:
+  FindsParameters(bool runs_by_blocks, std::atomic<int>& num_runs)
+      : runs_by_blocks_(runs_by_blocks), num_runs_(num_runs) {}
+  std::string name() const override { return "loss"; }
+  bool runs_by_blocks() const override { return runs_by_blocks_; }
+  std::optional<std::map<std::string, double>> run(model::CausalLm& lm, comm::Communicator&, const train::StopCheck&,
+                                                   nn::BlockHooks* hooks) override {
+    const std::string there = blocks_in_memory(lm), expected = runs_by_blocks_ ? "" : span_of(0, lm.num_blocks() - 1);
+    DSFT_CHECK(there == expected && (hooks != nullptr) == runs_by_blocks_, "blocks ", there, " are there");
+    ++num_runs_;
+    if (!hooks) return std::map<std::string, double>{};
+    const torch::NoGradGuard no_grad;
+    const nn::BlockRunner runner(nn::BlockRunner::Keep::kGraph, hooks);
+    const Batch batch = make_batch({{{1, 2, 3}, {-100, 2, 3}, 0}}, 0);
+    lm.logits(lm.hidden_states(batch, runner, nullptr), runner);
+    return std::map<std::string, double>{{"eval_loss", 1.0}};
+  }
+
+ private:
+  bool runs_by_blocks_;
+  std::atomic<int>& num_runs_;
+};
+
 }  // namespace
+
+TEST_CASE("At stage 3 an evaluation gathers by blocks, or finds all parameters, and leaves slices alone", "[train]") {
+  std::atomic<int> num_runs = 0;
+  test::Setting setting;
+  setting.trained = test::Trained::kAll;
+  setting.stage = 3;
+  setting.max_steps = 2;
+  setting.configure = [](train::TrainingConfig& config) {
+    config.eval_strategy = train::EvalStrategy::kSteps;
+    config.eval_steps = 1;
+  };
+  setting.amend = [&](train::Job& job) {
+    for (const bool runs_by_blocks : {true, false, true})  // behind one another
+      job.evaluations.push_back(std::make_unique<FindsParameters>(runs_by_blocks, num_runs));
+  };
+  const test::TempDir output;
+  const auto rows = std::make_shared<test::MemoryStore>(setting.num_rows, test::kVocabSize);
+  comm::run_thread_ranks(
+      2, [&](comm::Communicator& communicator) { test::train_rank(setting, rows, communicator, output.path()); });
+  CHECK(num_runs == 2 * 2 * 3);
+}
 
 TEST_CASE("Stage 3 gathers a block ahead, or, with overlap_comm off, when it runs", "[train]") {
   for (const auto gather_time : {train::GatherTime::kBlockAhead, train::GatherTime::kOnUse}) {
