@@ -2,7 +2,8 @@
 """Runs over two hosts, as `dsft launch --hostfile` starts them: scripts/two_hosts.py
 
 The hosts are two network namespaces of this machine with names of their own, and an agent in ssh's place enters the second. A run has to give the weights of one on a
-single host; the caller's variables have to reach the rank there; a rank that is killed or stopped there has to end the run in time, and SIGTERM has to reach it.
+single host; the caller's variables have to reach the rank there; a rank that is killed or stopped there has to end the run in time, SIGTERM has to reach it,
+and it has to be gone before a restart where mpirun dies.
 Ends with 4, and says why, where namespaces are not permitted.
 """
 import os
@@ -101,6 +102,21 @@ def check_faults(folder, recipe):
     check(code == 75, "a run that is asked to stop saves on both hosts and ends with 75", run)
 
 
+def check_restart(folder, recipe):
+    run = Run(folder, recipe, "again", "training.max_steps=5000", "training.save_strategy=no", options=("--max-restarts", "1"))
+    run.until("step 1/")
+    there = set(processes_of("again", 1))
+    mpirun = [pid for pid in processes_of("again") if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("mpirun", "orterun", "prterun")]
+    os.kill(mpirun[0], signal.SIGKILL)
+    run.until("Restart 1 of 1")
+    check(there and not there & set(processes_of("again")), "where mpirun is killed, the rank on the other host is gone before the restart", run)
+    run.until("step 1/")
+    launcher = [pid for pid in processes_of("again") if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "dsft"]
+    os.kill(launcher[0], signal.SIGTERM)
+    code, _ = run.end()
+    check(code == 75, "and the restart runs", run)
+
+
 def check_run(folder, recipe):
     local = subprocess.run([DSFT, "launch", "--num-procs", "2", recipe, f"output_dir={folder}/local"], capture_output=True, text=True,
                            env=dict(os.environ, DSFT_CACHE=str(folder / "cache"), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""))
@@ -131,6 +147,7 @@ def main():
             (folder / "hosts").write_text("".join(f"{address} slots=1\n" for address in ADDRESSES))
             check_run(folder, recipe)
             check_faults(folder, recipe)
+            check_restart(folder, recipe)
     except AssertionError as error:
         sys.exit(str(error))
     finally:
