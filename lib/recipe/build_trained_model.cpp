@@ -139,6 +139,11 @@ void build_trained_model(train::Job& job, const RecipeConfig& config, train::Run
     set_adapter_files(job, loaded, *adapter, own_template(config), context.communicator);
   else
     set_model_files(job, config, loaded, own_template(config), context.communicator);
+  if (!job.shards) return;
+  job.load_weights = [load = std::move(job.load_weights), &of_device = context.of_device()](const fs::path& directory) {
+    of_device.barrier();  // no rank gathers slices that are about to be written
+    load(directory);
+  };
 }
 
 }  // namespace dsft::recipe
