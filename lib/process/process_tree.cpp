@@ -17,11 +17,12 @@ namespace {
 struct ProcessStat {
   ProcessId id;
   pid_t parent = 0;
+  pid_t session = 0;
   char state = '?';
 };
 
-// /proc/PID/stat, proc(5): pid (name) state ppid ... field 22 is the start time. A name may hold anything, so the
-// fields are counted from the last parenthesis.
+// /proc/PID/stat, proc(5): pid (name) state ppid pgrp session ... field 22 is the start time. A name may hold anything,
+// so the fields are counted from the last parenthesis.
 std::optional<ProcessStat> read_stat(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
   std::string text;
@@ -32,8 +33,8 @@ std::optional<ProcessStat> read_stat(pid_t pid) {
   ProcessStat stat;
   stat.id.pid = pid;
   std::string skipped;
-  fields >> stat.state >> stat.parent;
-  for (int field = 5; field < 22; ++field) fields >> skipped;
+  fields >> stat.state >> stat.parent >> skipped >> stat.session;
+  for (int field = 7; field < 22; ++field) fields >> skipped;
   fields >> stat.id.start_time;
   return fields ? std::optional(stat) : std::nullopt;
 }
@@ -72,6 +73,31 @@ std::vector<ProcessId> find_children(pid_t parent) {
     if (stat.parent == parent) found.push_back(stat.id);
   }
   return found;
+}
+
+std::vector<ProcessId> find_session(pid_t session) {
+  std::vector<ProcessId> found;
+  for (const ProcessStat& stat : read_all()) {
+    if (stat.session == session && stat.state != 'Z') found.push_back(stat.id);
+  }
+  return found;
+}
+
+std::vector<ProcessId> find_with_variable(std::string_view name, std::string_view value) {
+  std::vector<ProcessId> found;
+  for (const ProcessStat& stat : read_all()) {
+    if (environment_variable(stat.id, name) == value) found.push_back(stat.id);
+  }
+  return found;
+}
+
+int64_t count_machine_threads() {
+  std::ifstream file("/proc/loadavg");
+  double skipped = 0;
+  int64_t num_running = 0, num_threads = 0;
+  char slash = 0;
+  file >> skipped >> skipped >> skipped >> num_running >> slash >> num_threads;
+  return file ? num_threads : 0;
 }
 
 std::vector<ProcessId> find_stopped(pid_t root) {

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,16 @@ std::vector<ProcessId> find_descendants(pid_t root);
 
 /// The processes that `parent` has started itself, now.
 std::vector<ProcessId> find_children(pid_t parent);
+
+/// The processes of a session, which is named by the pid of its first.
+std::vector<ProcessId> find_session(pid_t session);
+
+/// All processes that were started with this environment variable: also those that have left their parent, group and
+/// session behind.
+std::vector<ProcessId> find_with_variable(std::string_view name, std::string_view value);
+
+/// Threads of the whole machine, as /proc/loadavg counts them; 0 where it does not tell. Cheap: one small file.
+int64_t count_machine_threads();
 
 /// Those of `root` and all processes below it that are stopped now (SIGSTOP; not those that a debugger holds).
 std::vector<ProcessId> find_stopped(pid_t root);

@@ -1,12 +1,15 @@
 #include "process/child.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "base/error.h"
@@ -221,4 +224,76 @@ TEST_CASE("A tail keeps the last lines only", "[process]") {
   REQUIRE(tail.is_empty());
   for (const char* line : {"one", "two", "three"}) tail.add(line);
   REQUIRE(tail.text() == "two\nthree\n");
+}
+
+namespace {
+
+/// Everything that a child with input writes until it ends, while `input` is given to it.
+std::string converse(process::ChildOptions options, std::string_view input) {
+  std::string output;
+  options.has_input = true;
+  options.on_bytes = [&](Stream stream, std::string_view bytes) {
+    if (stream == Stream::kStdout) output += bytes;
+  };
+  Child child(std::move(options));
+  while (!child.wait_for(0ms)) {
+    input.remove_prefix(child.exchange(input, 20ms));
+    if (input.empty()) child.close_input();
+  }
+  return output;
+}
+
+}  // namespace
+
+TEST_CASE("A child reads what it is sent while its output is taken, also more than pipes hold", "[process]") {
+  std::string text(3 << 20, 'x');
+  text[1 << 20] = '\n';
+  REQUIRE(converse({.argv = {"cat"}}, text) == text);
+}
+
+TEST_CASE("Writing to a child that has closed its input neither kills nor blocks the writer", "[process]") {
+  REQUIRE(converse({.argv = {"sh", "-c", "exec 0<&-; echo done"}}, std::string(1 << 20, 'x')) == "done\n");
+}
+
+TEST_CASE(
+    "An isolated child has its own session, its limits, no open file of the caller, and dropped variables are gone",
+    "[process]") {
+  const test::TempDir folder;
+  const auto open_file = folder.write("open", "");
+  const int descriptor = ::open(open_file.c_str(), O_RDONLY);  // without O_CLOEXEC
+  REQUIRE(descriptor >= 0);
+  ::setenv("DSFT_TEST_DROPPED", "1", 1);
+  ::setenv("DSFT_TEST_KEPT", "1", 1);
+  const std::string output =
+      converse({.argv = {"sh", "-c",
+                         "cat /proc/self/oom_score_adj; cut -d' ' -f6 /proc/$$/stat; echo $$; ulimit -n; ls -l "
+                         "/proc/$$/fd | grep -c open; echo $DSFT_TEST_DROPPED$DSFT_TEST_KEPT; true"},
+                .drops_variable = [](std::string_view name) { return name == "DSFT_TEST_DROPPED"; },
+                .isolation = process::Isolation{{{RLIMIT_NOFILE, 77}}}},
+               "");
+  ::close(descriptor);
+  std::istringstream words(output);
+  std::string score, session, pid, limit, num_open, variables;
+  words >> score >> session >> pid >> limit >> num_open >> variables;
+  INFO(output);
+  CHECK(score == "1000");
+  CHECK(session == pid);
+  CHECK(limit == "77");
+  CHECK(num_open == "0");
+  CHECK(variables == "1");
+}
+
+TEST_CASE("Processes of a session, and those that left it but keep a variable, are found", "[process]") {
+  Child child({.argv = {"sh", "-c", "sleep 30 & setsid sleep 30 & sleep 30"},
+               .environment = {{"DSFT_TEST_MARK", "a7"}},
+               .isolation = process::Isolation{}});
+  const auto count = [&] { return process::find_with_variable("DSFT_TEST_MARK", "a7").size(); };
+  for (int i = 0; i < 200 && (count() < 4 || process::find_session(child.pid()).size() != 3); ++i)
+    std::this_thread::sleep_for(10ms);
+  CHECK(count() == 4);
+  CHECK(process::find_session(child.pid()).size() == 3);
+  CHECK(process::count_machine_threads() > 4);
+  child.kill_tree(0ms);
+  for (int i = 0; i < 200 && count() > 0; ++i) std::this_thread::sleep_for(10ms);
+  CHECK(count() == 0);
 }
