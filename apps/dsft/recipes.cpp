@@ -10,6 +10,7 @@
 #include "dsft/built_in_recipes.h"
 #include "dsft/command.h"
 #include "evaluate/eval_config.h"
+#include "rewards/reward_config.h"
 
 namespace dsft::apps {
 namespace {
@@ -110,8 +111,9 @@ void list_metrics() {
 }
 
 void run_recipes(const RecipesOptions& options) {
-  if (options.has_rewards) fail(ErrorKind::kUsage, "--rewards is not built yet: it comes with the GRPO recipe");
-  if (options.has_metrics) {
+  if (options.has_rewards) {
+    std::cout << rewards::list_built_in_rewards() << "\nA program gives rewards too: docs/rewards.md.\n";
+  } else if (options.has_metrics) {
     list_metrics();
   } else if (options.name.empty()) {
     list_recipes();

@@ -4,13 +4,6 @@
 
 namespace dsft::evaluate {
 
-std::string_view stripped(std::string_view text) {
-  constexpr std::string_view kSpaces = " \t\r\n\v\f";
-  const size_t begin = text.find_first_not_of(kSpaces);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpaces) + 1 - begin);
-}
-
 std::string text_of_message(const nlohmann::ordered_json& message) {
   const auto content = message.find("content");
   if (content == message.end()) return "";

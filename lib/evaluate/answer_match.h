@@ -4,10 +4,11 @@
 #include <string>
 #include <string_view>
 
+#include "text/white_space.h"
+
 namespace dsft::evaluate {
 
-/// A text without white space at its ends.
-std::string_view stripped(std::string_view text);
+using text::stripped;
 
 /// The text of a message: its content, or the text parts of a content that is a list; "" where it has none.
 std::string text_of_message(const nlohmann::ordered_json& message);

@@ -1,0 +1,102 @@
+#include "rewards/math_answer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "rewards/math_expression.h"
+
+namespace dsft::rewards {
+namespace {
+
+constexpr size_t kLongestAnswer = 4096;  // a page of text is no answer, and would take long to read as one
+
+/// The content of the complete \boxed{} that opens last.
+std::optional<std::string> last_boxed(std::string_view text) {
+  constexpr std::string_view kCommand = "\\boxed";
+  struct Open {
+    size_t at;
+    bool is_boxed;
+  };
+  std::vector<Open> open;
+  std::optional<std::pair<size_t, size_t>> last;  // braces
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '{') open.push_back({i, text.substr(0, i).ends_with(kCommand)});
+    if (text[i] != '}' || open.empty()) continue;
+    if (open.back().is_boxed && (!last || open.back().at > last->first)) last = {open.back().at, i};
+    open.pop_back();
+  }
+  if (!last) return std::nullopt;
+  return std::string(text.substr(last->first + 1, last->second - last->first - 1));
+}
+
+std::optional<std::string> last_tagged(std::string_view text) {
+  constexpr std::string_view kOpen = "<answer>", kClose = "</answer>";
+  const size_t close = text.rfind(kClose);
+  const size_t open = close == std::string_view::npos ? close : text.substr(0, close).rfind(kOpen);
+  if (open == std::string_view::npos) return std::nullopt;
+  return std::string(text.substr(open + kOpen.size(), close - open - kOpen.size()));
+}
+
+std::optional<std::string> after_hashes(std::string_view text) {
+  constexpr std::string_view kMark = "####";
+  const size_t at = text.rfind(kMark);
+  if (at == std::string_view::npos) return std::nullopt;
+  const std::string_view rest = text.substr(at + kMark.size());
+  const std::string_view line = rest.substr(0, rest.find('\n'));
+  if (line.find_first_not_of(" \t\r") == std::string_view::npos) return std::nullopt;
+  return std::string(line);
+}
+
+/// Text for comparison: no spaces, no case.
+std::string comparable(std::string_view spelt) {
+  std::string text;
+  for (const char c : spelt) {
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r') continue;
+    text += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  return text;
+}
+
+bool are_equal(const WrittenNumber& p, const WrittenNumber& g, double tolerance) {
+  const auto is_near = [&](double a, double b) { return std::abs(a - b) <= tolerance; };
+  constexpr size_t kExactDigits = 15;  // a double holds them all
+  if (p.digits.size() > kExactDigits && g.digits.size() > kExactDigits) return p.digits == g.digits;
+  if (is_near(p.value, g.value)) return true;
+  if (p.is_percent && !g.is_percent) return is_near(p.value / 100, g.value);
+  if (g.is_percent && !p.is_percent) return is_near(p.value, g.value / 100);
+  return false;
+}
+
+}  // namespace
+
+std::optional<std::string> find_marked_answer(std::string_view text) {
+  if (auto boxed = last_boxed(text)) return boxed;
+  if (auto tagged = last_tagged(text)) return tagged;
+  return after_hashes(text);
+}
+
+double score_math_answer(std::string_view completion, std::string_view right_answer, const MathAnswerConfig& config) {
+  const std::string right = normal_spelling(find_marked_answer(right_answer).value_or(std::string(right_answer)));
+  std::optional<WrittenNumber> g = read_number(right);
+  std::string answer;
+  if (const auto marked = find_marked_answer(completion)) {
+    if (marked->size() > kLongestAnswer) return 0;
+    answer = normal_spelling(*marked);
+    // <answer>It costs 5 dollars.</answer>
+    if (g && !read_number(answer) && answer.find(' ') != std::string::npos)
+      answer = normal_spelling(find_last_number(answer));
+  } else {
+    answer = normal_spelling(g ? find_last_number(completion) : completion);
+  }
+  if (answer.empty()) return 0;
+  const std::optional<WrittenNumber> p = read_number(answer);
+  if (!p || !g) return comparable(answer) == comparable(right) ? 1 : 0;
+  if (are_equal(*p, *g, config.tolerance)) return 1;
+  if (!config.partial || g->value == 0) return 0;
+  const double distance = std::abs(p->value - g->value);
+  return std::max(0.0, 1 - distance / std::abs(g->value));
+}
+
+}  // namespace dsft::rewards
