@@ -126,9 +126,18 @@ def tool_calls():
     yield b'<function=f>{"a": [1.5, null]}</function>'
 
 
+def reward_protocol():
+    yield b'{"protocol": 1, "name": "style"}'
+    yield b'{"protocol": 2, "name": null}\r\n{"id": 1, "rewards": [0.5, null]}\n'
+    yield b'{"id": 1, "rewards": [-1e-3, null], "note": {"a": [true, "\\u00e9"]}}'
+    yield b'{"id": 1, "rewards": []}'
+    yield b'{"id": "1", "rewards": [NaN, 1e999, "2"]}'
+    yield b"debug output\n" * 20
+
+
 def main():
     for seeds in (safetensors, safetensors_index, rows, example, tokenizer, tokenizer_text, chat_template, tokenizer_config, model_config,
-                  adapter_config, recipe, deepspeed, tool_calls):
+                  adapter_config, recipe, deepspeed, tool_calls, reward_protocol):
         folder = Path(sys.argv[1]) / seeds.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for i, content in enumerate(seeds()):
