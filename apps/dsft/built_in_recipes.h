@@ -5,7 +5,8 @@
 
 namespace dsft::apps {
 
-/// A file of the folder recipes/: a ready recipe, or a chat template or model configuration that goes with one.
+/// A file of the folder recipes/: a ready recipe, or a chat template, model configuration or reward program that goes
+/// with one.
 struct BuiltInFile {
   std::string_view name;  ///< "sft/smollm2_135m_function_calling.yaml", "templates/smollm2_tools.jinja"
   std::string_view text;

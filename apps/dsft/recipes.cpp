@@ -127,7 +127,7 @@ void run_recipes(const RecipesOptions& options) {
 void add_recipes_command(CLI::App& app, CommandResult&) {
   auto options = std::make_shared<RecipesOptions>();
   CLI::App* command = app.add_subcommand("recipes", "List the ready recipes and their templates, or print one");
-  command->add_option("NAME", options->name, "Recipe, chat template or model configuration to print");
+  command->add_option("NAME", options->name, "Recipe, chat template, model configuration or reward program to print");
   command->add_flag("--metrics", options->has_metrics, "List what eval.metrics takes");
   command->add_flag("--rewards", options->has_rewards, "List the built-in rewards of GRPO");
   command->footer("Example:\n  dsft recipes smollm2_135m_function_calling > recipe.yaml");

@@ -306,3 +306,51 @@ TEST_CASE("A command of plain words is run as it is, another one by the shell", 
        {"A=1 python a.py", "python 'a b.py'", "cd x && python a.py", "python a.py 2>log", "python $HOME/a.py"})
     CHECK(to_arguments(command) == Words{"sh", "-c", command});
 }
+
+TEST_CASE("The example program gives the rewards that its page shows", "[rewards]") {
+  const std::string root = DSFT_SOURCE_DIR;
+  std::vector<Sample> samples = samples_of({"It is 4", "Seven", "word " + std::string(80, 'w') + "\n4", ""});
+  samples[0].columns = samples[2].columns = {{"answer", "4"}};
+  samples[1].columns = {{"answer", "6"}};
+  samples[3].columns = {{"answer", nullptr}};
+  std::string long_text;
+  for (int i = 0; i < 74; ++i) long_text += "word ";
+  samples[2].completion = nlohmann::ordered_json::array({{{"role", "assistant"}, {"content", long_text + "\n4"}}});
+  RewardConfig reward = program("concise");
+  reward.function = ProgramConfig{"python3 " + root + "/recipes/rewards/concise_answer.py", 20, 1};
+  Scorer scorer({reward}, {}, Logger(0, true));
+  scorer.submit(12, 0, samples);
+  const Scores scores = scorer.collect();
+  CHECK(column(scores, 0) == Values{1.0, 0.0, 0.75, std::nullopt});
+  CHECK(scores.failures.empty());
+
+  samples.resize(2);
+  samples[0].prompt = "What is 2 + 2?";
+  samples[1].prompt = "What is 3 + 3?";
+  samples[0].completion_ids = {1026, 374, 220, 19};
+  samples[1].completion_ids = {41677};
+  const std::string page = test::read_file(root + "/docs/rewards.md");
+  CHECK_THAT(page,
+             ContainsSubstring("\n>  " + write_request(0, 12, samples) + "<  {\"id\": 0, \"rewards\": [1.0, 0.0]}\n"));
+}
+
+TEST_CASE("A machine with many samples gets the same values whoever computes them", "[rewards]") {
+  const RewardConfig similarity{"similarity", {}, "", BuiltInConfig(SimilarityConfig{})};
+  const RewardConfig unique{"unique_characters", {}, "", BuiltInConfig(UniqueCharactersConfig{})};
+  const auto run = [&](int64_t num_threads, int64_t workers, int64_t size) {
+    Scorer scorer({similarity, unique, program("length", 20, workers)}, {.log_folder = {}, .num_threads = num_threads},
+                  Logger(0, true));
+    for (int64_t first = 120 - size; first >= 0; first -= size) {
+      std::vector<std::string> texts;
+      for (int64_t i = 0; i < size; ++i)
+        texts.push_back("text " + std::to_string((first + i) * 7919) +
+                        std::string(static_cast<size_t>(first + i), 'x'));
+      scorer.submit(1, first, samples_of(texts));
+    }
+    return scorer.collect();
+  };
+  const Scores one = run(1, 1, 120), many = run(4, 3, 5);
+  CHECK(one.rewards.size() == 120);
+  CHECK(one.indices == many.indices);
+  CHECK(one.rewards == many.rewards);
+}
