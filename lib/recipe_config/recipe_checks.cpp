@@ -75,6 +75,19 @@ void validate_stage(const RecipeConfig& config, config::Section& top) {
     top.no_effect("zero.stage3_gather_16bit_weights_on_model_save", "adapters are always written whole");
 }
 
+void validate_grpo(const RecipeConfig& config, config::Section& top) {
+  if (config.recipe != RecipeKind::kGrpo) {
+    top.no_effect("grpo", concat("recipe is ", config::to_word(config.recipe)));
+    return;
+  }
+  config::Section section = top.inside("grpo");
+  validate(config.grpo.value(), section);
+  if (config.training.auto_find_batch_size)
+    top.fault("training.auto_find_batch_size",
+              "halves the micro-batch, and a round of sampling then has no whole groups of completions; choose "
+              "per_device_train_batch_size");
+}
+
 }  // namespace
 
 void validate(const RecipeConfig& config, const config::Written& written, std::vector<config::Fault>& faults,
@@ -90,6 +103,7 @@ void validate(const RecipeConfig& config, const config::Written& written, std::v
   check_section("training", config.training);
   check_section("zero", config.zero);
   check_section("eval", config.eval);
+  validate_grpo(config, top);
   validate_places(config, top);
   validate_dtype(config, top);
   validate_evaluation(config, top);

@@ -17,6 +17,7 @@
 #include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
 #include "recipe_config/recipe_checks.h"
+#include "recipe_config/recipe_defaults.h"
 #include "recipe_config/unknown_key.h"
 #include "spec/adapter_settings.h"
 
@@ -46,9 +47,11 @@ RecipeReading read_recipe_node(config::Node root, const std::string& name, std::
   config::apply_overrides(root, overrides, reading.faults);
   config::ReadingState state;
   apply_imports(root, reading.config.run, state.faults, state.warnings);
+  apply_recipe_defaults(root, reading.config);
   config::Fields fields;
   describe_fields(fields, reading.config);
   config::read_fields(root, fields, "", explain_unknown_key, state);
+  if (reading.config.recipe == RecipeKind::kGrpo && !reading.config.grpo) reading.config.grpo.emplace();
   expand_home(reading.config);
   note_written_batch(reading.config, state.written);
   validate(reading.config, state.written, state.faults, state.warnings);
@@ -126,9 +129,9 @@ void describe_fields(config::Fields& fields, RecipeConfig& config) {
   fields.section("training", config.training, "The loop, by transformers.TrainingArguments' names");
   fields.section("zero", config.zero, "DeepSpeed's zero_optimization");
   fields.section("eval", config.eval, "What evaluation measures");
+  fields.section("grpo", config.grpo, "GRPO, by trl.GRPOConfig's names");
   fields.add("deepspeed", config.deepspeed, "A DeepSpeed JSON file, read into the other keys (docs/deepspeed.md)");
   fields.add("accelerate", config.accelerate, "A file of `accelerate config`, likewise");
-  fields.later("grpo", "the GRPO recipe");
   fields.later("vision", "the vision recipe");
 }
 
@@ -161,9 +164,10 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda) {
   resolve_dtype(config);
   if (training.lr_scheduler_type == optim::SchedulerType::kOneCycle && !training.learning_rate)
     training.learning_rate = training.lr_scheduler_kwargs.cycle_max_lr;
-  if (!training.learning_rate) training.learning_rate = config.lora ? 2e-4 : 1e-5;
+  const bool is_grpo = config.recipe == RecipeKind::kGrpo;
+  if (!training.learning_rate) training.learning_rate = is_grpo ? 1e-6 : config.lora ? 2e-4 : 1e-5;
   if (!training.warmup_steps && !training.warmup_ratio) {
-    const bool has_warmup = training.lr_scheduler_type != optim::SchedulerType::kConstant &&
+    const bool has_warmup = !is_grpo && training.lr_scheduler_type != optim::SchedulerType::kConstant &&
                             training.lr_scheduler_type != optim::SchedulerType::kOneCycle;
     training.warmup_ratio = has_warmup ? 0.03 : 0.0;
   }

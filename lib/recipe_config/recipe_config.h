@@ -15,17 +15,18 @@
 #include "evaluate/eval_config.h"
 #include "lora/lora_config.h"
 #include "recipe_config/run_settings.h"
+#include "rl/grpo_config.h"
 #include "spec/model_config.h"
 #include "train/training_config.h"
 #include "zero/zero_config.h"
 
 namespace dsft::recipe_config {
 
-enum class RecipeKind { kSft };
+enum class RecipeKind { kSft, kGrpo };
 
 constexpr auto words_of(RecipeKind) {
   return std::to_array<config::Word<RecipeKind>>(
-      {{"sft", RecipeKind::kSft}, {"grpo", {}, "the GRPO recipe"}, {"vision_language", {}, "the vision recipe"}});
+      {{"sft", RecipeKind::kSft}, {"grpo", RecipeKind::kGrpo}, {"vision_language", {}, "the vision recipe"}});
 }
 
 /// A whole recipe; member names are the recipe's keys.
@@ -40,6 +41,7 @@ struct RecipeConfig {
   train::TrainingConfig training;
   zero::ZeroConfig zero;
   evaluate::EvalConfig eval;
+  std::optional<rl::GrpoConfig> grpo;     ///< always there in a grpo recipe that was read
   std::optional<std::string> deepspeed;   ///< taken out when the recipe is read, as accelerate
   std::optional<std::string> accelerate;  ///< their values then stand in the other members (imports.h)
   RunSettings run;                        ///< no key
@@ -74,10 +76,10 @@ RecipeConfig load_recipe(const std::filesystem::path& file, const std::vector<st
                          std::vector<std::string>& warnings);
 
 /// Fills the values whose default depends on others: model.dtype (bf16 with CUDA, fp32 without; training.bf16 / fp16
-/// where written), training.learning_rate (2e-4 with LoRA, 1e-5 full), warmup_steps or warmup_ratio (one of them),
-/// eval_steps, metric_for_best_model, greater_is_better, device (auto becomes cuda or cpu), data.num_workers; and moves
-/// training.output_dir and training.seed to the top. `has_cuda`: this process has a CUDA device and code for it; a
-/// recipe with device: cpu is resolved as without. Idempotent.
+/// where written), training.learning_rate (2e-4 with LoRA, 1e-5 full, 1e-6 in grpo), warmup_steps or warmup_ratio (one
+/// of them), eval_steps, metric_for_best_model, greater_is_better, device (auto becomes cuda or cpu), data.num_workers;
+/// and moves training.output_dir and training.seed to the top. `has_cuda`: this process has a CUDA device and code for
+/// it; a recipe with device: cpu is resolved as without. Idempotent.
 void resolve_defaults(RecipeConfig& config, bool has_cuda);
 
 /// The recipe of a run: load_recipe and resolve_defaults, with what contradicts the model and the adapter on disk among

@@ -45,21 +45,33 @@ using config::between;
 constexpr double kMostEpochs = 1e6;
 constexpr double kMostRows = 1e6;  // of a batch
 
+// What docs/recipe.md says of a default that the grpo recipe replaces (recipe_config/recipe_defaults.h).
+std::string or_in_grpo(const char* other, const char* in_grpo) {
+  return concat("`", other, "`, in a grpo recipe `", in_grpo, "`");
+}
+
 void describe_batches(config::Fields& fields, TrainingConfig& config) {
-  fields.add("num_train_epochs", config.num_train_epochs, "Passes over the training data",
-             config::above_to(0, kMostEpochs));
+  fields
+      .add("num_train_epochs", config.num_train_epochs, "Passes over the training data",
+           config::above_to(0, kMostEpochs))
+      .default_note = or_in_grpo("1.0", "3.0");
   fields.add("max_steps", config.max_steps, "Updates; greater than 0 it replaces num_train_epochs",
              between(-1, optim::kMostUpdates));
-  fields.add("per_device_train_batch_size", config.per_device_train_batch_size,
-             "Rows of a micro-batch per rank; bins when packing", between(1, kMostRows));
-  fields.add("per_device_eval_batch_size", config.per_device_eval_batch_size,
-             "The same in evaluation; above 32 also the sequences generated together", between(1, kMostRows));
+  fields
+      .add("per_device_train_batch_size", config.per_device_train_batch_size,
+           "Rows of a micro-batch per rank; bins when packing", between(1, kMostRows))
+      .default_note = or_in_grpo("1", "8");
+  fields
+      .add("per_device_eval_batch_size", config.per_device_eval_batch_size,
+           "The same in evaluation; above 32 also the sequences generated together", between(1, kMostRows))
+      .default_note = or_in_grpo("1", "8");
   fields.add("gradient_accumulation_steps", config.gradient_accumulation_steps, "Micro-batches per update and rank",
              between(1, kMostRows));
-  fields.add(
-      "gradient_checkpointing", config.gradient_checkpointing,
-      "Recompute in the backward pass to save memory: true: each block; selective: gate and up of each MLP alone, "
-      "between the two in memory and time");
+  fields
+      .add("gradient_checkpointing", config.gradient_checkpointing,
+           "Recompute in the backward pass to save memory: true: each block; selective: gate and up of each MLP alone, "
+           "between the two in memory and time")
+      .default_note = or_in_grpo("false", "true");
   fields.add("auto_find_batch_size", config.auto_find_batch_size,
              "Before the first update, halve the micro-batch until the largest one fits into memory; an update keeps "
              "its rows");
@@ -89,23 +101,27 @@ void describe_warmup_steps(config::Fields& fields, TrainingConfig& config) {
 
 void describe_optimizer(config::Fields& fields, TrainingConfig& config) {
   fields.add("optim", config.optim, "AdamW; both names are the same here");
-  fields.add("learning_rate", config.learning_rate, "Peak rate; null: 2e-4 with LoRA, 1e-5 without", at_least(0));
+  fields.add("learning_rate", config.learning_rate, "Peak rate; null: 2e-4 with LoRA, 1e-5 without, 1e-6 in grpo",
+             at_least(0));
   fields.add("weight_decay", config.weight_decay, "Decoupled decay; never on biases and norm weights", at_least(0));
   fields.add("adam_beta1", config.adam_beta1, "Decay of the first moment", config::from_to_below(0, 1));
   fields.add("adam_beta2", config.adam_beta2, "Decay of the second moment", config::from_to_below(0, 1));
   fields.add("adam_epsilon", config.adam_epsilon, "Added to the root of the second moment", above(0));
   fields.add("max_grad_norm", config.max_grad_norm, "Largest gradient norm; 0: no clipping", at_least(0));
-  fields.add("lr_scheduler_type", config.lr_scheduler_type, "Schedule of the rate, by transformers' name");
+  fields.add("lr_scheduler_type", config.lr_scheduler_type, "Schedule of the rate, by transformers' name")
+      .default_note = or_in_grpo("cosine", "linear");
   fields.section("lr_scheduler_kwargs", config.lr_scheduler_kwargs, "What the schedule takes; null: its default");
   describe_warmup_steps(fields, config);
   fields.add("warmup_ratio", config.warmup_ratio,
-             "Warm-up as a share of the run; null: 0.03 where warmup_steps is not written", config::between(0, 1));
+             "Warm-up as a share of the run; null: 0.03 where warmup_steps is not written, in grpo 0",
+             config::between(0, 1));
   fields.section("loss_scaler", config.loss_scaler, "The loss scale of fp16 training, by DeepSpeed's names");
 }
 
 void describe_reports(config::Fields& fields, TrainingConfig& config) {
   config::Field& logging_steps =
       fields.add("logging_steps", config.logging_steps, "Updates between two logs", at_least(1));
+  logging_steps.default_note = or_in_grpo("1", "10");
   logging_steps.read = [read = logging_steps.read, &config](const config::Node& node, config::Problems& problems) {
     read(node, problems);
     config.default_eval_steps = config.logging_steps;

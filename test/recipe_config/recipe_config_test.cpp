@@ -142,10 +142,9 @@ TEST_CASE("wrong types say what stands there and what to write", "[recipe_config
 }
 
 TEST_CASE("what later work brings is one clear fault", "[recipe_config]") {
-  check_fault("grpo: {beta: 1}\n", "grpo: is not built yet");
   check_fault("training: {report_to: [wandb]}\n", "`wandb` is not built yet");
-  CHECK(faults_of("recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\n")
-            .find("comes with the GRPO recipe") != std::string::npos);
+  CHECK(faults_of("recipe: vision_language\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\n")
+            .find("comes with the vision recipe") != std::string::npos);
   CHECK(faults_of("recipe: sft\noutput_dir: r\nmodel: {path: a, load_in_4bit: true}\ndata: {train: t.csv}\n")
             .find(".csv files are not built yet") != std::string::npos);
   for (const char* stage : {"0", "1", "2", "3"}) CHECK(faults_of(kBase + "zero: {stage: " + stage + "}\n").empty());

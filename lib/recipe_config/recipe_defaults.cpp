@@ -1,0 +1,24 @@
+#include "recipe_config/recipe_defaults.h"
+
+namespace dsft::recipe_config {
+namespace {
+
+/// Of what changes the result GRPOConfig's own or inherited defaults; saving and reports are as in the other recipes.
+void apply_grpo_defaults(train::TrainingConfig& training) {
+  training.num_train_epochs = 3;
+  training.per_device_train_batch_size = 8;
+  training.per_device_eval_batch_size = 8;
+  training.gradient_checkpointing = train::GradientCheckpointing::kTrue;
+  training.lr_scheduler_type = optim::SchedulerType::kLinear;
+  training.logging_steps = 10;
+}
+
+}  // namespace
+
+void apply_recipe_defaults(const config::Node& recipe, RecipeConfig& config) {
+  const config::Node* kind = recipe.find("recipe");
+  if (!kind || !kind->is_scalar()) return;
+  if (config::from_word<RecipeKind>(kind->text) == RecipeKind::kGrpo) apply_grpo_defaults(config.training);
+}
+
+}  // namespace dsft::recipe_config

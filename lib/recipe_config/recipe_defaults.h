@@ -1,0 +1,12 @@
+#pragma once
+
+#include "config/node.h"
+#include "recipe_config/recipe_config.h"
+
+namespace dsft::recipe_config {
+
+/// Puts the defaults that the recipe's kind has (GRPOConfig's in a grpo recipe) in place of a new config's, before the
+/// keys of `recipe` are read over them.
+void apply_recipe_defaults(const config::Node& recipe, RecipeConfig& config);
+
+}  // namespace dsft::recipe_config

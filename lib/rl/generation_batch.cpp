@@ -1,0 +1,53 @@
+#include "rl/generation_batch.h"
+
+#include "base/error.h"
+
+namespace dsft::rl {
+namespace {
+
+std::string per_step(const UpdateRows& update) {
+  return concat("per_device_train_batch_size ", update.per_micro_batch, " x ", update.num_ranks,
+                update.num_ranks == 1 ? " rank" : " ranks");
+}
+
+}  // namespace
+
+std::string GenerationBatch::describe() const {
+  const bool is_one = steps_per_generation == 1;
+  std::string text =
+      concat(num_prompts(), num_prompts() == 1 ? " prompt x " : " prompts x ", num_generations,
+             " completions = ", num_completions(), " rows = ", update.per_micro_batch, " (micro-batch) x ",
+             steps_per_generation, is_one ? " (step of a generation) x " : " (steps of a generation) x ",
+             update.num_ranks, update.num_ranks == 1 ? " (rank)" : " (ranks)", "; an update takes ",
+             update.per_micro_batch * update.accumulation * update.num_ranks, " of them");
+  if (num_iterations > 1) text += concat(", each is used ", num_iterations, " times");
+  return text + (is_on_policy() ? "; on-policy: every ratio is 1"
+                                : "; off-policy after the first update: ratios are "
+                                  "taken to the policy that sampled");
+}
+
+GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& update) {
+  const int64_t rows_per_step = update.per_micro_batch * update.num_ranks;
+  GenerationBatch batch{.update = update,
+                        .num_generations = config.num_generations,
+                        .steps_per_generation = config.steps_per_generation.value_or(update.accumulation),
+                        .num_iterations = config.num_iterations};
+  if (config.generation_batch_size) {
+    const int64_t size = *config.generation_batch_size;
+    if (config.steps_per_generation)
+      fail(ErrorKind::kUsage, "grpo.generation_batch_size ", size, " and grpo.steps_per_generation ",
+           *config.steps_per_generation, " are both set: each follows from the other; write one");
+    if (size % rows_per_step != 0)
+      fail(ErrorKind::kUsage, "grpo.generation_batch_size ", size, " is no multiple of ", per_step(update), " = ",
+           rows_per_step, ": a round of sampling fills whole micro-batches; change one of them");
+    batch.steps_per_generation = size / rows_per_step;
+  }
+  if (batch.num_completions() % batch.num_generations != 0)
+    fail(ErrorKind::kUsage, "a round of sampling has ", batch.num_completions(), " completions (", per_step(update),
+         " x ", batch.steps_per_generation,
+         " steps per generation), which are no whole groups of grpo.num_generations ", batch.num_generations,
+         ": change one of them, so that the product is a multiple of ", batch.num_generations);
+  return batch;
+}
+
+}  // namespace dsft::rl

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "rl/grpo_config.h"
+
+namespace dsft::rl {
+
+/// The rows of an update: training.per_device_train_batch_size, gradient_accumulation_steps, and the ranks.
+struct UpdateRows {
+  int64_t per_micro_batch = 1;  ///< completions, not prompts
+  int64_t accumulation = 1;
+  int64_t num_ranks = 1;
+};
+
+/// One round of sampling, over all ranks: whole groups of completions, which fill whole micro-batches of every rank.
+struct GenerationBatch {
+  UpdateRows update;
+  int64_t num_generations = 8;
+  int64_t steps_per_generation = 1;  ///< micro-batches of a rank
+  int64_t num_iterations = 1;
+
+  int64_t num_completions() const { return update.per_micro_batch * steps_per_generation * update.num_ranks; }
+  int64_t num_prompts() const { return num_completions() / num_generations; }
+  /// Whether every update is done by the policy that sampled its completions: all ratios are 1, and no log-probability
+  /// has to be kept from before.
+  bool is_on_policy() const { return update.accumulation % (steps_per_generation * num_iterations) == 0; }
+  /// "8 prompts x 8 completions = 64 = 4 (micro-batch) x 8 (steps) x 2 (ranks), ...".
+  std::string describe() const;
+};
+
+/// The round that the recipe asks for. Throws kUsage, with all numbers in one sentence, where completions are no whole
+/// groups or no whole micro-batches.
+GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& update);
+
+}  // namespace dsft::rl

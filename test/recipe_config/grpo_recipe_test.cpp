@@ -1,0 +1,110 @@
+// A recipe of kind grpo: GRPOConfig's defaults and what its section refuses or warns of.
+#include "catch_amalgamated.hpp"
+#include "recipe_config/recipe_config.h"
+
+using namespace dsft;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+const std::string kGrpo = "recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\n";
+
+recipe_config::RecipeReading read_grpo(const std::string& addition, const std::vector<std::string>& overrides = {}) {
+  return recipe_config::read_recipe_text(kGrpo + addition, "r.yaml", overrides);
+}
+
+std::string grpo_faults(const std::string& addition) {
+  std::string all;
+  for (const config::Fault& fault : read_grpo(addition).faults) all += to_string(fault) + "\n";
+  return all;
+}
+
+std::string grpo_warnings(const std::string& addition) {
+  const auto reading = read_grpo(addition);
+  std::string all;
+  for (const config::Fault& fault : reading.faults) all += "fault: " + to_string(fault) + "\n";
+  for (const config::Fault& warning : reading.warnings) all += to_string(warning) + "\n";
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a grpo recipe has GRPOConfig's defaults", "[recipe_config]") {
+  auto reading = read_grpo("lora: {}\n");
+  REQUIRE(reading.is_ok());
+  CHECK(reading.warnings.empty());
+  recipe_config::resolve_defaults(reading.config, false);
+  const train::TrainingConfig& training = reading.config.training;
+  CHECK(training.learning_rate == 1e-6);
+  CHECK(training.logging_steps == 10);
+  CHECK(training.gradient_checkpointing == train::GradientCheckpointing::kTrue);
+  CHECK(training.per_device_train_batch_size == 8);
+  CHECK(training.num_train_epochs == 3);
+  CHECK(training.lr_scheduler_type == optim::SchedulerType::kLinear);
+  CHECK(training.warmup_ratio == 0);
+  const rl::GrpoConfig& grpo = reading.config.grpo.value();
+  CHECK(grpo.num_generations == 8);
+  CHECK(grpo.max_completion_length == 512);
+  CHECK(grpo.loss_type == rl::LossType::kDapo);
+  CHECK(grpo.use_bias_correction_kl);
+  CHECK(grpo.sapo_temperature_neg == 1.05);
+}
+
+TEST_CASE("written keys win over them, and no section stands for the defaults", "[recipe_config]") {
+  const auto reading =
+      read_grpo("training: {logging_steps: 3}\n", {"training.per_device_train_batch_size=4", "grpo.loss_type=cispo"});
+  REQUIRE(reading.is_ok());
+  CHECK(reading.config.training.logging_steps == 3);
+  CHECK(reading.config.training.per_device_train_batch_size == 4);
+  CHECK(reading.config.grpo->loss_type == rl::LossType::kCispo);
+  const auto removed = read_grpo("grpo: {beta: 1}\n", {"grpo=null"});
+  REQUIRE(removed.is_ok());
+  CHECK(removed.config.grpo.value().beta == 0);
+}
+
+TEST_CASE("a resolved grpo recipe reads back the same without a word", "[recipe_config]") {
+  auto reading = read_grpo("grpo: {loss_type: grpo, scale_rewards: false, beta: 0.04, reward_weights: [1, 0.5]}\n");
+  REQUIRE(reading.is_ok());
+  CHECK(reading.config.grpo->scale_rewards == rl::ScaleRewards::kNone);
+  recipe_config::resolve_defaults(reading.config, false);
+  const std::string resolved = recipe_config::to_yaml(reading.config);
+  const auto again = recipe_config::read_recipe_text(resolved, "resolved.yaml");
+  REQUIRE(again.is_ok());
+  CHECK(again.warnings.empty());
+  CHECK(recipe_config::to_yaml(again.config) == resolved);
+}
+
+TEST_CASE("what GRPOConfig refuses, the section refuses", "[recipe_config]") {
+  CHECK_THAT(grpo_faults("grpo: {num_generations: 1}\n"), ContainsSubstring("grpo.num_generations: must be"));
+  CHECK_THAT(grpo_faults("grpo:\n  steps_per_generation: 2\n  generation_batch_size: 16\n"),
+             ContainsSubstring("r.yaml:7:3: grpo.generation_batch_size: contradicts `grpo.steps_per_generation` at "
+                               "line 6"));
+  CHECK_THAT(grpo_faults("grpo: {generation_batch_size: 12}\n"),
+             ContainsSubstring("12 completions are no whole groups of num_generations: 8"));
+  CHECK_THAT(grpo_faults("grpo: {top_p: 0}\n"), ContainsSubstring("grpo.top_p: must be"));
+  CHECK_THAT(grpo_faults("grpo: {loss_type: ppo}\n"), ContainsSubstring("grpo.loss_type"));
+  CHECK_THAT(grpo_faults("training: {auto_find_batch_size: true}\n"),
+             ContainsSubstring("training.auto_find_batch_size: halves the micro-batch"));
+  CHECK_THAT(grpo_faults("grpo: {generation_kwargs: {num_beams: 2}}\n"), ContainsSubstring("write temperature, top_p"));
+  for (const char* key : {"rewards", "agents", "ensemble"})
+    CHECK_THAT(grpo_faults(std::string("grpo: {") + key + ": [{name: a}]}\n"), ContainsSubstring("is not built yet"));
+}
+
+TEST_CASE("keys of vLLM and of other settings are named where they have no effect", "[recipe_config]") {
+  CHECK_THAT(grpo_warnings("grpo: {use_vllm: true, vllm_mode: server}\n"),
+             ContainsSubstring("grpo.use_vllm: has no effect: completions are sampled in the process that trains") &&
+                 ContainsSubstring("grpo.vllm_mode: has no effect"));
+  CHECK_THAT(grpo_warnings("grpo: {sapo_temperature_pos: 2}\n"), ContainsSubstring("has no effect: loss_type is dapo"));
+  CHECK(grpo_warnings("grpo: {loss_type: sapo, sapo_temperature_pos: 2}\n") == "");
+  CHECK_THAT(grpo_warnings("grpo: {loss_type: vespo, delta: 2}\n"), ContainsSubstring("grpo.delta: has no effect"));
+  CHECK_THAT(grpo_warnings("grpo: {entropy_target: 2}\n"), ContainsSubstring("use_adaptive_entropy is false"));
+  CHECK_THAT(grpo_warnings("grpo: {sync_ref_model: true}\n"), ContainsSubstring("there is no reference policy"));
+  CHECK_THAT(grpo_warnings("grpo: {importance_sampling_level: sequence}\n"),
+             ContainsSubstring("GSPO is loss_type: grpo"));
+  CHECK(grpo_warnings("grpo: {importance_sampling_level: sequence, loss_type: grpo}\n") == "");
+  CHECK_THAT(grpo_warnings("grpo: {loss_type: luspo}\n"), ContainsSubstring("luspo is meant with"));
+  const auto sft = recipe_config::read_recipe_text(
+      "recipe: sft\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\ngrpo: {beta: 1}\n", "r.yaml");
+  REQUIRE(sft.warnings.size() == 1);
+  CHECK_THAT(to_string(sft.warnings[0]), ContainsSubstring("grpo: has no effect: recipe is sft"));
+}

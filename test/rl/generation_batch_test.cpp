@@ -1,0 +1,55 @@
+#include "rl/generation_batch.h"
+
+#include "base/error.h"
+#include "catch_amalgamated.hpp"
+#include "support/require_error.h"
+
+using namespace dsft;
+using rl::GrpoConfig;
+using rl::plan_generation;
+
+TEST_CASE("A round of sampling fills gradient_accumulation_steps micro-batches unless the recipe says otherwise",
+          "[rl]") {
+  const auto batch = plan_generation({}, {.per_micro_batch = 8, .accumulation = 4, .num_ranks = 2});
+  CHECK(batch.steps_per_generation == 4);
+  CHECK(batch.num_completions() == 64);
+  CHECK(batch.num_prompts() == 8);
+  CHECK(batch.is_on_policy());
+  CHECK(
+      batch.describe() ==
+      "8 prompts x 8 completions = 64 rows = 8 (micro-batch) x 4 (steps of a generation) x 2 (ranks); an update takes "
+      "64 of them; on-policy: every ratio is 1");
+
+  const auto by_size = plan_generation({.generation_batch_size = 128}, {8, 4, 2});
+  CHECK(by_size.steps_per_generation == 8);
+  CHECK(by_size.num_prompts() == 16);
+  CHECK_FALSE(by_size.is_on_policy());  // its second update is of another policy
+  CHECK(plan_generation({.steps_per_generation = 2}, {8, 4, 2}).is_on_policy());
+  CHECK_FALSE(plan_generation({.num_iterations = 2}, {8, 4, 2}).is_on_policy());
+  // 2 steps x 2 uses are one update of 4 micro-batches, all by the policy that sampled
+  CHECK(plan_generation({.steps_per_generation = 2, .num_iterations = 2}, {8, 4, 2}).is_on_policy());
+}
+
+TEST_CASE("A group may span ranks and micro-batches", "[rl]") {
+  CHECK(plan_generation({.num_generations = 8}, {.per_micro_batch = 1, .accumulation = 1, .num_ranks = 8})
+            .num_prompts() == 1);
+  CHECK(plan_generation({.num_generations = 6}, {2, 3, 1}).num_prompts() == 1);
+}
+
+TEST_CASE("A batch that is no whole groups or micro-batches is one sentence with its numbers", "[rl]") {
+  test::require_error(
+      ErrorKind::kUsage,
+      {"12 completions (per_device_train_batch_size 3 x 2 ranks x 2 steps per generation), which are no "
+       "whole groups of grpo.num_generations 8"},
+      [] {
+        plan_generation({}, {3, 2, 2});
+      });
+  test::require_error(ErrorKind::kUsage,
+                      {"grpo.generation_batch_size 24 is no multiple of per_device_train_batch_size 8 x 2 ranks = 16"},
+                      [] {
+                        plan_generation({.generation_batch_size = 24}, {8, 1, 2});
+                      });
+  test::require_error(ErrorKind::kUsage, {"write one"}, [] {
+    plan_generation({.generation_batch_size = 16, .steps_per_generation = 1}, {8, 1, 2});
+  });
+}
