@@ -9,7 +9,12 @@
 namespace dsft {
 
 std::vector<at::Tensor*> Batch::device_tensors() {
-  return {&ids, &positions, &labels, &supervised, &weights, &sample_keys, &starts};
+  std::vector<at::Tensor*> tensors = {&ids, &positions, &labels, &supervised, &weights, &sample_keys, &starts};
+  if (policy) {
+    const std::vector<at::Tensor*> of_policy = policy->device_tensors();
+    tensors.insert(tensors.end(), of_policy.begin(), of_policy.end());
+  }
+  return tensors;
 }
 
 Batch Batch::to(at::Device device) const {

@@ -6,6 +6,8 @@
 #include <optional>
 #include <vector>
 
+#include "batch/policy_targets.h"
+
 namespace dsft {
 
 /// A micro-batch: S documents laid end to end as T tokens, without padding. Made on the host; to() moves what the model
@@ -25,7 +27,8 @@ struct Batch {
   at::Tensor starts;                ///< int32 [S + 1]: the boundaries where a device reads them
   int64_t longest = 0;              ///< tokens of the longest document, or more
   int64_t epoch = 0;
-  bool is_stand_in = false;  ///< of a rank that has no item: its token counts for nothing
+  std::optional<PolicyTargets> policy;  ///< of sampled completions that a policy is trained on
+  bool is_stand_in = false;             ///< of a rank that has no item: its token counts for nothing
 
   int64_t num_tokens() const { return boundaries.empty() ? 0 : boundaries.back(); }
   int64_t num_documents() const { return static_cast<int64_t>(boundaries.size()) - 1; }

@@ -50,13 +50,31 @@ void pad_supervised(Batch& batch, int64_t supervised) {
   if (missing > 0) batch.supervised = repeated(batch.supervised, supervised);
 }
 
-// The tensors of a batch in one buffer, from an offset that all of their types can have.
+// The repeated tokens lie behind the last row's end, in no row.
+void pad_policy(PolicyTargets& policy, const PaddedShape& shape) {
+  const int64_t missing = shape.documents - policy.advantages.numel();
+  const at::Tensor end = policy.row_starts.narrow(0, policy.row_starts.numel() - 1, 1);
+  policy.row_starts = torch::cat({policy.row_starts, end.expand({missing})});
+  policy.row_weights = torch::cat({policy.row_weights, torch::zeros({missing})});
+  policy.advantages = torch::cat({policy.advantages, torch::zeros({missing})});
+  for (at::Tensor* of_tokens : {&policy.rows, &policy.old_log_probs, &policy.reference_log_probs,
+                                &policy.sampling_log_probs, &policy.entropy_mask})
+    if (of_tokens->defined() && of_tokens->numel() < shape.supervised)
+      *of_tokens = repeated(*of_tokens, shape.supervised);
+}
+
+int64_t bytes_of(const at::Tensor& tensor) {
+  return tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
+}
+
+// The tensors of a batch in one buffer, from an offset that all of their types can have; undefined where they are.
 std::vector<at::Tensor> views_of(const at::Tensor& bytes, Batch& like) {
   std::vector<at::Tensor> views;
   int64_t offset = 0;
   for (const at::Tensor* tensor : like.device_tensors()) {
-    const auto size = static_cast<int64_t>(tensor->nbytes());
-    views.push_back(bytes.narrow(0, offset, size).view(tensor->scalar_type()).view(tensor->sizes()));
+    const int64_t size = bytes_of(*tensor);
+    views.push_back(tensor->defined() ? bytes.narrow(0, offset, size).view(tensor->scalar_type()).view(tensor->sizes())
+                                      : at::Tensor());
     offset += round_up(size, kAlignmentBytes);
   }
   return views;
@@ -64,8 +82,7 @@ std::vector<at::Tensor> views_of(const at::Tensor& bytes, Batch& like) {
 
 int64_t num_bytes(Batch& batch) {
   int64_t size = 0;
-  for (const at::Tensor* tensor : batch.device_tensors())
-    size += round_up(static_cast<int64_t>(tensor->nbytes()), kAlignmentBytes);
+  for (const at::Tensor* tensor : batch.device_tensors()) size += round_up(bytes_of(*tensor), kAlignmentBytes);
   return size;
 }
 
@@ -78,6 +95,7 @@ PaddedShape padded_shape(const Batch& batch) {
   shape.documents = power_of_two(batch.num_documents() + (missing > 0 ? 1 : 0));
   shape.supervised = round_up(batch.supervised.numel(), shape.tokens / 4);
   shape.longest = power_of_two(std::max({batch.longest, missing, shape.tokens / 4}));
+  if (batch.policy) shape.policy_members = batch.policy->members();
   return shape;
 }
 
@@ -91,6 +109,7 @@ Batch pad_batch(const Batch& batch, const PaddedShape& shape) {
   padded.samples = torch::cat({batch.samples, torch::zeros({shape.documents - batch.num_documents()}, at::kLong)});
   padded.longest = shape.longest;
   pad_supervised(padded, shape.supervised);
+  if (padded.policy) pad_policy(*padded.policy, shape);
   return padded;
 }
 
@@ -108,7 +127,10 @@ const Batch& BatchBuffer::load(const Batch& batch) {
       {bytes_.numel()}, at::TensorOptions(at::kByte).pinned_memory(device::is_asynchronous(bytes_.device())));
   const std::vector<at::Tensor> places = views_of(host, batch_);
   const std::vector<at::Tensor*> given = next.device_tensors(), own = batch_.device_tensors();
+  DSFT_CHECK(given.size() == own.size(), "a batch of other tensors than the first");
   for (size_t i = 0; i < given.size(); ++i) {
+    DSFT_CHECK(given[i]->defined() == own[i]->defined(), "a batch of other tensors than the first");
+    if (!given[i]->defined()) continue;
     DSFT_CHECK(given[i]->sizes() == own[i]->sizes(), "a batch of other sizes than the first");
     places[i].copy_(*given[i]);
     *given[i] = *own[i];

@@ -13,6 +13,7 @@ struct PaddedShape {
   int64_t documents = 0;
   int64_t supervised = 0;
   int64_t longest = 0;
+  int64_t policy_members = 0;  ///< PolicyTargets::members; 0: there are none
   auto operator<=>(const PaddedShape&) const = default;
 };
 
@@ -21,7 +22,8 @@ struct PaddedShape {
 PaddedShape padded_shape(const Batch& batch);
 
 /// The batch in a larger shape, on the host: one more document that is not supervised, of tokens that the batch has
-/// anyway, then empty ones; and supervised tokens a second time with weight 0. It adds nothing to any sum or gradient.
+/// anyway, then empty ones; and supervised tokens a second time with weight 0;
+/// and rows of a policy without tokens, of weight 0. It adds nothing to any sum or gradient.
 /// At least one token must be supervised where there are to be more of them.
 Batch pad_batch(const Batch& batch, const PaddedShape& shape);
 

@@ -97,3 +97,50 @@ TEST_CASE("A buffer holds one batch after another at the same addresses", "[batc
   }
   CHECK_THROWS(buffer.load(second));  // not padded
 }
+
+namespace {
+
+Batch policy_batch_of(const std::vector<int64_t>& lengths, float first_log_prob) {
+  Batch batch = batch_of(lengths);
+  std::vector<PolicyRow> rows;
+  for (size_t d = 0; d < lengths.size(); ++d)
+    rows.push_back({.advantage = static_cast<float>(d) - 0.5f, .is_left_out = d == 1});
+  set_policy_rows(batch, rows);
+  batch.policy->old_log_probs = torch::arange(batch.supervised.numel(), at::kFloat) + first_log_prob;
+  return batch;
+}
+
+}  // namespace
+
+TEST_CASE("Each document is a row of the policy, and one that is left out weighs nothing", "[batch]") {
+  const Batch batch = policy_batch_of({7, 12, 3}, 0);  // supervised: positions 1, 2, 3, 5, 6; 9 of 12; 2 of 3
+  CHECK(list_of(batch.policy->row_starts) == std::vector<int64_t>{0, 5, 14, 16});
+  CHECK(list_of(batch.policy->rows) == std::vector<int64_t>{0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2});
+  CHECK(list_of(batch.weights) == std::vector<int64_t>{1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1});
+  CHECK(batch.policy->advantages.equal(torch::tensor({-0.5f, 0.5f, 1.5f})));
+  CHECK(batch.policy->row_weights.eq(1).all().item<bool>());
+}
+
+TEST_CASE("Padding puts a policy's repeated tokens behind its rows, and other members make another shape", "[batch]") {
+  const Batch batch = policy_batch_of({7, 12, 4}, -40);
+  const PaddedShape shape = padded_shape(batch);
+  const Batch padded = pad_batch(batch, shape);
+  const int64_t count = batch.supervised.numel();
+  REQUIRE(padded.supervised.numel() > count);
+  CHECK(list_of(padded.policy->row_starts) == std::vector<int64_t>{0, 5, 14, count, count});
+  CHECK(padded.policy->row_weights.equal(torch::tensor({1.f, 1.f, 1.f, 0.f})));
+  CHECK(padded.policy->rows.numel() == padded.supervised.numel());
+  CHECK(padded.policy->old_log_probs.narrow(0, 0, count).equal(batch.policy->old_log_probs));
+  CHECK_FALSE(padded.policy->reference_log_probs.defined());
+  Batch with_reference = batch;
+  with_reference.policy->reference_log_probs = batch.policy->old_log_probs;
+  CHECK(padded_shape(with_reference) != shape);
+  CHECK(padded_shape(batch_of({7, 12, 4})) != shape);
+
+  BatchBuffer buffer(padded, at::kCPU);
+  const Batch next = pad_batch(policy_batch_of({7, 12, 4}, 3), shape);
+  const Batch& loaded = buffer.load(next);
+  CHECK(loaded.policy->old_log_probs.equal(next.policy->old_log_probs));
+  CHECK_FALSE(loaded.policy->sampling_log_probs.defined());
+  CHECK(batch.to(at::kCPU).policy->old_log_probs.equal(batch.policy->old_log_probs));
+}
