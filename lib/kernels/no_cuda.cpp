@@ -102,8 +102,8 @@ void rotate(const void*, int64_t, const float*, const float*, float, void*, int6
             Stream) {
   fail_without_cuda();
 }
-void token_log_probs_rows(void*, const int64_t*, float*, bool*, bool, const float*, int64_t, int64_t, FloatType,
-                          Stream) {
+void token_log_probs_rows(void*, const int64_t*, float*, bool*, bool, const float*, const TemperedSoftmax&, int64_t,
+                          int64_t, FloatType, Stream) {
   fail_without_cuda();
 }
 void dropout(const void*, void*, const int64_t*, const int64_t*, int64_t, int64_t, cpu::DropoutStream, FloatType,

@@ -27,63 +27,90 @@ int64_t rows_of_chunk(const at::Tensor& weight) {
 
 // log p is a function of one hidden state alone, so its gradient there, W[target] - softmax W, can be made in the
 // forward pass while the chunk's logits exist; any downstream gradient then only scales its row. A trained head needs
-// the downstream gradient first: its chunks are computed again in the backward pass.
+// the downstream gradient first, and so do entropies beside the log-probabilities: their chunks are computed again in
+// the backward pass.
 class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
  public:
   static variable_list forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight,
-                               const at::Tensor& targets, int64_t chunk_rows, bool makes_gradient) {
+                               const at::Tensor& targets, int64_t chunk_rows, bool makes_gradient,
+                               const Distribution& distribution) {
     const bool trains_head = weight.requires_grad();
-    const bool keeps_row_gradients = makes_gradient && !trains_head;
+    const bool trains_entropies = distribution.entropies == Entropies::kDifferentiable;
+    const bool computes_again = trains_head || (makes_gradient && trains_entropies);
+    const bool keeps_row_gradients = makes_gradient && !computes_again;
+    const kernels::PolicyRows policy{.temperature = distribution.temperature,
+                                     .wants_entropies = distribution.entropies != Entropies::kNone};
     at::Tensor log_probs = torch::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
     at::Tensor is_argmax = torch::empty({hidden.size(0)}, hidden.options().dtype(at::kBool));
+    at::Tensor entropies = policy.wants_entropies ? torch::empty_like(log_probs) : at::Tensor();
     at::Tensor row_gradients = keeps_row_gradients ? torch::empty_like(hidden) : at::Tensor();
     for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
       const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
       at::Tensor logits = torch::linear(hidden.narrow(0, begin, count), weight);
       const auto statistics =
-          kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), keeps_row_gradients);
+          kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), keeps_row_gradients, {}, policy);
       log_probs.narrow(0, begin, count).copy_(statistics.log_probs);
       is_argmax.narrow(0, begin, count).copy_(statistics.is_argmax);
+      if (entropies.defined()) entropies.narrow(0, begin, count).copy_(statistics.entropies);
       if (keeps_row_gradients) {
         at::Tensor rows = row_gradients.narrow(0, begin, count);
         torch::mm_out(rows, logits, weight);
       }
     }
     context->saved_data["trains_head"] = trains_head;
+    context->saved_data["computes_again"] = computes_again;
+    context->saved_data["temperature"] = distribution.temperature;
     context->saved_data["chunk_rows"] = chunk_rows;
-    if (trains_head)
+    if (computes_again)
       context->save_for_backward({hidden, weight, targets});
     else
       context->save_for_backward({row_gradients});
-    context->mark_non_differentiable({is_argmax});
-    return {log_probs, is_argmax};
+    if (!entropies.defined()) {
+      context->mark_non_differentiable({is_argmax});
+      return {log_probs, is_argmax};
+    }
+    if (trains_entropies)
+      context->mark_non_differentiable({is_argmax});
+    else
+      context->mark_non_differentiable({is_argmax, entropies});
+    return {log_probs, is_argmax, entropies};
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor scale = gradients[0].contiguous();  // [N] fp32
-    if (!context->saved_data["trains_head"].toBool())
-      return {saved[0] * scale.unsqueeze(1).to(saved[0].scalar_type()), {}, {}, {}, {}};
+    if (!context->saved_data["computes_again"].toBool())
+      return {saved[0] * scale.unsqueeze(1).to(saved[0].scalar_type()), {}, {}, {}, {}, {}};
+    const bool trains_head = context->saved_data["trains_head"].toBool();
+    const kernels::PolicyRows all_rows{
+        .temperature = context->saved_data["temperature"].toDouble(),
+        .entropy_scales = gradients.size() > 2 && gradients[2].defined() ? gradients[2].contiguous() : at::Tensor()};
     const at::Tensor &hidden = saved[0], &weight = saved[1], &targets = saved[2];
     // a micro-batch without a label still takes part in the update, with zeros
-    if (hidden.size(0) == 0) return {torch::zeros_like(hidden), torch::zeros_like(weight), {}, {}, {}};
+    if (hidden.size(0) == 0)
+      return {torch::zeros_like(hidden), trains_head ? torch::zeros_like(weight) : at::Tensor(), {}, {}, {}, {}};
     const int64_t chunk_rows = context->saved_data["chunk_rows"].toInt();
     at::Tensor hidden_gradient = torch::empty_like(hidden);
-    at::Tensor sum = weight.grad(), weight_gradient;  // in fp32: pieces of a 16-bit sum are rounded once per chunk
-    if (!sum.defined() || sum.scalar_type() == at::kBFloat16 || sum.scalar_type() == at::kHalf)
+    at::Tensor sum, weight_gradient;
+    if (trains_head) sum = weight.grad();
+    // in fp32: pieces of a 16-bit sum are rounded once per chunk
+    if (trains_head && (!sum.defined() || sum.scalar_type() == at::kBFloat16 || sum.scalar_type() == at::kHalf))
       sum = weight_gradient =
           torch::zeros_like(weight, at::promote_types(weight.scalar_type(), at::kFloat), at::MemoryFormat::Contiguous);
     for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
       const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
       const at::Tensor rows = hidden.narrow(0, begin, count);
       at::Tensor logits = torch::linear(rows, weight);
-      kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), true, scale.narrow(0, begin, count));
+      kernels::PolicyRows policy = all_rows;
+      if (policy.entropy_scales.defined()) policy.entropy_scales = policy.entropy_scales.narrow(0, begin, count);
+      kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), true, scale.narrow(0, begin, count),
+                                    policy);
       at::Tensor out = hidden_gradient.narrow(0, begin, count);
       torch::mm_out(out, logits, weight);
-      kernels::add_product(sum, logits.t(), rows);
+      if (trains_head) kernels::add_product(sum, logits.t(), rows);
     }
     if (weight_gradient.defined()) weight_gradient = weight_gradient.to(weight.scalar_type());
-    return {hidden_gradient, weight_gradient, {}, {}, {}};
+    return {hidden_gradient, weight_gradient, {}, {}, {}, {}};
   }
 };
 
@@ -99,55 +126,69 @@ kernels::DropoutKeys choose(kernels::DropoutKeys keys, const Choose& choose_of) 
 // A head with an adapter: each chunk is its own recomputed block, so that the same memory bound holds. Without a row
 // there is one empty chunk, so that the result stays connected to the adapter.
 TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head, const at::Tensor& targets,
-                                const kernels::DropoutKeys& dropout) {
+                                const kernels::DropoutKeys& dropout, const Distribution& distribution) {
   const int64_t chunk_rows = rows_of_chunk(head.weight());
   const nn::BlockRunner chunks(nn::BlockRunner::Keep::kInput);
-  std::vector<at::Tensor> log_probs, is_argmax;
+  const bool wants_entropies = distribution.entropies != Entropies::kNone;
+  std::vector<at::Tensor> log_probs, is_argmax, entropies;
   for (int64_t begin = 0; begin == 0 || begin < hidden.size(0); begin += chunk_rows) {
     const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
     const at::Tensor chunk_targets = targets.narrow(0, begin, count);
     nn::ForwardContext context;
     context.dropout = choose(dropout, [=](const at::Tensor& keys) { return keys.narrow(0, begin, count); });
-    const auto results =
-        chunks.run(0,
-                   [&head, chunk_targets, context](const auto& in) {
-                     const at::Tensor logits = head.forward(in[0], context);
-                     const at::Tensor wide = torch::log_softmax(logits, -1, at::kFloat);
-                     return std::vector<at::Tensor>{wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1),
-                                                    logits.argmax(-1).eq(chunk_targets)};
-                   },
-                   {hidden.narrow(0, begin, count)});
+    const auto results = chunks.run(
+        0,
+        [&head, chunk_targets, context, distribution, wants_entropies](const auto& in) {
+          const at::Tensor logits = head.forward(in[0], context);
+          const at::Tensor wide = distribution.temperature == 1
+                                      ? torch::log_softmax(logits, -1, at::kFloat)
+                                      : torch::log_softmax(logits.to(at::kFloat) / distribution.temperature, -1);
+          std::vector<at::Tensor> out = {wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1),
+                                         logits.argmax(-1).eq(chunk_targets)};
+          if (wants_entropies) out.push_back(-(wide.exp() * wide).sum(-1));
+          return out;
+        },
+        {hidden.narrow(0, begin, count)});
     log_probs.push_back(results[0]);
     is_argmax.push_back(results[1]);
+    if (wants_entropies) entropies.push_back(results[2]);
   }
-  return {torch::cat(log_probs), torch::cat(is_argmax)};
+  TokenLogProbs result{torch::cat(log_probs), torch::cat(is_argmax)};
+  if (!wants_entropies) return result;
+  result.entropies = torch::cat(entropies);
+  if (distribution.entropies == Entropies::kValues) result.entropies = result.entropies.detach();
+  return result;
 }
 
 }  // namespace
 
 TokenLogProbs linear_log_probs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
-                               int64_t chunk_rows) {
+                               int64_t chunk_rows, const Distribution& distribution) {
   DSFT_CHECK(hidden.dim() == 2 && targets.dim() == 1 && hidden.size(0) == targets.size(0), "log-probabilities of ",
              hidden.sizes(), " and ", targets.sizes());
   const bool makes_gradient = at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
-  const variable_list results = LinearLogProbs::apply(
-      hidden.contiguous(), weight, targets, chunk_rows > 0 ? chunk_rows : rows_of_chunk(weight), makes_gradient);
-  return {results[0], results[1]};
+  const variable_list results =
+      LinearLogProbs::apply(hidden.contiguous(), weight, targets, chunk_rows > 0 ? chunk_rows : rows_of_chunk(weight),
+                            makes_gradient, distribution);
+  return {results[0], results[1], results.size() > 2 ? results[2] : at::Tensor()};
 }
 
 TokenLogProbs token_log_probs(model::CausalLm& model, const at::Tensor& hidden, const at::Tensor& rows,
                               const at::Tensor& targets, const nn::BlockRunner& runner,
-                              const kernels::DropoutKeys& dropout) {
+                              const kernels::DropoutKeys& dropout, const Distribution& distribution) {
   const kernels::DropoutKeys of_rows =
       choose(dropout, [&](const at::Tensor& keys) { return keys.index_select(0, rows); });
   const auto results = model.run_head(
-      hidden.index_select(0, rows), runner, [targets, of_rows](const at::Tensor& normalised, const nn::Linear& head) {
-        const TokenLogProbs result = head.adapter() && head.adapter()->is_enabled
-                                         ? adapted_log_probs(normalised, head, targets, of_rows)
-                                         : linear_log_probs(normalised, head.weight(), targets);
-        return std::vector<at::Tensor>{result.log_probs, result.is_argmax};
+      hidden.index_select(0, rows), runner,
+      [targets, of_rows, distribution](const at::Tensor& normalised, const nn::Linear& head) {
+        TokenLogProbs result = head.adapter() && head.adapter()->is_enabled
+                                   ? adapted_log_probs(normalised, head, targets, of_rows, distribution)
+                                   : linear_log_probs(normalised, head.weight(), targets, 0, distribution);
+        std::vector<at::Tensor> out = {result.log_probs, result.is_argmax};
+        if (result.entropies.defined()) out.push_back(result.entropies);
+        return out;
       });
-  return {results[0], results[1]};
+  return {results[0], results[1], results.size() > 2 ? results[2] : at::Tensor()};
 }
 
 }  // namespace dsft::loss

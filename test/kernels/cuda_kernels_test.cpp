@@ -364,6 +364,55 @@ TEST_CASE("CUDA: token log-probabilities and their gradient agree with float64",
   CHECK(extreme.log_probs[2].item<float>() == 0.0f);
 }
 
+TEST_CASE("CUDA: with a temperature, log-probabilities, entropies and their gradients agree with float64",
+          "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(3);
+  const int64_t vocab_size = GENERATE(301, 4096, 50000, 100000);  // the kernels of the test above
+  const double temperature = GENERATE(0.7, 1.0, 2.5);
+  const at::Tensor logits = torch::randn({11, vocab_size}) * 6, targets = torch::randint(vocab_size, {11});
+  at::Tensor reference = logits.to(at::kDouble).requires_grad_(true);
+  const at::Tensor wide = torch::log_softmax(reference / temperature, -1);
+  const at::Tensor expected = wide.gather(1, targets.unsqueeze(1)).squeeze(1), entropies = -(wide.exp() * wide).sum(-1);
+  const at::Tensor scales = torch::randn({11}), entropy_scales = torch::randn({11});
+  (expected * scales + entropies * entropy_scales).sum().backward();
+  at::Tensor work = logits.to(kGpu), untouched = logits.to(kGpu);
+  const PolicyRows policy{
+      .temperature = temperature, .wants_entropies = true, .entropy_scales = entropy_scales.to(kGpu)};
+  const TokenStatistics statistics = token_log_probs_rows(work, targets.to(kGpu), true, scales.to(kGpu), policy);
+  const TokenStatistics values = token_log_probs_rows(untouched, targets.to(kGpu), false, {},
+                                                      {.temperature = temperature, .wants_entropies = true});
+  CHECK(torch::equal(untouched.cpu(), logits));
+  for (const TokenStatistics& each : {statistics, values}) {
+    CHECK(largest(each.log_probs.cpu() - expected) < 5e-5);
+    CHECK(largest(each.entropies.cpu() - entropies) < 5e-5);
+    CHECK(torch::equal(each.is_argmax.cpu(), logits.argmax(-1).eq(targets)));
+  }
+  CHECK(largest(work.cpu() - reference.grad()) < 5e-6);
+  at::Tensor certain = torch::full({2, vocab_size}, -INFINITY).to(kGpu);
+  certain[0][3] = 4.0;
+  certain[1].fill_(2.0);
+  const bool makes_gradient = GENERATE(false, true);
+  const TokenStatistics extreme =
+      token_log_probs_rows(certain, at::tensor({int64_t{3}, int64_t{1}}).to(kGpu), makes_gradient, {},
+                           {.temperature = temperature, .wants_entropies = true});
+  CHECK(std::abs(extreme.entropies[0].item<float>()) < 1e-5);
+  CHECK(std::abs(extreme.entropies[1].item<float>() - std::log(static_cast<double>(vocab_size))) < 1e-4);
+}
+
+TEST_CASE("CUDA: in 16 bits entropies are those of the rounded logits", "[kernels][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU");
+  torch::manual_seed(4);
+  const auto type = GENERATE(at::kBFloat16, at::kHalf);
+  const int64_t vocab_size = GENERATE(303, 151936);
+  at::Tensor logits = (torch::randn({5, vocab_size}) * 4).to(type).to(kGpu);
+  const at::Tensor wide = torch::log_softmax(logits.cpu().to(at::kDouble) / 0.8, -1);
+  const at::Tensor targets = torch::randint(vocab_size, {5}).to(kGpu);
+  const TokenStatistics statistics =
+      token_log_probs_rows(logits, targets, true, {}, {.temperature = 0.8, .wants_entropies = true});
+  CHECK(largest(statistics.entropies.cpu() + (wide.exp() * wide).sum(-1)) < 5e-5);
+}
+
 TEST_CASE("CUDA: the gradient of an embedding agrees with float64, the same in every run", "[kernels][gpu]") {
   if (!device::has_cuda()) SKIP("no GPU");
   torch::manual_seed(3);

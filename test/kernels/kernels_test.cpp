@@ -99,6 +99,34 @@ TEST_CASE("Token log-probabilities and their gradient agree with log_softmax in 
   CHECK_FALSE(extreme.is_argmax[1].item<bool>());  // all equal: the first wins
 }
 
+TEST_CASE("With a temperature, log-probabilities, entropies and their gradients agree with float64", "[kernels]") {
+  torch::manual_seed(3);
+  const double temperature = GENERATE(0.7, 1.0, 2.5);
+  const at::Tensor logits = torch::randn({11, 301}) * 6, targets = torch::randint(301, {11});
+  at::Tensor reference = logits.to(at::kDouble).requires_grad_(true);
+  const at::Tensor wide = torch::log_softmax(reference / temperature, -1);
+  const at::Tensor expected = wide.gather(1, targets.unsqueeze(1)).squeeze(1), entropies = -(wide.exp() * wide).sum(-1);
+  const at::Tensor scales = torch::randn({11}), entropy_scales = torch::randn({11});
+  (expected * scales + entropies * entropy_scales).sum().backward();
+  at::Tensor work = logits.clone(), in_double = logits.to(at::kDouble);
+  for (at::Tensor* rows : {&work, &in_double}) {
+    const TokenStatistics statistics =
+        token_log_probs_rows(*rows, targets, true, scales,
+                             {.temperature = temperature, .wants_entropies = true, .entropy_scales = entropy_scales});
+    CHECK(max_difference(statistics.log_probs, expected) < 1e-5);
+    CHECK(max_difference(statistics.entropies, entropies) < 1e-5);
+    CHECK(max_difference(*rows, reference.grad()) < 2e-6);
+    CHECK(torch::equal(statistics.is_argmax, logits.argmax(-1).eq(targets)));
+  }
+  at::Tensor certain = torch::full({2, 5}, -std::numeric_limits<float>::infinity());
+  certain[0][3] = 4.0;
+  certain[1].fill_(2.0);
+  const TokenStatistics extreme = token_log_probs_rows(certain, at::tensor({int64_t{3}, int64_t{1}}), false, {},
+                                                       {.temperature = temperature, .wants_entropies = true});
+  CHECK(std::abs(extreme.entropies[0].item<float>()) < 1e-6);
+  CHECK(std::abs(extreme.entropies[1].item<float>() - std::log(5.0)) < 1e-6);
+}
+
 TEST_CASE("Dropout is a function of seed, epoch, sample, position, module and feature alone", "[kernels]") {
   const int64_t tokens = 64, size = 200;
   const at::Tensor token = torch::arange(tokens, at::kLong);

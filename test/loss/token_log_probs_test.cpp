@@ -87,6 +87,35 @@ TEST_CASE("In 16 bits log-probabilities are no further from float64 than the unf
   if (trains_head) check(fused.of_weight, plain.of_weight, exact.of_weight);
 }
 
+TEST_CASE("Temperature and entropies over chunks equal log_softmax in float64, values and gradients", "[loss]") {
+  const bool trains_head = GENERATE(false, true);
+  const auto asked = GENERATE(loss::Entropies::kValues, loss::Entropies::kDifferentiable);
+  const int64_t chunk_rows = GENERATE(4, 100);
+  const bool is_trained = asked == loss::Entropies::kDifferentiable;
+  INFO((trains_head ? "trained" : "frozen") << " head, entropies " << (is_trained ? "trained" : "not trained"));
+  const double temperature = 0.6;
+  const Problem problem = make_problem(10);
+  at::Tensor hidden = problem.hidden.clone().requires_grad_(true), weight = problem.weight.clone().requires_grad_(true);
+  const at::Tensor wide = torch::log_softmax(torch::matmul(hidden, weight.t()) / temperature, -1);
+  const at::Tensor expected = wide.gather(1, problem.targets.unsqueeze(1)).squeeze(1);
+  const at::Tensor entropies = -(wide.exp() * wide).sum(-1);
+  const at::Tensor of_entropies = torch::randn({10}, at::kDouble);
+  ((expected * problem.gradient).sum() + (is_trained ? (entropies * of_entropies).sum() : 0 * entropies.sum()))
+      .backward();
+
+  at::Tensor x = problem.hidden.to(at::kFloat).requires_grad_(true);
+  at::Tensor head = problem.weight.to(at::kFloat).requires_grad_(trains_head);
+  const auto actual = loss::linear_log_probs(x, head, problem.targets, chunk_rows, {temperature, asked});
+  CHECK(actual.entropies.requires_grad() == is_trained);
+  (actual.log_probs * problem.gradient.to(at::kFloat) + actual.entropies * of_entropies.to(at::kFloat))
+      .sum()
+      .backward();
+  CHECK(largest_gap(actual.log_probs.detach(), expected.detach()) < 1e-5);
+  CHECK(largest_gap(actual.entropies.detach(), entropies.detach()) < 1e-5);
+  CHECK(largest_gap(x.grad(), hidden.grad()) < 2e-5);
+  if (trains_head) CHECK(largest_gap(head.grad(), weight.grad()) < 2e-5);
+}
+
 TEST_CASE("Without a row the head's gradients are zero, and defined", "[loss]") {
   const bool trains_head = GENERATE(false, true);
   const Problem problem = make_problem(0);
@@ -149,4 +178,22 @@ TEST_CASE("An adapter on the head drops inputs by the keys of its tokens", "[los
   a.mutable_grad().zero_();
   expected.sum().backward();
   CHECK(largest_gap(gradient, a.grad().to(at::kDouble)) < 1e-3);
+}
+
+TEST_CASE("A head with an adapter gives the same temperature and entropies", "[loss]") {
+  auto lm = test::load_tiny_model("llama_plain");
+  const nn::BlockRunner runner;
+  const Batch batch = make_batch(test::random_documents({7, 5}, 97, 3), 2);
+  const at::Tensor hidden = lm->hidden_states(batch, runner, nullptr).detach();
+  const at::Tensor rows = torch::tensor({1, 4, 8, 10}, at::kLong), targets = torch::tensor({3, 1, 90, 5}, at::kLong);
+  const loss::Distribution distribution{1.7, loss::Entropies::kDifferentiable};
+  const auto plain = loss::token_log_probs(*lm, hidden, rows, targets, runner, {}, distribution);
+  const auto head = std::dynamic_pointer_cast<nn::Linear>(lm->named_modules()["lm_head"]);
+  head->adapter() = nn::LoraAdapter{.a = torch::rand({4, head->in_features()}, torch::requires_grad()),
+                                    .b = torch::zeros({head->out_features(), 4}, torch::requires_grad())};
+  const auto adapted = loss::token_log_probs(*lm, hidden, rows, targets, runner, {}, distribution);
+  CHECK(largest_gap(adapted.log_probs.detach(), plain.log_probs.detach().to(at::kDouble)) < 1e-5);
+  CHECK(largest_gap(adapted.entropies.detach(), plain.entropies.detach().to(at::kDouble)) < 1e-5);
+  adapted.entropies.sum().backward();
+  CHECK(head->adapter()->b.grad().abs().max().item<double>() > 0);
 }
