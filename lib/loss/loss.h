@@ -18,11 +18,19 @@ struct Sum {
   size_t denominator = 0;  ///< index into Loss::counts
 };
 
+/// The largest or the smallest of some numbers of a micro-batch, reported as that of the whole update.
+struct Extreme {
+  std::string name;
+  at::Tensor value;  ///< 0-d; -inf or inf: there is no number
+  bool is_largest = true;
+};
+
 /// What a micro-batch adds to the update. There is at least one term, and the names are the same on every rank and in
 /// every micro-batch: the trainer sums them as one vector.
 struct LossResult {
-  std::vector<Sum> terms;    ///< the loss is the sum of these over their denominators
-  std::vector<Sum> metrics;  ///< reported, not trained
+  std::vector<Sum> terms;              ///< the loss is the sum of these over their denominators
+  std::vector<Sum> metrics;            ///< reported, not trained
+  std::vector<Extreme> extremes = {};  ///< likewise
 };
 
 /// What is minimised. Gives sums and never means, so that rows, packing, micro-batches and ranks cannot change the
@@ -42,6 +50,9 @@ class Loss {
   /// Whether compute() enqueues the same for all batches of one shape (device::Graph): it reads nothing of them but
   /// device_tensors(), and leaves a supervised token of weight 0 out of every sum.
   virtual bool can_be_recorded() const { return false; }
+
+  /// Whether an update in which a denominator is 0 is none of the user's faults: its sums are then divided by 1.
+  virtual bool may_be_empty() const { return false; }
 };
 
 /// Cross-entropy of supervised tokens by their weights; denominator 0 counts them so. Metric: mean_token_accuracy.

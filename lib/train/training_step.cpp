@@ -1,6 +1,7 @@
 #include "train/training_step.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/error.h"
@@ -12,6 +13,8 @@ namespace {
 // Tokens times weights of a layer that take as long to compute as the layer's kernels to enqueue: about 2 ms on an H100
 // and its host.
 constexpr int64_t kLaunchBound = int64_t{1} << 37;
+
+constexpr double kNoExtreme = -std::numeric_limits<double>::infinity();
 
 int64_t weights_of_layer(const model::CausalLm& model) {
   int64_t count = 0;
@@ -38,13 +41,20 @@ StepNumbers EnqueuedStep::read(comm::Communicator& communicator) const {
   at::Tensor sums = own.narrow(0, 0, num_sums).clone();
   communicator.all_reduce(sums);
   const double* of_all = sums.const_data_ptr<double>();
-  const double* of_optimizer = own.const_data_ptr<double>() + num_sums;
+  const double* of_optimizer = own.const_data_ptr<double>() + num_sums + extremes.size();
   StepNumbers result{.loss = of_all[0],
                      .metrics = {},
                      .grad_norm = of_optimizer[0],
                      .learning_rate = of_optimizer[1],
                      .is_applied = of_optimizer[2] != 0};
   for (size_t i = 0; i < metrics.size(); ++i) result.metrics[metrics[i]] = of_all[i + 1];
+  if (extremes.empty()) return result;
+  at::Tensor largest = own.narrow(0, num_sums, static_cast<int64_t>(extremes.size())).clone();
+  communicator.all_reduce(largest, comm::ReduceOp::kMax);
+  for (size_t i = 0; i < extremes.size(); ++i) {
+    const double value = largest.const_data_ptr<double>()[i];
+    if (std::isfinite(value)) result.metrics[extremes[i].name] = extremes[i].is_largest ? value : -value;
+  }
   return result;
 }
 
@@ -69,6 +79,7 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
   const Totals totals = count(micro_batches, step);
   set_denominators(totals.denominators);
   if (sums_.defined()) sums_.zero_();
+  if (extremes_.defined()) extremes_.fill_(kNoExtreme);
   for (const Batch& batch : micro_batches) {
     if (records(batch))
       graphs_->run(batch, [this](const Batch& padded) { pass_over(padded, /*reduces=*/false); });
@@ -83,11 +94,12 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
   passed(StepPart::kOptimizer);
   const at::Tensor of_optimizer =
       torch::stack({result.grad_norm, result.learning_rate, result.is_applied.to(at::kDouble)});
-  const at::Tensor numbers = torch::cat({sums_, of_optimizer});
+  const at::Tensor numbers = torch::cat({sums_, extremes_, of_optimizer});
   device::Moment end(parts_.model.device());
   return {.num_tokens = totals.num_tokens,
           .loss_scale = result.loss_scale,
           .metrics = metrics_,
+          .extremes = extreme_names_,
           .optimizer_begin = std::move(optimizer_begin),
           .end = std::move(end),
           .numbers = device::HostCopy(numbers)};
@@ -122,7 +134,8 @@ TrainingStep::Totals TrainingStep::count(const std::vector<Batch>& micro_batches
   counts.push_back(records(micro_batches.back()) ? 1 : 0);
   at::Tensor sums = torch::tensor(counts, at::kDouble);
   parts_.communicator.all_reduce(sums);
-  const double* totals = sums.const_data_ptr<double>();
+  double* totals = sums.data_ptr<double>();
+  if (parts_.loss.may_be_empty()) std::replace(totals, totals + num_denominators, 0.0, 1.0);
   if (std::find(totals, totals + num_denominators, 0.0) != totals + num_denominators)
     fail(ErrorKind::kData, "step ", step,
          " has no supervised token in any of its rows. Check data.loss_on with `dsft preview`.");
@@ -150,24 +163,35 @@ at::Tensor TrainingStep::forward(const Batch& batch) {
     const at::Tensor part = term.value / denominators_[static_cast<int64_t>(term.denominator)];
     objective = objective.defined() ? objective + part : part;
   }
-  add_to_sums(objective.detach(), result);
+  add_to_numbers(objective.detach(), result);
   return objective;
 }
 
-void TrainingStep::add_to_sums(const at::Tensor& objective, const loss::LossResult& result) {
+void TrainingStep::add_to_numbers(const at::Tensor& objective, const loss::LossResult& result) {
   std::vector<at::Tensor> values = {objective.to(at::kDouble)};
   std::vector<std::string> names;
   for (const loss::Sum& metric : result.metrics) {
     values.push_back((metric.value.detach() / denominators_[static_cast<int64_t>(metric.denominator)]).to(at::kDouble));
     names.push_back(metric.name);
   }
+  std::vector<at::Tensor> largest;
+  std::vector<ExtremeName> extreme_names;
+  for (const loss::Extreme& extreme : result.extremes) {
+    const at::Tensor value = extreme.value.detach().to(at::kDouble);
+    largest.push_back(extreme.is_largest ? value : -value);
+    extreme_names.push_back({extreme.name, extreme.is_largest});
+  }
   const at::Tensor stacked = torch::stack(values);
   if (!sums_.defined()) {
     sums_ = torch::zeros_like(stacked);
+    extremes_ = torch::full({static_cast<int64_t>(largest.size())}, kNoExtreme, stacked.options());
     metrics_ = names;
+    extreme_names_ = extreme_names;
   }
-  DSFT_CHECK(names == metrics_, "a micro-batch has other metrics than the one before");
+  DSFT_CHECK(names == metrics_ && extreme_names == extreme_names_,
+             "a micro-batch has other metrics than the one before");
   sums_.add_(stacked);
+  if (!largest.empty()) torch::maximum_out(extremes_, extremes_, torch::stack(largest));
 }
 
 void TrainingStep::enter(const char* part) const {

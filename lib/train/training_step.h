@@ -56,14 +56,23 @@ struct StepNumbers {
   bool is_applied = true;                 ///< false: skipped, the gradients were not finite
 };
 
+/// A metric that is the largest or smallest of an update's numbers; absent where there is none.
+struct ExtremeName {
+  std::string name;
+  bool is_largest = true;
+  bool operator==(const ExtremeName&) const = default;
+};
+
 /// An update that has been enqueued.
 struct EnqueuedStep {
   int64_t num_tokens = 0;            ///< of all ranks
   double loss_scale = 1;             ///< the one the update used; 1 but for fp16
   std::vector<std::string> metrics;  ///< their names
-  device::Moment optimizer_begin;    ///< when the last backward pass was done
-  device::Moment end;                ///< of its work; it has passed once the numbers are read
-  device::HostCopy numbers;  ///< fp64: the loss, the metrics, the gradient norm, the rate, whether it was applied
+  std::vector<ExtremeName> extremes;
+  device::Moment optimizer_begin;  ///< when the last backward pass was done
+  device::Moment end;              ///< of its work; it has passed once the numbers are read
+  device::HostCopy numbers;  ///< fp64: the loss, the metrics, the extremes (the smallest ones negated), the gradient
+                             ///< norm, the rate, whether it was applied
 
   /// Waits for the update. Collective.
   StepNumbers read(comm::Communicator& communicator) const;
@@ -77,7 +86,8 @@ class TrainingStep final {
   /// Borrows what `parts` refers to. `options` with graphs take no after_part.
   TrainingStep(StepParts parts, StepOptions options);
 
-  /// Enqueues update number `step`. Throws kData where nothing in it is supervised. Collective.
+  /// Enqueues update number `step`. Throws kData where nothing in it is supervised, unless the loss allows it.
+  /// Collective.
   EnqueuedStep run(const std::vector<Batch>& micro_batches, int64_t step);
 
   /// Before the first update: passes over a micro-batch as in an update, which leave nothing behind, also where what
@@ -93,7 +103,7 @@ class TrainingStep final {
   void set_denominators(const std::vector<double>& values);
   void pass_over(const Batch& batch, bool reduces);
   at::Tensor forward(const Batch& batch);
-  void add_to_sums(const at::Tensor& objective, const loss::LossResult& result);
+  void add_to_numbers(const at::Tensor& objective, const loss::LossResult& result);
   void passed(StepPart part) const;
   void enter(const char* part) const;
 
@@ -107,7 +117,9 @@ class TrainingStep final {
   at::Tensor denominators_;           // fp32 [D] on the device
   at::Tensor sums_;                   // fp64 on the device: the loss, then the metrics; made by the first pass
   std::vector<std::string> metrics_;  // their names
-  int64_t step_ = 0;                  // of the update under way
+  at::Tensor extremes_;               // likewise, the smallest ones negated
+  std::vector<ExtremeName> extreme_names_;
+  int64_t step_ = 0;  // of the update under way
 };
 
 }  // namespace dsft::train
