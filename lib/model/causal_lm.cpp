@@ -26,9 +26,9 @@ std::vector<std::pair<std::string, at::Tensor>> CausalLm::block_parameters(int64
   return list;
 }
 
-at::Tensor CausalLm::logits(const at::Tensor& rows, const nn::BlockRunner& runner) {
-  return run_head(rows, runner, [](const at::Tensor& normalised, const nn::Linear& head) {
-    return std::vector<at::Tensor>{head.forward(normalised, nn::ForwardContext{})};
+at::Tensor CausalLm::logits(const at::Tensor& rows, const nn::BlockRunner& runner, const nn::ForwardContext& context) {
+  return run_head(rows, runner, [&context](const at::Tensor& normalised, const nn::Linear& head) {
+    return std::vector<at::Tensor>{head.forward(normalised, context)};
   })[0];
 }
 

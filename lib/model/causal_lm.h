@@ -67,7 +67,7 @@ class CausalLm : public torch::nn::Module {
       const std::function<std::vector<at::Tensor>(const at::Tensor& normalised, const nn::Linear& head)>& head) = 0;
 
   /// Logits [R, V] of rows of hidden states.
-  at::Tensor logits(const at::Tensor& rows, const nn::BlockRunner& runner);
+  at::Tensor logits(const at::Tensor& rows, const nn::BlockRunner& runner, const nn::ForwardContext& context = {});
 
   at::Device device() const { return parameters().front().device(); }
   at::ScalarType dtype() const { return parameters().front().scalar_type(); }

@@ -69,6 +69,7 @@ nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const Training
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
   if (!cache) context->documents = {batch.boundaries, batch.longest, batch.starts};
   context->cache = cache;
+  context->isolates_rows = cache != nullptr;
   context->recomputes_mlp = recomputes_mlp;
   context->dropout = dropout_keys(batch, training);
   return context;

@@ -30,6 +30,8 @@ struct ForwardContext {
   kernels::Documents documents;  ///< of the batch; empty where a cache knows them
   kernels::DropoutKeys dropout;  ///< sample_keys undefined: dropout is off (evaluation, generation)
   KvCache* cache = nullptr;      ///< where generation keeps keys and values; null in training
+  bool isolates_rows = false;    ///< a row's products depend on no other row (kernels::multiply_each_row), where there
+                                 ///< are such
   bool recomputes_mlp = false;   ///< gate and up are not kept for the backward pass but computed again
 
   bool is_training() const { return dropout.sample_keys.defined(); }

@@ -10,6 +10,7 @@
 #include "kernels/few_rows_product.h"
 #include "kernels/float_products.h"
 #include "kernels/packed_adapters.h"
+#include "kernels/row_products.h"
 #include "kernels/swiglu.h"
 #include "nn/leaf_gradient.h"
 
@@ -41,6 +42,7 @@ struct Group : torch::CustomClassHolder {
   int64_t width = 0, rank = 0;
   bool is_packed = false;  // all adapters as one pair of matrices
   bool is_generating = false;
+  bool isolates_rows = false;
   Values values = Values::kRead;
 
   /// Whether the backward pass reads x.
@@ -92,16 +94,29 @@ at::Tensor joined_bias(const Group& group) {
   return flat.defined() ? flat : at::cat(biases);
 }
 
+// x W^T + bias by the kernels that a generating group or one of isolated rows has; undefined where that is none.
+at::Tensor multiply_specially(const Group& group, const at::Tensor& x, const at::Tensor& weight,
+                              const at::Tensor& bias) {
+  at::Tensor product;
+  if (group.isolates_rows && weight.defined()) product = kernels::multiply_each_row(x, weight, bias);
+  if (!product.defined() && group.is_generating && weight.defined())
+    product = kernels::multiply_few_rows(x, weight, bias);
+  return product;
+}
+
 // x W^T + bias of all parts.
 at::Tensor multiply(const Group& group, const at::Tensor& x) {
   const at::Tensor joined = joined_weight(group);
   if (joined.defined()) {
     const at::Tensor bias = joined_bias(group);
-    const at::Tensor product = group.is_generating ? kernels::multiply_few_rows(x, joined, bias) : at::Tensor();
+    const at::Tensor product = multiply_specially(group, x, joined, bias);
     return product.defined() ? product : torch::linear(x, joined, bias);
   }
   std::vector<at::Tensor> products;
-  for (const Part& part : group.parts) products.push_back(part.weight->multiply(x, part.bias));
+  for (const Part& part : group.parts) {
+    const at::Tensor product = multiply_specially(group, x, part.weight->resident(), part.bias);
+    products.push_back(product.defined() ? product : part.weight->multiply(x, part.bias));
+  }
   return products.size() == 1 ? products[0] : at::cat(products, 1);
 }
 
@@ -162,7 +177,9 @@ NarrowAdapters narrow_adapters(const Group& group, const at::Tensor& x) {
 
 // A(dropout(x)) of all adapters, [T, sum of ranks].
 at::Tensor multiply_low(const Group& group, const at::Tensor& x, const at::Tensor& a) {
-  return group.drops() ? kernels::multiply_dropped(x, a, group.dropped_rows(), group.keys) : at::mm(x, a.t());
+  if (group.drops()) return kernels::multiply_dropped(x, a, group.dropped_rows(), group.keys);
+  const at::Tensor product = group.isolates_rows ? kernels::multiply_each_row(x, a) : at::Tensor();
+  return product.defined() ? product : at::mm(x, a.t());
 }
 
 // Up to so many tokens the gradients of all b of a group are one product, of which each part reads its block. For n
@@ -228,8 +245,15 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
       return;
     }
     size_t next = 0;
-    for (const Part& part : group.parts)
-      if (part.a.defined()) part.of(y).addmm_(part.of_low(low), narrow.b[next++].t(), /*beta=*/1, part.scale);
+    for (const Part& part : group.parts) {
+      if (!part.a.defined()) continue;
+      const at::Tensor &b = narrow.b[next++], of_low = part.of_low(low);
+      const at::Tensor product = group.isolates_rows ? kernels::multiply_each_row(of_low, b) : at::Tensor();
+      if (product.defined())
+        part.of(y).add_(product, part.scale);
+      else
+        part.of(y).addmm_(of_low, b.t(), /*beta=*/1, part.scale);
+    }
   }
 
   // The gradient of low [T, sum of ranks]; b: as kept.
@@ -292,6 +316,7 @@ c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, 
   auto group = c10::make_intrusive<Group>();
   group->values = values;
   group->is_generating = context.is_generating();
+  group->isolates_rows = context.isolates_rows;
   if (context.is_training()) group->keys = context.dropout;
   const auto add_input = [&](const at::Tensor& tensor) {
     if (!tensor.requires_grad()) return int64_t{-1};
