@@ -30,12 +30,14 @@ void write_lists(at::Tensor& tensor, const std::vector<RowState>& states, std::v
 
 }  // namespace
 
-DecodeRows::DecodeRows(int64_t num_rows, int64_t pages_per_row, int64_t num_seen_words, at::Device device) {
+DecodeRows::DecodeRows(int64_t num_rows, int64_t pages_per_row, int64_t num_seen_words, bool has_log_probs,
+                       at::Device device) {
   const auto options = at::TensorOptions(at::kLong).device(device);
   for (at::Tensor* tensor : {&ids, &lengths, &draws, &streams}) *tensor = torch::zeros({num_rows}, options);
   limits = torch::ones({num_rows}, options);
   pages = torch::zeros({num_rows, pages_per_row}, options.dtype(at::kInt));
   if (num_seen_words > 0) seen = torch::zeros({num_rows, num_seen_words}, options.dtype(at::kInt));
+  if (has_log_probs) log_probs = torch::zeros({num_rows}, options.dtype(at::kFloat));
 }
 
 void DecodeRows::write(const std::vector<RowState>& states) {
@@ -57,6 +59,7 @@ DecodeRows DecodeRows::first(int64_t num_rows) const {
   views.streams = streams.narrow(0, 0, num_rows);
   views.pages = pages.narrow(0, 0, num_rows);
   if (seen.defined()) views.seen = seen.narrow(0, 0, num_rows);
+  if (log_probs.defined()) views.log_probs = log_probs.narrow(0, 0, num_rows);
   return views;
 }
 

@@ -23,7 +23,7 @@ struct RowState {
 /// What decoding steps read and move on, at addresses that stay: entry r of each tensor belongs to row r.
 struct DecodeRows {
   /// `num_seen_words`: ceil(V / 32) where repetition is penalised, else 0.
-  DecodeRows(int64_t num_rows, int64_t pages_per_row, int64_t num_seen_words, at::Device device);
+  DecodeRows(int64_t num_rows, int64_t pages_per_row, int64_t num_seen_words, bool has_log_probs, at::Device device);
 
   /// Rows [0, states.size()) become these. The pages of a row that has none are page 0.
   void write(const std::vector<RowState>& states);
@@ -36,6 +36,7 @@ struct DecodeRows {
   at::Tensor lengths, limits, draws, streams;  ///< int64 [N]
   at::Tensor pages;                            ///< int32 [N, P]
   at::Tensor seen;                             ///< int32 [N, words]; undefined where there is no penalty
+  at::Tensor log_probs;                        ///< fp32 [N]: of the tokens in ids; undefined where nobody asks
 
  private:
   DecodeRows() = default;

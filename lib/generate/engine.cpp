@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <numeric>
+#include <optional>
 
 #include "base/counter_random.h"
 #include "base/error.h"
@@ -38,6 +39,15 @@ int64_t count_pages(const model::CausalLm& model, const EngineOptions& options, 
 int64_t seen_words(const model::CausalLm& model, const EngineOptions& options) {
   return options.sampling.repetition_penalty == 1.0 ? 0 : (model.spec().vocab_size + 31) / 32;
 }
+
+// Tokens of a step, and their log-probabilities where these are wanted, on their way to the host.
+struct ChosenTokens {
+  explicit ChosenTokens(const DecodeRows& rows) : ids(rows.ids) {
+    if (rows.log_probs.defined()) log_probs.emplace(rows.log_probs);
+  }
+  device::HostCopy ids;
+  std::optional<device::HostCopy> log_probs;
+};
 
 // Two sizes for each doubling: 1, 2, 3, 4, 6, 8, 12, 16, 24, ...
 int64_t rounded_up(int64_t count) {
@@ -149,10 +159,10 @@ class Generation {
         engine_.model_.hidden_states(batch.to(device_), engine_.runner_, /*training=*/nullptr, &engine_.cache_);
     const at::Tensor rows = device::copy_from_host(torch::tensor(last_rows, at::kLong), device_);
     DecodeRows entering(static_cast<int64_t>(states.size()), engine_.rows_.pages.size(1),
-                        seen_words(engine_.model_, options_), device_);
+                        seen_words(engine_.model_, options_), options_.wants_log_probs, device_);
     entering.write(states);
     sample(entering, hidden.index_select(0, rows));
-    take(device::HostCopy(entering.ids).wait(), first);
+    take(ChosenTokens(entering), first);
   }
 
   // The rows of the coming steps: the sequences in order, and some that belong to none.
@@ -187,7 +197,7 @@ class Generation {
     auto [found, is_new] = engine_.steps_.try_emplace(num_rows_, engine_.group_);
     DecodeRows rows = engine_.rows_.first(num_rows_);
     found->second.run([&] { step(rows); });
-    pending_.emplace_back(rows.ids);
+    pending_.emplace_back(rows);
   }
 
   void step(DecodeRows& rows) {
@@ -204,24 +214,29 @@ class Generation {
 
   // Chooses the next token of each row.
   void sample(DecodeRows& rows, const at::Tensor& hidden) {
-    const at::Tensor logits = engine_.model_.logits(hidden, engine_.runner_);
-    rows.ids.copy_(kernels::sample_tokens(logits, options_.sampling,
-                                          {options_.seed, kPurpose, rows.streams, rows.draws}, rows.seen));
+    nn::ForwardContext context;
+    context.isolates_rows = true;
+    const at::Tensor logits = engine_.model_.logits(hidden, engine_.runner_, context);
+    rows.ids.copy_(kernels::sample_tokens(
+        logits, options_.sampling, {options_.seed, kPurpose, rows.streams, rows.draws}, rows.seen, rows.log_probs));
     rows.draws.add_(1);
   }
 
   void take_tokens() {
-    take(pending_.front().wait(), 0);
+    take(pending_.front(), 0);
     pending_.pop_front();
   }
 
   // Adds the next token to each sequence from `first` on; those that are done are marked.
-  void take(const at::Tensor& tokens, size_t first) {
+  void take(const ChosenTokens& chosen, size_t first) {
+    const auto* tokens = chosen.ids.wait().const_data_ptr<int64_t>();
+    const auto* log_probs = chosen.log_probs ? chosen.log_probs->wait().const_data_ptr<float>() : nullptr;
     for (size_t s = first; s < live_.size(); ++s) {
       Sequence& sequence = live_[s];
       if (sequence.is_done) continue;
-      completions_[sequence.request].token_ids.push_back(
-          static_cast<int32_t>(tokens.const_data_ptr<int64_t>()[s - first]));
+      Completion& completion = completions_[sequence.request];
+      completion.token_ids.push_back(static_cast<int32_t>(tokens[s - first]));
+      if (log_probs != nullptr) completion.log_probs.push_back(log_probs[s - first]);
       sequence.is_done = finish(sequence.request);
     }
   }
@@ -245,7 +260,7 @@ class Generation {
   std::vector<Completion> completions_;
   std::vector<Sequence> live_;  // row r of a step is sequence r
   int64_t num_rows_ = 0;
-  std::deque<device::HostCopy> pending_;  // tokens of steps that were enqueued and not looked at
+  std::deque<ChosenTokens> pending_;  // tokens of steps that were enqueued and not looked at
   size_t next_request_ = 0;
 };
 
@@ -259,7 +274,8 @@ Engine::Engine(model::CausalLm& model, const nn::BlockRunner& runner, const Engi
       options_(options),
       longest_(longest),
       cache_(model.spec(), model.dtype(), model.device(), count_pages(model, options, longest)),
-      rows_(options.max_sequences, pages_for(longest), seen_words(model, options), model.device()),
+      rows_(options.max_sequences, pages_for(longest), seen_words(model, options), options.wants_log_probs,
+            model.device()),
       group_(model.device()) {}
 
 std::vector<Completion> Engine::generate(const std::vector<Request>& requests, const OnCompletion& on_completion) {

@@ -29,6 +29,7 @@ const char* to_word(FinishReason reason);
 /// What the model said.
 struct Completion {
   std::vector<int32_t> token_ids;  ///< ends with the stop token where one was met
+  std::vector<float> log_probs;    ///< of each token, as kernels::sample_tokens makes them; empty where not asked for
   FinishReason finish_reason = FinishReason::kLength;
 };
 
@@ -36,6 +37,7 @@ struct EngineOptions {
   SamplingOptions sampling;
   std::vector<int32_t> stop_ids;
   uint64_t seed = 42;
+  bool wants_log_probs = false;
   int64_t max_sequences = 32;              ///< that are decoded together
   int64_t prefill_tokens = 4096;           ///< of prompts in one forward pass; a longer prompt has a pass of its own
   int64_t cache_bytes = int64_t{4} << 30;  ///< for keys and values, but at least one sequence's; requests wait where

@@ -28,9 +28,12 @@ struct DrawKeys {
 /// exp(score - highest score) in units of 2^-40, sums of weights are integers, and the token is the first whose running
 /// sum of kept weights, in the order of the vocabulary, goes beyond the random number's share of the total; so neither
 /// batch nor order of summation matter. `seen`: bits int32 [S, ceil(V / 32)] of the tokens that a repetition penalty
-/// holds for, and it gains the chosen token; undefined where there is none. Does not ask the device for a number.
+/// holds for, and it gains the chosen token; undefined where there is none. `log_probs`: contiguous fp32 [S], written:
+/// ln of the chosen token's share of softmax(logits / temperature) over the whole vocabulary, before penalty and
+/// filters, as a trainer computes it (temperature 1 where the choice is greedy); undefined: not computed. Does not ask
+/// the device for a number.
 at::Tensor sample_tokens(const at::Tensor& logits, const SamplingOptions& options, const DrawKeys& keys,
-                         at::Tensor& seen);
+                         at::Tensor& seen, const at::Tensor& log_probs = {});
 
 /// The weights that a draw chooses by, int64 [S, V]: 0 for a token that a filter took away. Reference on the CPU.
 at::Tensor sampling_weights(const at::Tensor& logits, const SamplingOptions& options, const at::Tensor& seen);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/token_log_probs_rows_cpu.h"
+
 namespace dsft::kernels::cpu {
 namespace {
 
@@ -91,6 +93,15 @@ std::vector<int64_t> sampling_weights(const std::vector<float>& scores, const Sa
       if (weight < least) weight = 0;
   }
   return weights;
+}
+
+float sampling_log_prob(const float* logits, int64_t vocab_size, int64_t token, SamplingRule rule) {
+  std::vector<float> scores = sampling_scores(logits, /*seen=*/nullptr, vocab_size, rule);
+  float log_prob = 0;
+  bool is_argmax = false;
+  token_log_probs_rows<float>(scores.data(), &token, &log_prob, &is_argmax, /*makes_gradient=*/false,
+                              /*scales=*/nullptr, 0, 1, vocab_size);
+  return log_prob;
 }
 
 int64_t draw_token(const std::vector<int64_t>& weights, double uniform) {

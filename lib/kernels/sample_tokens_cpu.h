@@ -25,6 +25,10 @@ std::vector<float> sampling_scores(const float* logits, const int32_t* seen, int
 /// Weights of one row's scores, 0 where a filter takes the token away.
 std::vector<int64_t> sampling_weights(const std::vector<float>& scores, const SamplingRule& rule);
 
+/// ln of a token's share of softmax(logits / temperature), without penalty and filters: what token_log_probs_rows gives
+/// for these scores.
+float sampling_log_prob(const float* logits, int64_t vocab_size, int64_t token, SamplingRule rule);
+
 /// The token that `uniform` in [0, 1) draws.
 int64_t draw_token(const std::vector<int64_t>& weights, double uniform);
 

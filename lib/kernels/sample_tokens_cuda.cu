@@ -259,6 +259,24 @@ __device__ void find_token(const Row<T>& row, const Kept& kept, double uniform, 
   }
 }
 
+// ln of a token's share of softmax(logits / temperature), without the penalty. `highest`: of the row's scores.
+template <typename T>
+__device__ float log_prob_of(Row<T> row, int token, float highest, Shared& shared) {
+  if (row.seen != nullptr) {
+    row.seen = nullptr;
+    highest = find_best(row, shared).score;
+  }
+  float sum = 0;
+  for (int chunk = row.first_chunk(); chunk < row.last_chunk(); ++chunk) {
+    float scores[Row<T>::kSize];
+    row.read(chunk, scores);
+#pragma unroll
+    for (int i = 0; i < Row<T>::kSize; ++i) sum += expf(scores[i] - highest);
+  }
+  sum = group_sum<kThreads>(sum);
+  return to_float(row.logits[token]) * row.inverse_temperature - (highest + logf(sum));
+}
+
 __device__ inline double uniform_of(const SampledRows& rows, int64_t row) {
   const auto stream = static_cast<uint64_t>(rows.streams[row]), index = static_cast<uint64_t>(rows.draws[row]);
   const uint64_t block = index >> 1;
@@ -269,7 +287,7 @@ __device__ inline double uniform_of(const SampledRows& rows, int64_t row) {
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 
-template <typename T>
+template <typename T, bool kMakesLogProbs>
 __global__ void __launch_bounds__(kThreads) sample(SampledRows rows, cpu::SamplingRule rule) {
   __shared__ Shared shared;
   __shared__ int token;
@@ -297,8 +315,11 @@ __global__ void __launch_bounds__(kThreads) sample(SampledRows rows, cpu::Sampli
     find_token(row, kept, uniform_of(rows, index), shared, &token);
     __syncthreads();
   }
+  float log_prob = 0;
+  if constexpr (kMakesLogProbs) log_prob = log_prob_of(row, token, best.score, shared);
   if (threadIdx.x != 0) return;
   rows.tokens[index] = token;
+  if constexpr (kMakesLogProbs) rows.log_probs[index] = log_prob;
   if (seen != nullptr) seen[token / 32] |= 1u << (token % 32);
 }
 
@@ -307,7 +328,9 @@ __global__ void __launch_bounds__(kThreads) sample(SampledRows rows, cpu::Sampli
 void sample_tokens(const SampledRows& rows, const cpu::SamplingRule& rule, FloatType type, Stream stream) {
   if (rows.rows == 0) return;
   visit(type, [&](auto element) {
-    sample<decltype(element)><<<static_cast<unsigned>(rows.rows), kThreads, 0, stream_of(stream)>>>(rows, rule);
+    using T = decltype(element);
+    const auto kernel = rows.log_probs != nullptr ? sample<T, true> : sample<T, false>;
+    kernel<<<static_cast<unsigned>(rows.rows), kThreads, 0, stream_of(stream)>>>(rows, rule);
   });
   check_launch("sample_tokens");
 }

@@ -12,7 +12,8 @@ struct SampledRows {
   const void* logits;  ///< [rows, vocab_size]
   int32_t* seen;       ///< [rows, ceil(vocab_size / 32)] or null
   const int64_t *streams, *draws;
-  int64_t* tokens;  ///< [rows], written
+  int64_t* tokens;   ///< [rows], written
+  float* log_probs;  ///< [rows], written, or null
   int64_t rows, vocab_size;
   uint32_t key0, key1;  ///< of CounterStream
 };

@@ -89,6 +89,29 @@ TEST_CASE("A chosen token is seen from then on, and of equal logits the first is
   CHECK(kernels::sample_tokens(logits, options, keys, seen).equal(torch::tensor({2, 1}, at::kLong)));
 }
 
+TEST_CASE("Log-probabilities are those of the whole distribution, whatever penalty and filters leave", "[generate]") {
+  torch::manual_seed(5);
+  const auto options = GENERATE(generate::SamplingOptions{}, generate::SamplingOptions{.temperature = 0.7},
+                                generate::SamplingOptions{.temperature = 1.3, .top_k = 3, .top_p = 0.9, .min_p = 0.05},
+                                generate::SamplingOptions{.repetition_penalty = 1.5},
+                                generate::SamplingOptions{.temperature = 0.9, .repetition_penalty = 2.0});
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const int64_t rows = 40, vocab_size = 1001;
+  const at::Tensor logits = (torch::randn({rows, vocab_size}) * 4).to(type);
+  const kernels::DrawKeys keys{1, 2, torch::arange(rows, at::kLong), torch::arange(rows, at::kLong)};
+  const auto fresh_bits = [&]() -> at::Tensor {
+    if (options.repetition_penalty == 1.0) return {};
+    return seen_bits(std::vector<std::vector<int32_t>>(rows, {3, 500, 1000}), vocab_size);
+  };
+  at::Tensor seen = fresh_bits(), seen_without = fresh_bits();
+  const at::Tensor log_probs = torch::empty({rows});
+  const at::Tensor tokens = kernels::sample_tokens(logits, options, keys, seen, log_probs);
+  CHECK(tokens.equal(kernels::sample_tokens(logits, options, keys, seen_without)));
+  const double temperature = options.temperature > 0 ? options.temperature : 1.0;
+  const at::Tensor of_all = torch::log_softmax(logits.to(at::kDouble) / temperature, 1);
+  CHECK((log_probs - of_all.gather(1, tokens.unsqueeze(1)).squeeze(1)).abs().max().item<double>() < 5e-6);
+}
+
 TEST_CASE("generation_config.json decides where nothing else is written", "[generate]") {
   spec::GenerationDefaults defaults;
   defaults.temperature = 0.6;

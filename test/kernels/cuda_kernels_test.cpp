@@ -553,10 +553,14 @@ TEST_CASE("CUDA: tokens are drawn as on the CPU, with all filters and at odd siz
     seen = torch::randint(std::numeric_limits<int32_t>::max(), {rows, (vocab_size + 31) / 32}, at::kInt);
     seen_on_gpu = seen.to(kGpu);
   }
+  const at::Tensor log_probs = torch::empty({rows}, at::TensorOptions(kGpu).dtype(at::kFloat));
   const at::Tensor expected = sample_tokens(logits, options, {42, 7, streams, draws}, seen);
   const at::Tensor actual =
-      sample_tokens(logits.to(kGpu), options, {42, 7, streams.to(kGpu), draws.to(kGpu)}, seen_on_gpu).cpu();
+      sample_tokens(logits.to(kGpu), options, {42, 7, streams.to(kGpu), draws.to(kGpu)}, seen_on_gpu, log_probs).cpu();
   // exp() differs in its last bit: a draw within 1e-7 of a border may fall to the other side
   CHECK(actual.ne(expected).sum().item<int64_t>() <= (options.temperature > 0 ? 1 : 0));
   if (seen.defined() && actual.equal(expected)) CHECK(seen_on_gpu.cpu().equal(seen));
+  const at::Tensor of_all =
+      torch::log_softmax(logits.to(at::kDouble) / (options.temperature > 0 ? options.temperature : 1.0), 1);
+  CHECK((log_probs.cpu() - of_all.gather(1, actual.unsqueeze(1)).squeeze(1)).abs().max().item<double>() < 2e-5);
 }
