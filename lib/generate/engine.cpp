@@ -244,7 +244,8 @@ class Generation {
   bool finish(size_t request) {
     Completion& completion = completions_[request];
     const bool is_stopped = std::find(options_.stop_ids.begin(), options_.stop_ids.end(),
-                                      completion.token_ids.back()) != options_.stop_ids.end();
+                                      completion.token_ids.back()) != options_.stop_ids.end() ||
+                            (options_.ends_answer && options_.ends_answer(completion.token_ids));
     if (!is_stopped && static_cast<int64_t>(completion.token_ids.size()) < requests_[request].max_new_tokens)
       return false;
     completion.finish_reason = is_stopped ? FinishReason::kStop : FinishReason::kLength;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "device/graph.h"
@@ -28,7 +29,7 @@ const char* to_word(FinishReason reason);
 
 /// What the model said.
 struct Completion {
-  std::vector<int32_t> token_ids;  ///< ends with the stop token where one was met
+  std::vector<int32_t> token_ids;  ///< ends with the token that stopped it, where one did
   std::vector<float> log_probs;    ///< of each token, as kernels::sample_tokens makes them; empty where not asked for
   FinishReason finish_reason = FinishReason::kLength;
 };
@@ -36,6 +37,9 @@ struct Completion {
 struct EngineOptions {
   SamplingOptions sampling;
   std::vector<int32_t> stop_ids;
+  /// Whether an answer ends with the last of its tokens, asked for each token in turn, on the host (StopStrings); what
+  /// the device has chosen after it is left out. Undefined: stop_ids and the length alone decide.
+  std::function<bool(std::span<const int32_t> answer)> ends_answer;
   uint64_t seed = 42;
   bool wants_log_probs = false;
   int64_t max_sequences = 32;              ///< that are decoded together
