@@ -216,6 +216,7 @@ class Generation {
   void sample(DecodeRows& rows, const at::Tensor& hidden) {
     nn::ForwardContext context;
     context.isolates_rows = true;
+    context.adapters = engine_.cache_.adapters();
     const at::Tensor logits = engine_.model_.logits(hidden, engine_.runner_, context);
     rows.ids.copy_(kernels::sample_tokens(
         logits, options_.sampling, {options_.seed, kPurpose, rows.streams, rows.draws}, rows.seen, rows.log_probs));
@@ -286,6 +287,7 @@ std::vector<Completion> Engine::generate(const std::vector<Request>& requests, c
   DSFT_CHECK(longest_of(requests) <= longest_, "a request of ", longest_of(requests), " tokens for an engine of ",
              longest_);
   const torch::NoGradGuard no_grad;
+  cache_.adapters()->renew();
   return Generation(*this, requests, on_completion).run();
 }
 

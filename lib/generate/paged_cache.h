@@ -38,6 +38,7 @@ class PagedCache final : public nn::KvCache {
 
   at::Tensor attend(int64_t layer, const at::Tensor& qkv, const kernels::PackedHeads& heads,
                     const kernels::HeadNorms& norms, const kernels::RotaryAngles& angles, double scale) override;
+  nn::KeptNarrowAdapters* adapters() override { return &adapters_; }
 
  private:
   std::vector<at::Tensor> keys_, values_;  // per layer
@@ -47,6 +48,7 @@ class PagedCache final : public nn::KvCache {
   kernels::Documents documents_;            // empty in a decoding pass
   at::Tensor token_pages_, token_offsets_;  // prefill: int64 [T], where the prompts' tokens go
   kernels::PagedSequences sequences_;
+  nn::KeptNarrowAdapters adapters_;
 };
 
 }  // namespace dsft::generate

@@ -70,6 +70,7 @@ nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const Training
   if (!cache) context->documents = {batch.boundaries, batch.longest, batch.starts};
   context->cache = cache;
   context->isolates_rows = cache != nullptr;
+  context->adapters = cache ? cache->adapters() : nullptr;
   context->recomputes_mlp = recomputes_mlp;
   context->dropout = dropout_keys(batch, training);
   return context;

@@ -9,6 +9,7 @@
 
 #include "kernels/counter_dropout.h"
 #include "kernels/rotary_attention.h"
+#include "nn/narrow_adapters.h"
 
 namespace dsft::nn {
 
@@ -21,18 +22,22 @@ class KvCache {
   /// a layer to those of the sequences that the step was begun with, and attends: [T, N D].
   virtual at::Tensor attend(int64_t layer, const at::Tensor& qkv, const kernels::PackedHeads& heads,
                             const kernels::HeadNorms& norms, const kernels::RotaryAngles& angles, double scale) = 0;
+
+  /// Where the passes of one generation keep their adapters.
+  virtual KeptNarrowAdapters* adapters() { return nullptr; }
 };
 
 /// What every layer of one forward pass reads; shared by the blocks, so that a recomputation in the backward pass sees
 /// the same.
 struct ForwardContext {
-  at::Tensor cos, sin;           ///< rotary tables of the tokens, fp32 [T, D/2]
-  kernels::Documents documents;  ///< of the batch; empty where a cache knows them
-  kernels::DropoutKeys dropout;  ///< sample_keys undefined: dropout is off (evaluation, generation)
-  KvCache* cache = nullptr;      ///< where generation keeps keys and values; null in training
-  bool isolates_rows = false;    ///< a row's products depend on no other row (kernels::multiply_each_row), where there
-                                 ///< are such
-  bool recomputes_mlp = false;   ///< gate and up are not kept for the backward pass but computed again
+  at::Tensor cos, sin;                     ///< rotary tables of the tokens, fp32 [T, D/2]
+  kernels::Documents documents;            ///< of the batch; empty where a cache knows them
+  kernels::DropoutKeys dropout;            ///< sample_keys undefined: dropout is off (evaluation, generation)
+  KvCache* cache = nullptr;                ///< where generation keeps keys and values; null in training
+  KeptNarrowAdapters* adapters = nullptr;  ///< of a generation; null: made narrow in each pass
+  bool isolates_rows = false;   ///< a row's products depend on no other row (kernels::multiply_each_row), where there
+                                ///< are such
+  bool recomputes_mlp = false;  ///< gate and up are not kept for the backward pass but computed again
 
   bool is_training() const { return dropout.sample_keys.defined(); }
   /// An evaluation without a cache is none: it rounds as training does.

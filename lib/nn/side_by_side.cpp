@@ -13,6 +13,7 @@
 #include "kernels/row_products.h"
 #include "kernels/swiglu.h"
 #include "nn/leaf_gradient.h"
+#include "nn/narrow_adapters.h"
 
 namespace dsft::nn {
 namespace {
@@ -44,6 +45,8 @@ struct Group : torch::CustomClassHolder {
   bool is_generating = false;
   bool isolates_rows = false;
   Values values = Values::kRead;
+  KeptNarrowAdapters* kept_adapters = nullptr;
+  const Linear* first = nullptr;
 
   /// Whether the backward pass reads x.
   bool needs_input() const {
@@ -132,12 +135,6 @@ at::Tensor multiply_gradient(const Group& group, const at::Tensor& dy) {
   return dx;
 }
 
-// The adapters' matrices in x's type.
-struct NarrowAdapters {
-  at::Tensor a;               // of all of them, [sum of ranks, in]
-  std::vector<at::Tensor> b;  // of each [out, r]; or one of all parts (kernels::PackedAdapters)
-};
-
 NarrowAdapters pack(const Group& group, const at::Tensor& x) {
   std::vector<kernels::AdapterOfColumns> adapters;
   for (const Part& part : group.parts)
@@ -147,7 +144,7 @@ NarrowAdapters pack(const Group& group, const at::Tensor& x) {
 }
 
 // One cast of all of them: they lie one behind another once an optimizer has them.
-NarrowAdapters narrow_adapters(const Group& group, const at::Tensor& x) {
+NarrowAdapters make_narrow_adapters(const Group& group, const at::Tensor& x) {
   if (group.is_packed) return pack(group, x);
   std::vector<at::Tensor> wide;
   for (const Part& part : group.parts)
@@ -173,6 +170,11 @@ NarrowAdapters narrow_adapters(const Group& group, const at::Tensor& x) {
   }
   narrow.a = a.size() == 1 ? a[0] : at::cat(a);
   return narrow;
+}
+
+NarrowAdapters narrow_adapters(const Group& group, const at::Tensor& x) {
+  if (!group.kept_adapters) return make_narrow_adapters(group, x);
+  return group.kept_adapters->get(group.first, [&] { return make_narrow_adapters(group, x); });
 }
 
 // A(dropout(x)) of all adapters, [T, sum of ranks].
@@ -317,6 +319,8 @@ c10::intrusive_ptr<Group> make_group(const std::vector<const Linear*>& linears, 
   group->values = values;
   group->is_generating = context.is_generating();
   group->isolates_rows = context.isolates_rows;
+  group->kept_adapters = at::GradMode::is_enabled() ? nullptr : context.adapters;
+  group->first = linears[0];
   if (context.is_training()) group->keys = context.dropout;
   const auto add_input = [&](const at::Tensor& tensor) {
     if (!tensor.requires_grad()) return int64_t{-1};

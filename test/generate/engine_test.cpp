@@ -204,6 +204,49 @@ TEST_CASE("Log-probabilities of sampled tokens are those of the training pass", 
     CHECK(completion.log_probs.empty());
 }
 
+namespace {
+
+std::vector<nn::LoraAdapter*> add_adapters(model::CausalLm& lm) {
+  std::vector<nn::LoraAdapter*> adapters;
+  torch::manual_seed(12);
+  for (const auto& module : lm.modules()) {
+    auto* linear = module->as<nn::Linear>();
+    if (!linear) continue;
+    linear->adapter() = nn::LoraAdapter{.a = torch::randn({4, linear->in_features()}) * 0.1,
+                                        .b = torch::randn({linear->out_features(), 4}) * 0.1,
+                                        .scale = 0.5};
+    adapters.push_back(&*linear->adapter());
+  }
+  return adapters;
+}
+
+}  // namespace
+
+TEST_CASE("Each call of an engine sees its adapters as they are, at any number of rows", "[generate]") {
+  auto lm = fp32_model_of_width(256);
+  const auto adapters = add_adapters(*lm);
+  REQUIRE(adapters.size() > 8);
+  const std::vector<Ids> prompts = random_prompts({3, 40, 64, 7, 20});
+  generate::EngineOptions options;
+  options.wants_log_probs = true;
+  options.sampling.temperature = 1.0;
+  const nn::BlockRunner runner;
+  generate::Engine engine(*lm, runner, options, 100);
+  options.max_sequences = 2;
+  for (int round = 0; round < 2; ++round) {
+    const auto completions = engine.generate(requests_of(prompts, 20));
+    const auto in_turn = generate::generate(*lm, runner, requests_of(prompts, 20), options);
+    for (size_t p = 0; p < prompts.size(); ++p) {
+      INFO("round " << round << ", prompt " << p);
+      CHECK(in_turn[p].token_ids == completions[p].token_ids);
+      CHECK(in_turn[p].log_probs == completions[p].log_probs);
+      const auto expected = log_probs_in_training(*lm, prompts[p], completions[p].token_ids, 1.0);
+      for (size_t t = 0; t < expected.size(); ++t) CHECK(std::abs(completions[p].log_probs[t] - expected[t]) < 1e-5);
+    }
+    for (nn::LoraAdapter* adapter : adapters) adapter->b.mul_(-1.5);
+  }
+}
+
 TEST_CASE("Layers with a sliding window see the same tokens with and without the cache", "[generate]") {
   spec::ModelSpec spec = spec::read_model_spec(test::model_fixture("qwen2"));
   spec.sliding_window = 6;
@@ -432,4 +475,32 @@ TEST_CASE("On a GPU decoding steps make the host wait for nothing but their toke
   REQUIRE(forbidden);
   forbidden.reset();
   for (size_t r = 0; r < requests.size(); ++r) CHECK(actual[r].token_ids == expected[r].token_ids);
+}
+
+TEST_CASE("On a GPU recorded steps use adapters as they are at each call, and tell the same log-probabilities",
+          "[generate][gpu]") {
+  if (!device::has_cuda()) SKIP("no GPU is visible");
+  const WideModel models(at::Device(at::kCUDA, 0));
+  const auto adapters = add_adapters(*models.narrow);
+  for (nn::LoraAdapter* adapter : adapters) {
+    adapter->a = adapter->a.to(at::kCUDA);
+    adapter->b = adapter->b.to(at::kCUDA);
+  }
+  const auto requests = requests_of(random_prompts({3, 70, 12}), 24);
+  const nn::BlockRunner runner;
+  generate::EngineOptions options;
+  options.wants_log_probs = true;
+  options.max_sequences = 3;
+  generate::Engine engine(*models.narrow, runner, options, 100);
+  for (int round = 0; round < 4; ++round) {  // as they are, recorded, launched
+    const auto completions = engine.generate(requests);
+    const auto fresh = generate::Engine(*models.narrow, runner, options, 100).generate(requests);
+    for (size_t r = 0; r < requests.size(); ++r) {
+      INFO("round " << round << ", request " << r);
+      CHECK(completions[r].token_ids == fresh[r].token_ids);
+      CHECK(completions[r].log_probs == fresh[r].log_probs);
+      CHECK(completions[r].log_probs.size() == 24);
+    }
+    for (nn::LoraAdapter* adapter : adapters) adapter->b.mul_(-0.9);
+  }
 }

@@ -156,6 +156,35 @@ TEST_CASE("An adapter that is switched off adds nothing, and weights that lie to
 
 namespace {
 
+TEST_CASE("Adapters that a generation keeps are made narrow once, and again in their place when they are renewed",
+          "[nn]") {
+  torch::manual_seed(4);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  auto linears = nn::make_side_by_side(12, {5, 7}, /*has_bias=*/false, type);
+  const torch::NoGradGuard no_grad;
+  for (auto& linear : linears) {
+    linear->weight().normal_();
+    linear->adapter() =
+        nn::LoraAdapter{.a = torch::randn({2, 12}), .b = torch::randn({linear->out_features(), 2}), .scale = 0.5};
+  }
+  const std::vector<const nn::Linear*> group = {linears[0].get(), linears[1].get()};
+  const at::Tensor x = torch::randn({3, 12}).to(type);
+  nn::KeptNarrowAdapters kept;
+  nn::ForwardContext context;
+  context.adapters = &kept;
+  const at::Tensor before = nn::multiply_side_by_side(x, group, nn::ForwardContext{});
+  CHECK(nn::multiply_side_by_side(x, group, context).equal(before));
+  const auto unasked = []() -> nn::NarrowAdapters { throw std::runtime_error("made again"); };
+  const void* address = kept.get(group[0], unasked).a.const_data_ptr();
+  linears[1]->adapter()->b.mul_(3.0);
+  const at::Tensor after = nn::multiply_side_by_side(x, group, nn::ForwardContext{});
+  REQUIRE_FALSE(after.equal(before));
+  CHECK(nn::multiply_side_by_side(x, group, context).equal(before));
+  kept.renew();
+  CHECK(nn::multiply_side_by_side(x, group, context).equal(after));
+  CHECK(kept.get(group[0], unasked).a.const_data_ptr() == address);
+}
+
 // Trained as an optimizer has it: weights in `type`, adapters in fp32, the sum of each gradient a view of one fp32
 // buffer. Values and sums against plain autograd in float64.
 void check_sums(Case c, at::ScalarType type, at::Device device) {
