@@ -90,17 +90,16 @@ void RewardProgram::start() {
   const std::string line = converse("", options_.start_timeout_s, longest_line(0), "its first line");
   try {
     read_greeting(line);
-  } catch (const Error&) {
+  } catch (...) {
     end(milliseconds(0));
     throw;
   }
 }
 
-bool RewardProgram::is_running() {
-  if (!child_) return false;
-  if (!child_->wait_for(milliseconds(0))) return true;
-  end(milliseconds(0));
-  return false;
+std::optional<process::ExitStatus> RewardProgram::take_end() {
+  const auto status = child_ ? child_->wait_for(milliseconds(0)) : std::nullopt;
+  if (status) end(milliseconds(0));
+  return status;
 }
 
 std::vector<std::optional<double>> RewardProgram::score(int64_t step, std::span<const Sample> samples) {
@@ -109,22 +108,24 @@ std::vector<std::optional<double>> RewardProgram::score(int64_t step, std::span<
   const std::string line = converse(write_request(id, step, samples), options_.timeout_s, longest_line(samples.size()),
                                     concat("its reply to request ", id));
   try {
-    if (!output_.is_empty())
-      fail(ErrorKind::kData, "wrote more than one line as its reply to request ", id, ", `", output_.beginning(),
-           "`; standard output is for replies, a log goes to standard error");
-    return read_reply(line, id, samples.size());
-  } catch (const Error&) {
+    std::vector<std::optional<double>> rewards = read_reply(line, id, samples.size());
+    if (!output_.is_empty()) {
+      fail(ErrorKind::kData, "wrote `", output_.beginning(), "` behind its reply to request ", id,
+           "; standard output is for replies, a log goes to standard error");
+    }
+    return rewards;
+  } catch (...) {
     end(milliseconds(0));
     throw;
   }
 }
 
 void RewardProgram::check_idle() {
-  if (!is_running()) return;
+  if (!child_) return;
   try {
-    child_->exchange("", milliseconds(0));  // what it logs must not fill its pipe
+    take_stray_output();
     check_processes();
-  } catch (const Error&) {
+  } catch (...) {
     end(milliseconds(0));
     throw;
   }
@@ -143,7 +144,7 @@ std::string RewardProgram::converse(std::string_view request, double timeout_s, 
   longest_line_ = longest;
   try {
     return read_line(request, timeout_s, what);
-  } catch (const Error&) {
+  } catch (...) {
     end(milliseconds(0));
     throw;
   }
@@ -167,6 +168,14 @@ std::string RewardProgram::read_line(std::string_view request, double timeout_s,
     if (line) return *line;
     if (status) fail(ErrorKind::kData, status->describe(), " before it had written ", what);
     check_processes();
+  }
+}
+
+void RewardProgram::take_stray_output() {
+  child_->exchange("", milliseconds(0));  // also its log, which must not fill the pipe
+  if (!output_.is_empty()) {
+    fail(ErrorKind::kData, "wrote `", output_.beginning(),
+         "`, which nobody had asked for; standard output is for replies, a log goes to standard error");
   }
 }
 

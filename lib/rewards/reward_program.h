@@ -47,8 +47,10 @@ class RewardProgram final {
 
   /// Starts it and reads its first line. Throws kData with what went wrong; then it is ended, with all it started.
   void start();
-  /// Whether it can be asked.
-  bool is_running();
+  /// Whether it has been started and not been ended since.
+  bool is_started() const { return child_ != nullptr; }
+  /// How it has ended by itself, while nothing was asked; then it is not started any more. Nothing while it runs.
+  std::optional<process::ExitStatus> take_end();
   /// Asks for the rewards of samples. Throws kData with what went wrong; then it is ended, with all it started.
   std::vector<std::optional<double>> score(int64_t step, std::span<const Sample> samples);
   /// While nothing is asked: throws kData where it does what it may not, and has ended it then.
@@ -61,6 +63,7 @@ class RewardProgram final {
 
   std::string converse(std::string_view request, double timeout_s, size_t longest, const std::string& what);
   std::string read_line(std::string_view request, double timeout_s, const std::string& what);
+  void take_stray_output();
   void take_output(process::Stream stream, std::string_view bytes);
   void log(std::string_view bytes);
   void check_processes();

@@ -72,6 +72,9 @@ struct Scorer::State {
       functions_.push_back(parameters ? make_built_in(*parameters) : RewardFunction());
     }
     queues_.resize(rewards_.size());
+    std::error_code error;
+    if (!options_.log_folder.empty()) std::filesystem::create_directories(options_.log_folder, error);
+    if (error) fail(ErrorKind::kData, "cannot make the folder ", options_.log_folder.string(), ": ", error.message());
     start_threads();
   }
 
@@ -150,9 +153,6 @@ struct Scorer::State {
       for (const Sample& sample : chunk.samples()) {
         try {
           values.push_back(functions_[chunk.function](sample));
-        } catch (const Error& error) {
-          failures.push_back({chunk.index(values.size()), chunk.function, shortened(error.message())});
-          values.push_back(std::nullopt);
         } catch (const std::exception& error) {
           failures.push_back({chunk.index(values.size()), chunk.function, shortened(error.what())});
           values.push_back(std::nullopt);
@@ -183,16 +183,20 @@ struct Scorer::State {
       try {
         chunk = take(function);
         if (is_stopped_) return;
+        if (const auto status = program.take_end()) {
+          say(function, concat(name_of(function, worker), " ", status->describe(),
+                               " while nothing was asked of it, and is started again", describe_last_words(program)));
+        }
         if (!chunk) {
           program.check_idle();
           continue;
         }
-        if (!program.is_running()) program.start();
+        if (!program.is_started()) program.start();
         Row values = program.score(chunk->submission->step, chunk->samples());
         const std::lock_guard lock(mutex_);
         finish(*chunk, std::move(values));
         num_failures = 0;
-      } catch (const Error& error) {
+      } catch (const std::exception& error) {
         if (is_stopped_) return;
         ++num_failures;
         const std::string reason = describe_failure(function, worker, error);
@@ -211,7 +215,7 @@ struct Scorer::State {
     std::optional<std::string> fault;
     try {
       program.start();
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       fault = describe_failure(function, worker, error) + describe_last_words(program);
     }
     if (fault && !is_stopped_) say(function, *fault);
@@ -225,9 +229,12 @@ struct Scorer::State {
     return fault ? 1 : 0;
   }
 
-  std::string describe_failure(size_t function, int64_t worker, const Error& error) const {
-    return concat("`", std::get<ProgramConfig>(rewards_[function].function).command, "` (worker ", worker, ") ",
-                  error.message());
+  std::string name_of(size_t function, int64_t worker) const {
+    return concat("`", std::get<ProgramConfig>(rewards_[function].function).command, "` (worker ", worker, ")");
+  }
+
+  std::string describe_failure(size_t function, int64_t worker, const std::exception& error) const {
+    return concat(name_of(function, worker), " ", error.what());
   }
 
   static std::string describe_last_words(const RewardProgram& program) {

@@ -15,9 +15,11 @@
 namespace dsft::rewards {
 
 struct ScorerOptions {
-  std::filesystem::path log_folder;  ///< for the programs' standard error: reward-<name>-<rank>-<worker>.log
-  int64_t num_threads = 2;           ///< for the built-in functions
-  double start_timeout_s = 60;       ///< from a program's start to its first line
+  /// For the programs' standard error, reward-<name>-<rank>-<worker>.log; made where it is missing. Empty: none is
+  /// kept.
+  std::filesystem::path log_folder;
+  int64_t num_threads = 2;      ///< for the built-in functions
+  double start_timeout_s = 60;  ///< from a program's start to its first line
 };
 
 /// A reward that could not be had for a sample.

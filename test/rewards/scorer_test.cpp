@@ -165,6 +165,17 @@ TEST_CASE("What a program writes after its reply is a failure of this request or
   CHECK_THAT(scores.failures[0].reason, ContainsSubstring("`done`"));
 }
 
+TEST_CASE("A program is watched while nothing is asked of it", "[rewards]") {
+  Scorer scorer({program("bomb_later")}, {}, Logger(0, true));
+  scorer.submit(1, 0, samples_of({"a"}));
+  CHECK(column(scorer.collect(), 0) == Values{1.0});
+  for (int i = 0; i < 1000 && process::find_descendants(::getpid()).size() <= 1; ++i) std::this_thread::sleep_for(1ms);
+  for (int i = 0; i < 1000 && has_reward_processes(); ++i) std::this_thread::sleep_for(10ms);
+  CHECK_FALSE(has_reward_processes());
+  scorer.submit(2, 0, samples_of({"ab"}));
+  CHECK(column(scorer.collect(), 0) == Values{2.0});
+}
+
 TEST_CASE("Programs that cannot begin are told before anything is asked of them", "[rewards]") {
   const auto refused = [](RewardConfig reward, std::initializer_list<std::string> parts) {
     Scorer scorer({std::move(reward)}, {.log_folder = {}, .num_threads = 1, .start_timeout_s = 0.3}, Logger(0, true));
