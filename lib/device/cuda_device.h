@@ -20,6 +20,8 @@ void* current_stream(int index);
 int64_t peak_allocated_bytes(int index);
 /// The GPU's memory, less what other programs hold and what torch is told to leave.
 int64_t attainable_bytes(int index);
+/// What no tensor holds of the GPU's memory, within what torch is told to leave.
+int64_t free_bytes(int index);
 void forget_memory_use(int index);
 void clear_error();
 /// Locks pages of the host for copies; gives what CUDA says against it, or "".

@@ -134,6 +134,10 @@ void forget_memory_use(at::Device device) {
   if (device.is_cuda()) cuda::forget_memory_use(device.index());
 }
 
+int64_t free_memory_bytes(at::Device device) {
+  return device.is_cuda() ? cuda::free_bytes(device.index()) : free_host_memory().free_bytes;
+}
+
 int64_t attainable_memory_bytes(at::Device device) {
   return device.is_cuda() ? cuda::attainable_bytes(device.index()) : free_host_memory().limit_bytes;
 }

@@ -84,6 +84,10 @@ void forget_memory_use(at::Device device);
 /// torch is told to leave (per_process_memory_fraction); on the CPU the host's limit (HostMemory::limit_bytes).
 int64_t attainable_memory_bytes(at::Device device);
 
+/// Memory that nothing holds now, in bytes: of a GPU, what torch keeps for later tensors included; on the CPU the
+/// host's (HostMemory::free_bytes).
+int64_t free_memory_bytes(at::Device device);
+
 /// Largest memory so far, in bytes: what torch has allocated on a GPU, or this process's resident set on the CPU.
 int64_t peak_memory_bytes(at::Device device);
 

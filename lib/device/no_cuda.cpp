@@ -32,6 +32,9 @@ int64_t peak_allocated_bytes(int) {
 int64_t attainable_bytes(int) {
   DSFT_CHECK(false, "built without CUDA");
 }
+int64_t free_bytes(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
 void forget_memory_use(int) {
   DSFT_CHECK(false, "built without CUDA");
 }

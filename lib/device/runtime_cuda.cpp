@@ -58,6 +58,18 @@ int64_t attainable_bytes(int index) {
   return std::min({static_cast<int64_t>(total), static_cast<int64_t>(free) + own,
                    static_cast<int64_t>(fraction * static_cast<double>(total))});
 }
+int64_t free_bytes(int index) {
+  namespace allocator = c10::cuda::CUDACachingAllocator;
+  const auto device = static_cast<c10::DeviceIndex>(index);
+  const c10::cuda::CUDAGuard guard(device);
+  size_t free = 0, total = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  const auto stats = allocator::getDeviceStats(device);
+  const int64_t held = stats.active_bytes[0].current, kept = stats.reserved_bytes[0].current - held;
+  const double fraction = allocator::getMemoryFraction(device);
+  return std::min(static_cast<int64_t>(free) + kept,
+                  static_cast<int64_t>(fraction * static_cast<double>(total)) - held);
+}
 void forget_memory_use(int index) {
   c10::cuda::CUDACachingAllocator::emptyCache();
   c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(index));

@@ -43,11 +43,15 @@ DecodeRows::DecodeRows(int64_t num_rows, int64_t pages_per_row, int64_t num_seen
 void DecodeRows::write(const std::vector<RowState>& states) {
   write_rows(ids, states, [](const RowState& state) { return state.last_token; });
   write_rows(lengths, states, [](const RowState& state) { return state.length; });
-  write_rows(limits, states, [](const RowState& state) { return state.limit; });
   write_rows(draws, states, [](const RowState& state) { return state.num_draws; });
   write_rows(streams, states, [](const RowState& state) { return state.stream; });
-  write_lists(pages, states, &RowState::pages);
+  write_pages(states);
   if (seen.defined()) write_lists(seen, states, &RowState::seen);
+}
+
+void DecodeRows::write_pages(const std::vector<RowState>& states) {
+  write_rows(limits, states, [](const RowState& state) { return state.limit; });
+  write_lists(pages, states, &RowState::pages);
 }
 
 DecodeRows DecodeRows::first(int64_t num_rows) const {

@@ -27,6 +27,8 @@ struct DecodeRows {
 
   /// Rows [0, states.size()) become these. The pages of a row that has none are page 0.
   void write(const std::vector<RowState>& states);
+  /// The pages and limits of these alone, between steps: the sequences have grown.
+  void write_pages(const std::vector<RowState>& states);
   /// The first rows, as views.
   DecodeRows first(int64_t num_rows) const;
   /// A step's new token takes its place in the cache: lengths grow by one, but not beyond the limits.

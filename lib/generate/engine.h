@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -46,14 +47,38 @@ struct EngineOptions {
   int64_t prefill_tokens = 4096;           ///< of prompts in one forward pass; a longer prompt has a pass of its own
   int64_t cache_bytes = int64_t{4} << 30;  ///< for keys and values, but at least one sequence's; requests wait where
                                            ///< their pages are taken
+  double free_memory_share = 0.9;          ///< of the memory that is free when the engine is made: a bound as well
+  /// Keys and values have memory only while generate() runs. On a GPU it is torch's: an update finds it free without a
+  /// call of the driver. Recorded steps have its address in them, and are recorded again where the next call gets
+  /// another (Engine::counts tells how often): rollout and update taking turns, the same sizes find the same place.
+  bool releases_memory = false;
 };
 
-/// Called when a request is done, with its index.
+/// What an engine has done since it was made.
+struct EngineCounts {
+  int64_t num_steps = 0;
+  int64_t num_read_tokens = 0;  ///< of prompts, and of answers that were put off and read again
+  int64_t num_put_off = 0;      ///< times that a sequence had to leave its pages to others, and went on later
+  int64_t num_moves = 0;        ///< of the cache to another address, with all steps recorded anew
+  double host_seconds = 0;      ///< enqueuing steps and taking their tokens, callbacks included; not waiting for them
+};
+
+/// Called when a request is done, with its index, while the device does the next step: what takes longer than a step
+/// (rewards) belongs to another thread.
 using OnCompletion = std::function<void(size_t request, const Completion& completion)>;
 
 /// Continues prompts, many at a time: waiting requests take the place of finished ones. A decoding step is one graph of
 /// the device over rows whose state lives there; the host reads the tokens while the next step runs. Without gradients;
 /// the head only sees the last token of each sequence.
+///
+/// Requests with equal prompts that stand one behind another (the generations of a group) read it once and share its
+/// full pages. Where not every row can have the pages of its longest answer, pages are taken as answers grow, for 16
+/// steps at a time, and a request is let in while a page for each other sequence stays free. Where pages run out all
+/// the same, the sequence that came last leaves its pages, waits in front of the others and is read again later; the
+/// first one always goes on, since an engine has pages for one sequence of the longest kind at least.
+///
+/// In fp32 on the CPU tokens and log-probabilities of a request are the same to the bit whatever else is asked for, in
+/// any order, with any options but sampling, seed and stops, and with any number of threads.
 class Engine {
  public:
   /// For requests whose prompt and answer together have at most `longest` tokens. Borrows the model and the runner.
@@ -64,17 +89,21 @@ class Engine {
   /// The completions in the order of the requests.
   std::vector<Completion> generate(const std::vector<Request>& requests, const OnCompletion& on_completion = {});
 
+  const EngineCounts& counts() const { return counts_; }
+
  private:
   friend class Generation;
 
   model::CausalLm& model_;
   const nn::BlockRunner& runner_;
   EngineOptions options_;
-  int64_t longest_;
+  int64_t longest_, num_pages_;
   PagedCache cache_;
+  int64_t num_seen_words_;  // of a row; 0: no repetition is penalised
   DecodeRows rows_;
-  device::GraphGroup group_;
+  std::optional<device::GraphGroup> group_;
   std::map<int64_t, device::Graph> steps_;  // by number of rows
+  EngineCounts counts_;
 };
 
 /// The same by an engine that lives for these requests alone.
