@@ -22,7 +22,7 @@ struct ShardedOptimizer::PendingReduction {
   at::Tensor target = {};  // what the sums are added to; undefined: they stand where they should, or leave for
   std::optional<size_t> host_range = {};
   bool is_last_micro_batch = true;
-  std::unique_ptr<comm::Work> work = nullptr;
+  std::unique_ptr<comm::Work> work = nullptr;  // null: there is nothing to wait for
 };
 
 ShardedOptimizer::ShardedOptimizer(std::vector<TrainableParameter> parameters, const OptimizerOptions& options,
@@ -81,8 +81,10 @@ void ShardedOptimizer::backward(const at::Tensor& loss, bool is_last_micro_batch
 }
 
 void ShardedOptimizer::rehearse_backward(const at::Tensor& loss) {
-  is_rehearsed_ = true;  // until discard_gradients()
+  is_rehearsed_ = is_last_micro_batch_ = true;  // until discard_gradients()
   accumulate(loss);
+  reduce_rest(/*is_last_micro_batch=*/true);
+  finish_reductions();
 }
 
 void ShardedOptimizer::accumulate(const at::Tensor& loss) {
@@ -130,7 +132,9 @@ void ShardedOptimizer::clear_gradients() {
 
 void ShardedOptimizer::discard_gradients() {
   const at::NoGradGuard no_grad;
-  is_rehearsed_ = false;
+  is_rehearsed_ = is_last_micro_batch_ = false;
+  pending_.clear();  // those of a rehearsal, which wait for nobody
+  std::fill(is_reduced_.begin(), is_reduced_.end(), false);
   for (const ShardPlan::Bucket& bucket : flat_.plan().buckets())
     if (flat_.is_transient(bucket)) flat_.detach_gradients(bucket);
   flat_.attach_gradients();
@@ -153,11 +157,7 @@ void ShardedOptimizer::gradients_begin(const std::vector<int64_t>& indices) {
 }
 
 void ShardedOptimizer::gradients_final(const std::vector<int64_t>& indices) {
-  for (int64_t index : indices) {
-    add_gradient(index);
-    if (is_rehearsed_) drop_gradient(flat_.plan().bucket_of(index));
-  }
-  if (is_rehearsed_) return;
+  for (int64_t index : indices) add_gradient(index);
   for (size_t i = 0; i < indices.size();) {
     const int64_t first = indices[i];
     int64_t last = first;
@@ -200,9 +200,8 @@ void ShardedOptimizer::start_reduction(int64_t first, int64_t last) {
       }
       const auto begin = is_reduced_.begin();
       if (!bucket.is_sharded) {
-        communicator_.name_next(flat_[next].name);
-        start_all_reduce({plan.own_place(bucket, plan.offset(next)),
-                          plan.own_place(plan.bucket_of(end - 1), plan.own_part(end - 1).end)});
+        // in place: of a rehearsal there is nothing to do
+        if (!is_rehearsed_) start_all_reduce(next, end);
       } else if (std::all_of(begin + bucket.first, begin + bucket.last, [](bool is_reduced) { return is_reduced; })) {
         start_reduce_scatter(bucket);
       }
@@ -211,8 +210,12 @@ void ShardedOptimizer::start_reduction(int64_t first, int64_t last) {
   }
 }
 
-// Of elements in a rank's own form.
-void ShardedOptimizer::start_all_reduce(Range elements) {
+// Of parameters that every rank has whole, which lie together in its own form.
+void ShardedOptimizer::start_all_reduce(int64_t first, int64_t last) {
+  const ShardPlan& plan = flat_.plan();
+  const Range elements{plan.own_place(plan.bucket_of(first), plan.offset(first)),
+                       plan.own_place(plan.bucket_of(last - 1), plan.own_part(last - 1).end)};
+  communicator_.name_next(flat_[first].name);
   for (int64_t begin = elements.begin; begin < elements.end; begin += kReduceBucketElements) {
     PendingReduction reduction{
         .sums = flat_.gradient.narrow(0, begin, std::min(kReduceBucketElements, elements.end - begin))};
@@ -227,9 +230,10 @@ void ShardedOptimizer::start_reduce_scatter(const ShardPlan::Bucket& bucket) {
   PendingReduction reduction{.sums = {}, .input = flat_.whole_gradient(bucket)};
   if (flat_.holds_state(bucket)) {
     reduction.sums = flat_.gradient.narrow(0, bucket.own_begin, size);
-    // the first sums of an update go where they stay, later ones come on top
+    // the first sums of an update go where they stay, later ones, which take more, come on top
     const size_t index = flat_.plan().index_of(bucket);
-    if (flat_.is_transient(bucket) && has_sums_[index]) std::swap(reduction.target, reduction.sums);
+    const bool comes_on_top = has_sums_[index] || (is_rehearsed_ && options_.accumulates);
+    if (flat_.is_transient(bucket) && comes_on_top) std::swap(reduction.target, reduction.sums);
     has_sums_[index] = true;
   } else {
     reduction.host_range = host_range_of(bucket);
@@ -241,8 +245,12 @@ void ShardedOptimizer::start_reduce_scatter(const ShardPlan::Bucket& bucket) {
     finish_reductions();
   }
   if (!reduction.sums.defined()) reduction.sums = at::empty({size}, flat_.gradient.options());
-  communicator_.name_next(flat_[bucket.first].name);
-  reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.input);
+  if (is_rehearsed_) {  // what this rank adds, without the others
+    reduction.sums.copy_(reduction.input.narrow(0, communicator_.rank() * size, size));
+  } else {
+    communicator_.name_next(flat_[bucket.first].name);
+    reduction.work = communicator_.start_reduce_scatter(reduction.sums, reduction.input);
+  }
   pending_.push_back(std::move(reduction));
 }
 
@@ -251,7 +259,7 @@ void ShardedOptimizer::finish_reductions() {
   const at::NoGradGuard no_grad;
   while (!pending_.empty()) {
     PendingReduction& reduction = pending_.front();
-    reduction.work->wait();
+    if (reduction.work) reduction.work->wait();
     if (reduction.target.defined()) reduction.target.add_(reduction.sums);
     if (reduction.host_range)
       host_->take_gradients(*reduction.host_range, reduction.sums, reduction.is_last_micro_batch);

@@ -39,7 +39,8 @@ struct OptimizerOptions {
   /// Bytes of this rank's slices of what is not trained, which go to host memory after it (ParameterShards): there has
   /// to be room for all together.
   int64_t frozen_bytes_on_host = 0;
-  bool accumulates = false;  ///< an update may have several micro-batches; asked for where the state is offloaded
+  /// An update may have several micro-batches; asked for where the state is offloaded or a pass is rehearsed.
+  bool accumulates = false;
 };
 
 /// What an update did, as 0-d tensors: a device need not be waited for before they are read. The next update overwrites
@@ -82,8 +83,8 @@ class ShardedOptimizer final {
   /// recorded (device::Graph): what a replay adds is there as if the pass had run.
   void backward(const at::Tensor& loss, bool is_last_micro_batch);
 
-  /// backward() of a pass that is not to count: without talk between the ranks, of which one may fail.
-  /// discard_gradients() has to follow.
+  /// backward() of a pass that is not to count, with all the memory that one takes, but without talk between the ranks,
+  /// of which one may fail. discard_gradients() has to follow.
   void rehearse_backward(const at::Tensor& loss);
 
   /// Sums over the ranks after the last micro-batch, where no backward() was told that it is the last. Collective.
@@ -164,7 +165,7 @@ class ShardedOptimizer final {
   void reduce_rest(bool is_last_micro_batch);
   bool is_reduced_now(const ShardPlan::Bucket& bucket) const;
   void start_reduction(int64_t first, int64_t last);
-  void start_all_reduce(Range elements);
+  void start_all_reduce(int64_t first, int64_t last);
   void start_reduce_scatter(const ShardPlan::Bucket& bucket);
   void finish_reductions();
   at::Tensor sum_of_squares();

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <map>
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
 #include "comm/single_process_communicator.h"
 #include "comm/thread_ranks.h"
+#include "support/counted_memory.h"
 #include "support/require_error.h"
 #include "zero/trained_layers.h"
 
@@ -95,6 +97,43 @@ TEST_CASE("At stage 2 no gradient is there between backward passes but the sums 
     optimizer.backward(layers.loss(communicator.rank()), true);
     DSFT_CHECK(optimizer.clip_and_step(kRisingRates).is_applied.item<bool>() && !at::equal(layers.all(), before),
                "no update after a rehearsal");
+  });
+}
+
+TEST_CASE("A rehearsal holds what a pass holds whose gradients come on top of others", "[zero]") {
+  constexpr int64_t kWidth = 256, kWhole = kWidth * kWidth * 4, kSlice = kWhole / 2;
+  constexpr int64_t kVectors = 16 * kWidth * 4;  // some come, others go
+  const int64_t stage = GENERATE(1, 2);
+  const bool offloads = GENERATE(false, true);
+  CAPTURE(stage, offloads);
+  test::CountedMemory memory;
+  comm::run_thread_ranks(2, [&](Communicator& communicator) {
+    const auto ones = [](at::IntArrayRef sizes) { return at::ones(sizes).set_requires_grad(true); };
+    const at::Tensor first = ones({kWidth, kWidth}), second = ones({kWidth, kWidth});
+    zero::OptimizerOptions options = options_of_stage(stage);
+    options.accumulates = true;
+    if (offloads) options.offloads_state = zero::HostShare{device::HostPages::kPageable, 2};
+    ShardedOptimizer optimizer({{"first", first, true, false, 0}, {"second", second, true, false, 1}}, options,
+                               communicator);
+    first.register_hook([&](const at::Tensor&) {
+      optimizer.gradients_final({1});
+      optimizer.gradients_begin({0});
+    });
+    communicator.barrier();
+    if (communicator.rank() == 0) {
+      const at::Tensor loss = at::matmul(second, at::matmul(first, at::ones({kWidth}))).sum();
+      memory.restart();
+      const int64_t before = memory.live_bytes();
+      optimizer.rehearse_backward(loss);
+      const int64_t peak = memory.peak_bytes() - before;
+      optimizer.discard_gradients();
+      // autograd's own tensor; at stage 2 the whole gradients of the block that runs and of the one before it, with a
+      // slice of sums that are to be added, or, where the host has the state, are on their way there
+      const int64_t expected = kWhole + (stage == 2 ? 2 * kWhole : 0) + (stage == 2 || offloads ? kSlice : 0);
+      DSFT_CHECK(std::abs(peak - expected) < kVectors, peak, " bytes, not ", expected);
+      DSFT_CHECK(memory.live_bytes() <= before, "a rehearsal leaves something behind");
+    }
+    communicator.barrier();
   });
 }
 
