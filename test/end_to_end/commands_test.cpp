@@ -1,61 +1,16 @@
 // The commands that compute nothing, as a user runs them.
 #include "catch_amalgamated.hpp"
-#include "end_to_end/run_dsft.h"
-#include "support/tiny_checkpoint.h"
+#include "end_to_end/command_job.h"
 
 using namespace dsft;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::StartsWith;
 using nlohmann::json;
-
-namespace {
-
-constexpr const char* kChatml =
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-
-/// A folder with a model, three conversations and a recipe.
-struct Job {
-  test::TempDir folder;
-  std::string model = test::write_tiny_checkpoint(folder, "model").string();
-  std::string recipe;
-
-  Job() {
-    folder.write("model/chat_template.jinja", kChatml);
-    std::string rows;
-    for (int i = 0; i < 3; ++i)
-      rows += R"({"messages": [{"role": "user", "content": "What is )" + std::to_string(i) +
-              R"(?"}, {"role": "assistant", "content": "Yes & no."}]})" + "\n";
-    const std::string train = folder.write("rows.jsonl", rows).string();
-    recipe = folder
-                 .write("recipe.yaml", "recipe: sft\noutput_dir: " + in("run") + "\nmodel: {path: " + model +
-                                           "}\nlora: {r: 4}\ndata: {train: [" + train +
-                                           "]}\ntraining: {learning_rate: 1.0e-3}\n")
-                 .string();
-  }
-  std::string in(const std::string& name) const { return (folder / name).string(); }
-  test::ProgramRun run(std::vector<std::string> arguments) const {
-    return test::run_dsft(std::move(arguments), folder);
-  }
-  test::ProgramRun check(std::vector<std::string> overrides = {}) const {
-    overrides.insert(overrides.begin(), {"check", "--json", recipe});
-    return run(std::move(overrides));
-  }
-};
-
-/// A usage fault of one line, without a document.
-void require_one_fault(const test::ProgramRun& run, const std::string& part) {
-  INFO(run.err);
-  CHECK(run.exit_code == 2);
-  CHECK(run.out.empty());
-  CHECK_THAT(run.err, StartsWith("error: ") && ContainsSubstring(part));
-  CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
-}
-
-}  // namespace
+using test::kChatml;
+using test::require_one_fault;
 
 TEST_CASE("check gives one JSON document with the plan of a sound recipe", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto run = job.check({"training.warmup_steps=2", "training.max_steps=6"});
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
@@ -78,7 +33,7 @@ TEST_CASE("check gives one JSON document with the plan of a sound recipe", "[end
 }
 
 TEST_CASE("check ends with the first of 2, 4 and 3, and always with a document", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   struct Case {
     std::vector<std::string> overrides;
     int exit_code;
@@ -112,7 +67,7 @@ TEST_CASE("check ends with the first of 2, 4 and 3, and always with a document",
 }
 
 TEST_CASE("A DeepSpeed schedule of another length than the run's is a fault of check and of the run", "[end_to_end]") {
-  const Job job;  // 3 rows, 2 epochs: 6 updates on one rank, 4 on two
+  const test::CommandJob job;  // 3 rows, 2 epochs: 6 updates on one rank, 4 on two
   const auto with = [](int total) {
     return std::vector<std::string>{"data.packing=false", "training.num_train_epochs=2", "training.warmup_steps=1",
                                     "training.lr_scheduler_type=WarmupDecayLR",
@@ -136,7 +91,7 @@ TEST_CASE("A DeepSpeed schedule of another length than the run's is a fault of c
 }
 
 TEST_CASE("check's document names what has no effect on the model", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto run = job.check({"lora.target_modules=[q_proj]", "lora.rank_pattern={k_proj: 2}", "data.max_length=1000"});
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
@@ -148,7 +103,7 @@ TEST_CASE("check's document names what has no effect on the model", "[end_to_end
 }
 
 TEST_CASE("check --config-only looks at no file but the recipe", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   std::filesystem::remove_all(job.model);
   CHECK(job.check().exit_code == 4);
   const auto run = job.check({"--config-only"});
@@ -157,7 +112,7 @@ TEST_CASE("check --config-only looks at no file but the recipe", "[end_to_end]")
 }
 
 TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto run = job.run({"preview", "--json", "--rows", "2", job.recipe});
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
@@ -173,7 +128,7 @@ TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_
 }
 
 TEST_CASE("An output that would overwrite what the command reads is refused, and nothing is touched", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const std::string rows = job.in("rows.jsonl"), config = job.in("model/config.json");
   const std::string adapter = test::write_tiny_adapter(job.folder, "adapter").string();
   std::filesystem::create_symlink("rows.jsonl", job.folder / "link.jsonl");
@@ -199,7 +154,7 @@ TEST_CASE("An output that would overwrite what the command reads is refused, and
 }
 
 TEST_CASE("A page that cannot be written ends preview with 3", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto run = job.run({"preview", "--html", job.in("nowhere/page.html"), job.recipe});
   INFO(run.err);
   CHECK(run.exit_code == 3);
@@ -207,7 +162,7 @@ TEST_CASE("A page that cannot be written ends preview with 3", "[end_to_end]") {
 }
 
 TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto text = job.run({"tokenize", "--json", "--model", job.model, "--text", "Yes <|im_end|>"});
   INFO(text.err);
   REQUIRE(text.exit_code == 0);
@@ -221,7 +176,7 @@ TEST_CASE("tokenize gives ids of a text and of a conversation", "[end_to_end]") 
 }
 
 TEST_CASE("tokenize takes tools of either file, and refuses those that the template never reads", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto conversation =
       job.folder.write("m.json", R"({"messages": [{"role": "user", "content": "Yes"}], "tools": [{"name": "f"}]})")
           .string();
@@ -248,7 +203,7 @@ TEST_CASE("tokenize takes tools of either file, and refuses those that the templ
 }
 
 TEST_CASE("tokenize finds models in the hub cache and says how to download others", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   setenv("HF_HUB_CACHE", job.in("hub").c_str(), 1);
   job.folder.write("hub/models--owner--tiny/refs/main", "abc");
   std::filesystem::create_directories(job.folder / "hub/models--owner--tiny/snapshots");
@@ -263,7 +218,7 @@ TEST_CASE("tokenize finds models in the hub cache and says how to download other
 }
 
 TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   CHECK_THAT(job.run({"recipes"}).out, ContainsSubstring("smollm2_135m_function_calling"));
   const auto recipe = job.run({"recipes", "smollm2_135m_function_calling"});
   CHECK(recipe.out ==
@@ -288,7 +243,7 @@ TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to
 }
 
 TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto one = job.run({"launch", "--dry-run", "--num-procs", "1", job.recipe});
   INFO(one.err);
   REQUIRE(one.exit_code == 0);
@@ -300,7 +255,7 @@ TEST_CASE("launch --dry-run prints the command and runs nothing", "[end_to_end]"
 
 TEST_CASE("launch starts the processes of an Accelerate file, and checks a DeepSpeed file's batch against them",
           "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const std::string accelerate =
       "accelerate=" +
       job.folder.write("acc.yaml", "distributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 3\n").string();
@@ -315,7 +270,7 @@ TEST_CASE("launch starts the processes of an Accelerate file, and checks a DeepS
 }
 
 TEST_CASE("what another launcher placed is a rank where it says enough, and starts no job of its own", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   const auto run = [&](const char* command) {
     return test::run_dsft({command, job.recipe}, job.folder, "", {{"RANK", "0"}, {"WORLD_SIZE", "2"}});
   };
@@ -333,95 +288,15 @@ TEST_CASE("what another launcher placed is a rank where it says enough, and star
 }
 
 TEST_CASE("eval --help says that the recipe gives the type and the device", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   CHECK_THAT(job.run({"eval", "--help"}).out,
              ContainsSubstring("the recipe's model.dtype") && ContainsSubstring("the recipe's device"));
   CHECK_THAT(job.run({"score", "--help"}).out, ContainsSubstring("bf16 on CUDA, fp32 on CPU"));
 }
 
 TEST_CASE("what is not built yet, or not there, is one clear fault", "[end_to_end]") {
-  const Job job;
+  const test::CommandJob job;
   require_one_fault(job.run({"chat"}), "`dsft chat` is not built yet");
   require_one_fault(job.run({"launch", "--hostfile", "hosts", job.recipe}),
                     "--hostfile hosts cannot be read: No such file or directory");
-}
-
-TEST_CASE("estimate-memory says what a recipe, a config.json and a size take", "[end_to_end]") {
-  const Job job;
-  const auto estimate = [&](std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), "estimate-memory");
-    arguments.emplace_back("--json");
-    const test::ProgramRun run = job.run(arguments);
-    INFO(run.err);
-    REQUIRE(run.exit_code == 0);
-    return json::parse(run.out);
-  };
-  const json of_recipe = estimate({job.recipe, "--num-gpus", "2"});
-  REQUIRE(of_recipe["rows"].size() == 9);
-  CHECK(of_recipe["model"] == job.model);
-  CHECK(of_recipe["num_trainable"] < of_recipe["num_params"]);
-  for (const json& row : of_recipe["rows"]) {
-    int64_t sum = 0;
-    for (const char* column : {"weights", "gradients", "optimizer", "activations", "loss", "buffers"})
-      sum += row["gpu_bytes"][column].get<int64_t>();
-    CHECK(row["gpu_bytes"]["total"] == sum);
-    CHECK(row["num_gpus"] == 2);
-    CHECK(row["deepspeed"].is_null());                                // LoRA
-    CHECK((row["host_bytes"]["total"] > 0) == row["offload_param"]);  // the state of adapters stays on the GPU
-  }
-  // a setting behind the recipe counts
-  const json longer = estimate({job.recipe, "data.max_length=4096", "--num-gpus", "2"});
-  CHECK(longer["tokens"] == 4096);
-  CHECK(longer["rows"][0]["gpu_bytes"]["activations"] > of_recipe["rows"][0]["gpu_bytes"]["activations"]);
-  // a config.json alone; full fine-tuning has DeepSpeed's figures beside it
-  const json of_file = estimate({"--model", job.model + "/config.json"});
-  CHECK(of_file["num_params"] == of_recipe["num_params"]);
-  CHECK(of_file["num_trainable"] == of_file["num_params"]);
-  for (const json& row : of_file["rows"])
-    CHECK((row["host_bytes"]["total"] > 0) == (row["offload_optimizer"] || row["offload_param"]));
-  CHECK(of_file["rows"][3]["stage"] == 2);
-  CHECK(of_file["rows"][3]["deepspeed"]["gpu_bytes"] == 20 * of_file["num_params"].get<int64_t>());
-  // CPU ranks take the host's memory
-  const json on_cpu = estimate({job.recipe, "device=cpu", "--num-gpus", "2"});
-  REQUIRE(on_cpu["rows"].size() == 4);
-  CHECK(on_cpu["rows"][0]["gpu_bytes"]["total"] == 0);
-  CHECK(on_cpu["rows"][0]["host_bytes"]["total"] > 0);
-  CHECK(on_cpu["rows"][0]["fits"].is_null());
-  const json of_size = estimate({"--params", "7B", "--num-gpus", "8"});
-  CHECK(of_size["num_params"] > 6'930'000'000);
-  CHECK(of_size["num_params"] < 7'070'000'000);
-  CHECK(of_size["model"].get<std::string>().starts_with("7.0B parameters in the proportions of"));
-}
-
-TEST_CASE("estimate-memory --table gives the guide's rows beside what is computed", "[end_to_end]") {
-  const Job job;
-  const json rows = json::parse(job.run({"estimate-memory", "--table", "--json"}).out);
-  REQUIRE(rows.size() == 5);
-  for (const json& row : rows) {
-    CHECK_FALSE(row["reason"].get<std::string>().empty());
-    for (const json& set : row["sets"]) CHECK(set["advised"]["gpu_bytes"] > 0);
-  }
-  const test::ProgramRun text = job.run({"estimate-memory", "--table"});
-  for (const char* part : {"< 1B: stage 2", "1-7B: stage 2 + offload", "7-20B: stage 3", "20-70B", "70B+", "8x H200"})
-    CHECK_THAT(text.out, ContainsSubstring(part));
-}
-
-TEST_CASE("estimate-memory needs one thing to estimate", "[end_to_end]") {
-  const Job job;
-  require_one_fault(job.run({"estimate-memory"}), "name what to estimate");
-  require_one_fault(job.run({"estimate-memory", "--params", "7B", "--model", job.model}), "name what to estimate");
-  require_one_fault(job.run({"estimate-memory", "--params", "banana"}), "`banana` is no size of a model");
-  require_one_fault(job.run({"estimate-memory", "--table", "--params", "7B"}), "--table");
-  require_one_fault(job.run({"estimate-memory", job.recipe, "--length", "8"}),
-                    "--length: the recipe says that already");
-}
-
-TEST_CASE("check shows what the run takes on this machine", "[end_to_end]") {
-  const Job job;
-  const json memory = json::parse(job.check().out)["plan"]["memory"];
-  CHECK(memory["stage"] == 0);
-  CHECK(memory["host_bytes"]["total"] > 0);  // no GPU is visible
-  CHECK(memory["gpu_bytes"]["total"] == 0);
-  const test::ProgramRun text = job.run({"check", job.recipe});
-  CHECK_THAT(text.out, ContainsSubstring("# memory: ") && ContainsSubstring("of the host (stage 0, 1 CPU process)"));
 }
