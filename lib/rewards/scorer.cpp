@@ -81,13 +81,15 @@ struct Scorer::State {
   ~State() { stop(); }
 
   void start_threads() {
+    for (size_t f = 0; f < rewards_.size(); ++f) {
+      const auto* program = std::get_if<ProgramConfig>(&rewards_[f].function);
+      queues_[f].num_workers = program ? program->workers : 0;
+      num_starting_ += queues_[f].num_workers;
+    }
     try {
       for (size_t f = 0; f < rewards_.size(); ++f) {
         const auto* program = std::get_if<ProgramConfig>(&rewards_[f].function);
-        if (!program) continue;
-        queues_[f].num_workers = program->workers;
-        num_starting_ += program->workers;
-        for (int64_t worker = 0; worker < program->workers; ++worker)
+        for (int64_t worker = 0; program && worker < program->workers; ++worker)
           threads_.emplace_back([this, f, worker] { run_program(f, worker); });
       }
       const bool has_built_in = std::any_of(functions_.begin(), functions_.end(), [](const auto& f) { return !!f; });

@@ -232,6 +232,10 @@ TEST_CASE("recipes lists and prints what ships, env says what this is", "[end_to
         test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/templates/smollm2_tools.jinja"));
   CHECK(job.run({"recipes", "recipes/configs/qwen3_0.6b.json"}).out ==
         test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/configs/qwen3_0.6b.json"));
+  CHECK(job.run({"recipes", "concise_answer.py"}).out ==
+        test::read_file(std::filesystem::path(DSFT_SOURCE_DIR) / "recipes/rewards/concise_answer.py"));
+  CHECK_THAT(job.run({"recipes", "--rewards"}).out,
+             ContainsSubstring("math_answer\n") && ContainsSubstring("partial: false"));
   const json facts = json::parse(job.run({"env", "--json"}).out);
   for (const char* name :
        {"dsft", "libtorch", "cuda", "nccl", "mpi", "trainer", "cpu", "cores", "memory", "driver", "gpus"})
