@@ -3,7 +3,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "batch/policy_targets.h"
@@ -76,6 +78,11 @@ class StepSource {
   /// Updates in one epoch (the first), and, as a fraction of epochs, where the source stands after the last step given.
   virtual int64_t steps_per_epoch() const = 0;
   virtual double epoch_progress() const = 0;
+
+  /// What is reported with the updates whose batches were given last, by name; the same on all ranks.
+  virtual std::map<std::string, double> metrics() const { return {}; }
+  /// Why next_step() ended before the data did, on all ranks together: the run is saved, and ends as kData.
+  virtual std::optional<std::string> fault() const { return std::nullopt; }
 };
 
 /// Builds a batch from documents (ids and labels of each), their samples and the epoch.

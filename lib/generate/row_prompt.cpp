@@ -84,8 +84,8 @@ RowPrompt PromptBuilder::build_last_answer(Json row) const {
 }
 
 RowPrompt PromptBuilder::build_text(const data::PlainText& text) const {
-  if (!text.is_completion) return {encode_text(text.completion), {}};
-  return {encode_text(text.prompt), Json{{"role", "assistant"}, {"content", text.completion}}};
+  if (!text.is_completion) return {encode_text(text.completion), {}, text.completion};
+  return {encode_text(text.prompt), Json{{"role", "assistant"}, {"content", text.completion}}, text.prompt};
 }
 
 RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversation, size_t num_context) const {
@@ -107,6 +107,7 @@ RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversati
   data::refuse_printed_parts(conversation, chat);
   RowPrompt prompt;
   prompt.ids = assets_.tokenizer.encode_with_offsets(chat.text, /*add_special_tokens=*/false, user_ranges(chat)).ids;
+  prompt.asked = input.messages;
   if (num_context < conversation.messages.size()) prompt.answer = conversation.messages[num_context];
   return prompt;
 }

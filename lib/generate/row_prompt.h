@@ -14,6 +14,7 @@ struct RowPrompt {
   std::vector<int32_t> ids;
   nlohmann::ordered_json
       answer;  ///< the message that the row has at this place ({role, content, ...}); null where it has none
+  nlohmann::ordered_json asked = {};  ///< what the ids say: a text, or a list of messages; null for token_ids
 };
 
 /// Makes prompts of rows in any data format, tokenised as in training: what users wrote never becomes a special token.

@@ -100,7 +100,7 @@ float sampling_log_prob(const float* logits, int64_t vocab_size, int64_t token, 
   float log_prob = 0;
   bool is_argmax = false;
   token_log_probs_rows<float>(scores.data(), &token, &log_prob, &is_argmax, /*makes_gradient=*/false,
-                              /*scales=*/nullptr, 0, 1, vocab_size);
+                              /*scales=*/nullptr, /*tempered=*/{}, 0, 1, vocab_size);
   return log_prob;
 }
 

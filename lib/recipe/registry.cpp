@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "recipe/grpo.h"
 #include "recipe/sft.h"
 
 namespace dsft::recipe {
@@ -13,7 +14,8 @@ struct Row {
   train::Job (*build)(const recipe_config::RecipeConfig& config, train::RunContext& context);
 };
 
-constexpr std::array<Row, 1> kRecipes = {{{recipe_config::RecipeKind::kSft, build_sft_job}}};
+constexpr std::array<Row, 2> kRecipes = {
+    {{recipe_config::RecipeKind::kSft, build_sft_job}, {recipe_config::RecipeKind::kGrpo, build_grpo_job}}};
 
 }  // namespace
 

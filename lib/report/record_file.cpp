@@ -47,4 +47,16 @@ void RecordFile::write_waiting() {
   }
 }
 
+std::optional<std::filesystem::path> set_aside(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  std::filesystem::path free_name;
+  for (int number = 1; free_name.empty() || std::filesystem::exists(free_name); ++number)
+    free_name = path.parent_path() / concat(path.stem().string(), "-", number, path.extension().string());
+  std::error_code error;
+  std::filesystem::rename(path, free_name, error);
+  if (error)
+    fail(ErrorKind::kCheckpoint, "Cannot rename ", path.string(), " of an earlier run: ", error.message(), ".");
+  return free_name;
+}
+
 }  // namespace dsft::report

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -40,5 +41,9 @@ class RecordFile {
   std::string waiting_;  ///< may begin inside a record, of which the rest is in the file already
   bool has_warned_ = false;
 };
+
+/// Renames the file of an earlier run, to <stem>-<n>.<extension>; gives the new path, or nothing where there was none.
+/// Throws kCheckpoint.
+std::optional<std::filesystem::path> set_aside(const std::filesystem::path& path);
 
 }  // namespace dsft::report

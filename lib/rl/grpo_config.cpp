@@ -42,7 +42,7 @@ void describe_sampling(config::Fields& fields, GrpoConfig& config) {
 }
 
 void describe_rewards(config::Fields& fields, GrpoConfig& config) {
-  fields.later("rewards", "the rewards of GRPO");
+  rewards::describe_fields(fields, config.judged_by);
   fields.add("reward_weights", config.reward_weights, "Weights of the rewards, in their order; null: 1 each");
   fields.add("multi_objective_aggregation", config.multi_objective_aggregation,
              "Several rewards: normalise their sum, or sum them normalised each (GDPO)");
@@ -222,6 +222,12 @@ void describe_fields(config::Fields& fields, GrpoConfig& config) {
 }
 
 void validate(const GrpoConfig& config, config::Section& section) {
+  if (config.judged_by.rewards.empty())
+    section.fault("rewards",
+                  "needs at least one: `dsft recipes --rewards` lists what is built in, docs/rewards.md says how "
+                  "a program gives them");
+  rewards::validate(config.judged_by, section);
+  rewards::check_reward_weights(config.judged_by.rewards, config.reward_weights, section);
   validate_batch(config, section);
   if (config.entropy_coef_min > config.entropy_coef_max)
     section.fault("entropy_coef_min",

@@ -18,19 +18,6 @@ double monotonic_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Renames the file of an earlier run; gives the new name, or nothing where there was none.
-std::optional<std::filesystem::path> set_aside(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  std::filesystem::path free_name;
-  for (int number = 1; free_name.empty() || std::filesystem::exists(free_name); ++number)
-    free_name = path.parent_path() / concat(path.stem().string(), "-", number, path.extension().string());
-  std::error_code error;
-  std::filesystem::rename(path, free_name, error);
-  if (error)
-    fail(ErrorKind::kCheckpoint, "Cannot rename ", path.string(), " of an earlier run: ", error.message(), ".");
-  return free_name;
-}
-
 }  // namespace
 
 void MetricsFile::on_start(const RunPlan& plan) {
@@ -42,7 +29,7 @@ void MetricsFile::on_start(const RunPlan& plan) {
 
 io::FileDescriptor MetricsFile::open() const {
   if (plan_.is_new_run) {
-    if (const auto renamed = set_aside(path_))
+    if (const auto renamed = report::set_aside(path_))
       warn_(concat(path_.string(), " of an earlier run is now ", renamed->filename().string()));
   }
   std::string earlier;

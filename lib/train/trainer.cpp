@@ -99,7 +99,12 @@ RunEnd Trainer::train() {
     if (!state_.is_evaluation_cut) {
       if (!unread_) step_begin_.emplace(context_.device);  // the wait for data is part of a step
       auto micro_batches = next_micro_batches();
-      if (!micro_batches) break;  // the same answer on every rank
+      if (!micro_batches) {  // the same answer on every rank
+        const auto fault = job_.source->fault();
+        if (!fault) break;
+        save_checkpoint(Content::kResumable);
+        fail(ErrorKind::kData, *fault);
+      }
       train_step(*std::move(micro_batches));
     }
     maybe_evaluate();
@@ -158,6 +163,7 @@ void Trainer::train_step(std::vector<Batch> micro_batches) {
   report.step_tokens = enqueued.num_tokens;
   report.data_seconds = data_seconds_;
   report.num_tokens = state_.num_tokens += report.step_tokens;
+  report.metrics = job_.source->metrics();
   report.peak_memory_gib = static_cast<double>(device::peak_memory_bytes(context_.device)) / kGib;
   const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
   report_unread();
@@ -177,7 +183,7 @@ Trainer::UnreadStep Trainer::tell_unread() {
   enter_step("reading loss and norm");
   const StepNumbers numbers = step.enqueued.read(context_.communicator);
   step.report.loss = numbers.loss;
-  step.report.metrics = numbers.metrics;
+  for (const auto& [name, value] : numbers.metrics) step.report.metrics[name] = value;
   step.report.grad_norm = numbers.grad_norm;
   step.report.learning_rate = numbers.learning_rate;
   step.report.is_applied = numbers.is_applied;

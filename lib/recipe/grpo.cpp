@@ -1,0 +1,119 @@
+#include "recipe/grpo.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "io/checksum.h"
+#include "lora/adapters.h"
+#include "recipe/build_parts.h"
+#include "recipe/build_trained_model.h"
+#include "rewards/scorer.h"
+#include "rl/grpo_loss.h"
+#include "rl/rollout_source.h"
+
+namespace dsft::recipe {
+namespace {
+
+using recipe_config::RecipeConfig;
+
+void refuse_what_is_not_built(const RecipeConfig& config) {
+  const rl::GrpoConfig& grpo = *config.grpo;
+  const auto refuse = [](const char* key, const char* what) {
+    fail(ErrorKind::kUsage, key, ": ", what, " is not built yet");
+  };
+  if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
+    refuse("training.eval_strategy", "evaluation of a policy by its rewards");
+  if (grpo.use_adaptive_entropy) refuse("grpo.use_adaptive_entropy", "an entropy coefficient that adapts");
+  if (grpo.sync_ref_model) refuse("grpo.sync_ref_model", "a reference policy that follows the trained one");
+  if (grpo.disable_dropout && config.lora && config.lora->lora_dropout > 0)
+    fail(ErrorKind::kUsage, "grpo.disable_dropout: write lora.lora_dropout: 0, which is dsft's only dropout");
+  if (grpo.beta != 0 && !config.lora)
+    refuse("grpo.beta", "a reference policy beside all trained weights (with a section lora it is the base model)");
+}
+
+// Every row needs what the built-in functions compare with: said before anything is sampled.
+void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::RewardConfig>& rewards) {
+  for (const std::string& column : rewards::needed_columns(rewards)) {
+    for (size_t row = 0; row < prompts.rows.size(); ++row) {
+      if (!prompts.rows[row].columns.contains(column))
+        fail(ErrorKind::kData, "data.train: row ", row + 1, " has no field \"", column,
+             "\", which a reward of grpo.rewards compares completions with");
+    }
+  }
+}
+
+data::EpochPlanOptions order_of(const RecipeConfig& config, const rl::PromptRows& prompts, uint64_t seed) {
+  data::EpochPlanOptions order{
+      .seed = seed, .shuffle = config.data.shuffle, .packing = false, .file_begins = prompts.file_begins};
+  for (const data::DataFile& file : config.data.train) order.file_weights.push_back(file.weight);
+  return order;
+}
+
+std::map<std::string, std::string> fingerprint(const RecipeConfig& config, const rl::PromptRows& prompts) {
+  std::string text;
+  for (const rl::PromptRow& row : prompts.rows) {
+    text.append(reinterpret_cast<const char*>(row.ids.data()), row.ids.size() * sizeof(int32_t));
+    text += row.columns.dump();
+  }
+  return {{"the prompts of data.train", io::to_hex(io::xxh3(text))},
+          {"data.shuffle", config.data.shuffle ? "true" : "false"}};
+}
+
+}  // namespace
+
+train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context) {
+  refuse_what_is_not_built(config);
+  const rl::GrpoConfig& grpo = *config.grpo;
+  const spec::TextFolders folders =
+      spec::find_text_folders(spec::find_model(config.model.path, config.model.revision), config.adapter());
+  context.enter("reading prompts");
+  const auto assets =
+      std::make_shared<const data::TextAssets>(data::TextAssets::load(folders, config.data.chat_template.value_or("")));
+  const auto prompts = std::make_shared<const rl::PromptRows>(rl::read_prompt_rows(config.data, *assets, context.seed));
+  require_columns(*prompts, grpo.judged_by.rewards);
+  rl::RolloutPlan plan(
+      rl::plan_generation(grpo, {config.training.per_device_train_batch_size,
+                                 config.training.gradient_accumulation_steps, context.communicator.size()}),
+      order_of(config, *prompts, context.seed), static_cast<int64_t>(prompts->rows.size()));
+  context.enter("starting the rewards");
+  auto scorer = std::make_shared<rewards::Scorer>(
+      grpo.judged_by.rewards, rewards::ScorerOptions{.log_folder = context.output_dir / "rewards"}, context.logger);
+  scorer->wait_until_ready();
+
+  train::Job job;
+  const int64_t per_epoch = plan.updates_per_epoch();
+  const auto of_epochs =
+      static_cast<int64_t>(std::ceil(config.training.num_train_epochs * static_cast<double>(per_epoch)));
+  job.max_steps = config.training.max_steps > 0 ? config.training.max_steps : std::max<int64_t>(1, of_epochs);
+  job.data_fingerprint = fingerprint(config, *prompts);
+  context.logger.info("plan: ", job.max_steps, " updates, ", per_epoch,
+                      " per epoch; a round of sampling: ", plan.batch().describe());
+  if (plan.batch().is_on_policy() && grpo.beta == 0)
+    context.logger.info(
+        "the loss will be near 0 in every update, and that is no fault: every ratio is 1 and the advantages of a group "
+        "add "
+        "up to 0; its gradient is what trains. Watch the rewards.");
+  job.schedule = build_schedule(config, job.max_steps, context.logger);
+  job.observers = build_observers(config, context);
+  job.loss = std::make_unique<rl::GrpoLoss>(grpo, context.device);
+  build_trained_model(job, config, context);
+  job.source = std::make_unique<rl::RolloutSource>(
+      grpo, plan, prompts,
+      rl::RolloutParts{.model = *job.model,
+                       .shards = job.shards.get(),
+                       .hooks = job.hooks.get(),
+                       .assets = assets,
+                       .communicator = context.communicator,
+                       .device = context.device,
+                       .seed = context.seed,
+                       .logger = context.logger,
+                       .scorer = scorer,
+                       .rewards = grpo.judged_by.rewards,
+                       .reward_weights = rewards::weights_of(grpo.judged_by.rewards, grpo.reward_weights),
+                       .max_failed_rewards = grpo.judged_by.max_failed_rewards,
+                       .completions_file = context.output_dir / "completions.jsonl"},
+      /*num_epochs=*/job.max_steps / per_epoch + 1);
+  return job;
+}
+
+}  // namespace dsft::recipe

@@ -1,0 +1,139 @@
+#include "rl/rollout_sampler.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/stopwatch.h"
+#include "generate/sample_stream.h"
+#include "rl/judged_round.h"
+
+namespace dsft::rl {
+namespace {
+
+constexpr int64_t kMostSequences = 512;  // decoded together
+
+int64_t longest_of(const PromptRows& prompts, const GrpoConfig& config) {
+  size_t longest = 0;
+  for (const PromptRow& row : prompts.rows) longest = std::max(longest, row.ids.size());
+  return static_cast<int64_t>(longest) + config.max_completion_length;
+}
+
+generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutParts& parts, int64_t most_at_once) {
+  generate::EngineOptions options;
+  options.sampling = {.temperature = config.temperature,
+                      .top_k = config.top_k,
+                      .top_p = config.top_p,
+                      .min_p = config.min_p.value_or(0.0),
+                      .repetition_penalty = config.repetition_penalty};
+  options.stop_ids = parts.assets->stop_ids;
+  options.seed = parts.seed;
+  options.wants_log_probs = true;
+  options.max_sequences = std::min(most_at_once, kMostSequences);
+  options.cache_bytes = std::numeric_limits<int64_t>::max();  // as far as memory is free
+  options.releases_memory = true;
+  return options;
+}
+
+}  // namespace
+
+RolloutSampler::RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts,
+                               int64_t most_at_once)
+    : config_(config),
+      parts_(parts),
+      prompts_(prompts),
+      engine_(parts.model, runner_, engine_options(config, parts, most_at_once), longest_of(prompts, config)) {}
+
+rewards::Sample RolloutSampler::sample_of(const Slot& slot, const generate::Completion& completion) const {
+  const PromptRow& row = prompts_.rows[static_cast<size_t>(slot.row)];
+  const std::vector<int32_t>& ids = completion.token_ids;
+  const text::Tokenizer& tokenizer = parts_.assets->tokenizer;
+  rewards::Sample sample{.prompt = row.prompt,
+                         .completion = {},
+                         .text = tokenizer.decode(ids, /*skip_special_tokens=*/true),
+                         .marked_text = tokenizer.decode(ids, /*skip_special_tokens=*/false),
+                         .completion_ids = ids,
+                         .columns = row.columns};
+  if (row.is_conversation())
+    sample.completion = {{{"role", "assistant"}, {"content", sample.text}}};
+  else
+    sample.completion = sample.text;
+  return sample;
+}
+
+std::vector<generate::Completion> RolloutSampler::generate(const std::vector<Slot>& slots, int64_t number,
+                                                           int64_t step) {
+  // answers to one prompt stand together: they share what the prompt leaves in the cache
+  std::vector<size_t> order(slots.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return slots[a].group < slots[b].group; });
+  std::vector<generate::Request> requests;
+  for (const size_t i : order) {
+    const Slot& slot = slots[i];
+    requests.push_back({.prompt_ids = prompts_.rows[static_cast<size_t>(slot.row)].ids,
+                        .max_new_tokens = config_.max_completion_length,
+                        .stream = generate::sample_stream({.rollout = static_cast<uint64_t>(number),
+                                                           .prompt = static_cast<uint64_t>(slot.row),
+                                                           .generation = static_cast<uint64_t>(slot.generation)})});
+  }
+  const torch::NoGradGuard no_grad;
+  const zero::WholeParameters whole(parts_.shards);
+  std::vector<generate::Completion> in_order =
+      engine_.generate(requests, [&](size_t request, const generate::Completion& completion) {
+        const size_t i = order[request];
+        parts_.scorer->submit(step, static_cast<int64_t>(i), {sample_of(slots[i], completion)});
+      });
+  std::vector<generate::Completion> completions(slots.size());
+  for (size_t r = 0; r < order.size(); ++r) completions[order[r]] = std::move(in_order[r]);
+  return completions;
+}
+
+Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
+                             int64_t step) {
+  const Stopwatch stopwatch;
+  std::vector<generate::Completion> completions = generate(slots, number, step);
+  const double sampled = stopwatch.seconds();
+  const rewards::Scores scores = parts_.scorer->collect();
+  const double judged_after = stopwatch.seconds();
+
+  std::vector<Judgement> own;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    own.push_back({.group = slots[i].group,
+                   .generation = slots[i].generation,
+                   .num_tokens = static_cast<int64_t>(completions[i].token_ids.size()),
+                   .is_truncated = completions[i].finish_reason == generate::FinishReason::kLength,
+                   .rewards = scores.rewards[i]});
+  }
+  for (const int64_t index : scores.failed_indices()) own[static_cast<size_t>(index)].has_failed = true;
+  const JudgedRound judged(own, config_, parts_.reward_weights, batch, parts_.communicator);
+
+  Round round;
+  round.metrics = judged.metrics(parts_.rewards);
+  // the slowest rank's time is the round's
+  at::Tensor seconds = torch::tensor({sampled, judged_after - sampled}, at::kDouble);
+  parts_.communicator.all_reduce(seconds, comm::ReduceOp::kMax);
+  round.metrics["rollout/sampling_seconds"] = seconds[0].item<double>();
+  round.metrics["rollout/waiting_for_rewards_seconds"] = seconds[1].item<double>();
+  round.metrics["rollout/tokens_per_second"] = static_cast<double>(judged.num_tokens()) / seconds[0].item<double>();
+  at::Tensor failures = torch::tensor(scores.count_failures(parts_.rewards.size()), at::kLong);
+  parts_.communicator.all_reduce(failures);
+  const auto* counts = failures.const_data_ptr<int64_t>();
+  round.fault =
+      rewards::too_many_failures(step, judged.num_failed(), judged.num_completions(), parts_.max_failed_rewards,
+                                 parts_.rewards, {counts, counts + failures.numel()});
+  for (size_t i = 0; i < slots.size(); ++i) {
+    round.rollouts.push_back(
+        {.slot = slots[i],
+         .completion = std::move(completions[i]),
+         .rewards = own[i].rewards,
+         .reward = judged.reward_of(own[i]),
+         .advantage = judged.advantage_of(own[i]),
+         .is_left_out = own[i].has_failed || (config_.mask_truncated_completions && own[i].is_truncated)});
+  }
+  return round;
+}
+
+}  // namespace dsft::rl

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "data/example_builder.h"
+#include "generate/engine.h"
+#include "model/causal_lm.h"
+#include "rewards/scorer.h"
+#include "rl/advantages.h"
+#include "rl/grpo_config.h"
+#include "rl/prompt_rows.h"
+#include "rl/rollout_plan.h"
+#include "zero/parameter_shards.h"
+
+namespace dsft::rl {
+
+/// What rollouts are made with; what is referred to outlives them.
+struct RolloutParts {
+  model::CausalLm& model;
+  model::CausalLm* reference = nullptr;     ///< null: the model with its adapters switched off
+  zero::ParameterShards* shards = nullptr;  ///< whole while answers are sampled; null: nothing is sharded
+  nn::BlockHooks* hooks = nullptr;
+  std::shared_ptr<const data::TextAssets> assets;
+  comm::Communicator& communicator;  ///< over CPU tensors
+  at::Device device;
+  uint64_t seed = 42;
+  const Logger& logger;
+  std::shared_ptr<rewards::Scorer> scorer;  ///< of these rewards
+  std::vector<rewards::RewardConfig> rewards;
+  std::vector<double> reward_weights;  ///< of each
+  double max_failed_rewards = 0.1;
+  std::filesystem::path completions_file;  ///< completions.jsonl
+};
+
+/// A completion and what it is worth.
+struct Rollout {
+  Slot slot;
+  generate::Completion completion;
+  std::vector<std::optional<double>> rewards;  ///< of each function
+  double reward = 0;                           ///< their weighted sum; NaN where none applies
+  double advantage = 0;
+  bool is_left_out = false;  ///< a reward failed, or it was cut and truncated completions are masked
+};
+
+/// A round's completions on this rank, and what is reported of all.
+struct Round {
+  std::vector<Rollout> rollouts;
+  std::map<std::string, double> metrics;  ///< by TRL's names; equal on all ranks
+  std::optional<std::string> fault;       ///< too many rewards failed; equal on all ranks
+};
+
+/// Answers prompts with the policy as it is and has the answers judged while others are still being sampled.
+class RolloutSampler final {
+ public:
+  /// `most_at_once`: completions of a round on this rank. Borrows `parts` and `prompts`.
+  RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts, int64_t most_at_once);
+
+  /// The slots of this rank in round `number` of the run. `step`: the update that is next, for reports. Collective.
+  Round sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number, int64_t step);
+
+ private:
+  std::vector<generate::Completion> generate(const std::vector<Slot>& slots, int64_t number, int64_t step);
+  rewards::Sample sample_of(const Slot& slot, const generate::Completion& completion) const;
+
+  GrpoConfig config_;
+  const RolloutParts& parts_;
+  const PromptRows& prompts_;
+  nn::BlockRunner runner_;
+  generate::Engine engine_;
+};
+
+}  // namespace dsft::rl

@@ -1,0 +1,179 @@
+#include "rl/rollout_source.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "data/example.h"
+#include "lora/adapters.h"
+#include "rl/entropy_mask.h"
+#include "rl/policy_scores.h"
+
+namespace dsft::rl {
+namespace {
+
+Document document_of(const std::vector<int32_t>& prompt, const Rollout& rollout) {
+  Document document{
+      .ids = prompt, .labels = std::vector<int32_t>(prompt.size(), data::kIgnored), .sample = rollout.slot.sample};
+  for (const int32_t id : rollout.completion.token_ids) {
+    document.ids.push_back(id);
+    document.labels.push_back(id);
+  }
+  return document;
+}
+
+}  // namespace
+
+RolloutSource::RolloutSource(const GrpoConfig& config, RolloutPlan plan, std::shared_ptr<const PromptRows> prompts,
+                             RolloutParts parts, int64_t num_epochs)
+    : config_(config),
+      plan_(std::move(plan)),
+      prompts_(std::move(prompts)),
+      parts_(std::move(parts)),
+      num_epochs_(num_epochs),
+      completions_log_(parts_.completions_file, parts_.communicator, parts_.logger) {}
+
+RolloutSource::~RolloutSource() = default;
+
+// Over all ranks.
+int64_t RolloutSource::completions_of_step() const {
+  return plan_.batch().update.per_micro_batch * plan_.batch().update.num_ranks;
+}
+
+std::optional<std::vector<Batch>> RolloutSource::next_step() {
+  if (position_.item >= plan_.steps_per_epoch() * completions_of_step()) position_ = {position_.epoch + 1, 0};
+  if (position_.epoch >= num_epochs_) return std::nullopt;
+  const int64_t first = position_.item / completions_of_step();
+  const int64_t last = std::min(first + plan_.batch().update.accumulation, plan_.steps_per_epoch());
+  std::vector<Batch> batches;
+  for (int64_t step = first; step < last; ++step) {
+    if (!begin_round(position_.epoch, step / plan_.steps_per_round())) return std::nullopt;
+    batches.push_back(batches_[static_cast<size_t>(step % plan_.batch().steps_per_generation)]);
+  }
+  if (config_.top_entropy_quantile < 1) {
+    std::vector<at::Tensor> entropies;
+    for (const Batch& batch : batches)
+      entropies.push_back(
+          score_policy(parts_.model, batch.to(parts_.device), config_.temperature, parts_.hooks).entropies);
+    mask_low_entropy(batches, entropies, config_.top_entropy_quantile, parts_.communicator);
+  }
+  position_.item = last * completions_of_step();
+  ++num_updates_;
+  return batches;
+}
+
+// Samples a round unless it is the one that is there; false: it has a fault.
+bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
+  if (round_ == SourcePosition{epoch, round}) return true;
+  const std::vector<Slot> slots = plan_.slots(epoch, round, parts_.communicator.rank());
+  if (!sampler_)
+    sampler_ = std::make_unique<RolloutSampler>(config_, parts_, *prompts_, static_cast<int64_t>(slots.size()));
+  Round sampled = sampler_->sample(slots, plan_.batch(), epoch * plan_.rounds_per_epoch() + round, num_updates_ + 1);
+  log_completions(sampled);
+  if (sampled.fault) {
+    fault_ = std::move(sampled.fault);
+    return false;
+  }
+  const GenerationBatch& shape = plan_.batch();
+  const auto size = static_cast<size_t>(shape.update.per_micro_batch);
+  batches_.clear();
+  for (size_t begin = 0; begin < sampled.rollouts.size(); begin += size) {
+    std::vector<Document> documents;
+    std::vector<PolicyRow> rows;
+    std::vector<float> sampling_log_probs;
+    for (size_t i = begin; i < begin + size; ++i) {
+      const Rollout& rollout = sampled.rollouts[i];
+      documents.push_back(document_of(prompts_->rows[static_cast<size_t>(rollout.slot.row)].ids, rollout));
+      rows.push_back({static_cast<float>(rollout.advantage), rollout.is_left_out});
+      sampling_log_probs.insert(sampling_log_probs.end(), rollout.completion.log_probs.begin(),
+                                rollout.completion.log_probs.end());
+    }
+    Batch batch = make_batch(documents, epoch);
+    set_policy_rows(batch, rows);
+    batch.policy->sampling_log_probs = torch::tensor(sampling_log_probs);
+    batches_.push_back(std::move(batch));
+  }
+  if (!shape.is_on_policy()) score_by_old_policy(batches_);
+  if (config_.beta != 0) score_by_reference(batches_);
+  metrics_ = std::move(sampled.metrics);
+  round_ = {epoch, round};
+  return true;
+}
+
+void RolloutSource::log_completions(const Round& round) {
+  std::vector<std::string> objects;
+  for (const Rollout& rollout : round.rollouts) {
+    const auto number = [](double value) {  // JSON has no NaN
+      return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
+    };
+    nlohmann::ordered_json object = {{"step", num_updates_ + 1},
+                                     {"prompt", prompts_->rows[static_cast<size_t>(rollout.slot.row)].prompt},
+                                     {"completion", parts_.assets->tokenizer.decode(rollout.completion.token_ids,
+                                                                                    /*skip_special_tokens=*/false)}};
+    for (size_t f = 0; f < parts_.rewards.size(); ++f)
+      object["rewards"][parts_.rewards[f].metric_name()] = rollout.rewards[f] ? number(*rollout.rewards[f]) : nullptr;
+    object["reward"] = number(rollout.reward);
+    object["advantage"] = number(rollout.advantage);
+    objects.push_back(object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  }
+  completions_log_.write(objects);
+}
+
+void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {
+  for (Batch& batch : batches)
+    batch.policy->old_log_probs =
+        score_policy(parts_.model, batch.to(parts_.device), config_.temperature, parts_.hooks).log_probs.cpu();
+}
+
+void RolloutSource::score_by_reference(std::vector<Batch>& batches) const {
+  std::optional<lora::AdaptersDisabled> without_adapters;
+  if (!parts_.reference) without_adapters.emplace(parts_.model);
+  model::CausalLm& reference = parts_.reference ? *parts_.reference : parts_.model;
+  nn::BlockHooks* hooks = parts_.reference ? nullptr : parts_.hooks;
+  for (Batch& batch : batches)
+    batch.policy->reference_log_probs =
+        score_policy(reference, batch.to(parts_.device), config_.temperature, hooks).log_probs.cpu();
+}
+
+void RolloutSource::restore(const SourcePosition& position) {
+  if (position.epoch < 0 || position.item < 0 || position.item > plan_.steps_per_epoch() * completions_of_step() ||
+      position.item % completions_of_step() != 0)
+    fail(ErrorKind::kCheckpoint, "the checkpoint stands at completion ", position.item, " of epoch ", position.epoch,
+         ", and the recipe's epochs have ", plan_.steps_per_epoch() * completions_of_step(), " in micro-batches of ",
+         completions_of_step(), " over all ranks: data.train or the sizes of the batches have changed");
+  position_ = position;
+  const int64_t steps = position.item / completions_of_step(), accumulation = plan_.batch().update.accumulation;
+  completions_log_.continue_file();
+  num_updates_ = position.epoch * plan_.updates_per_epoch() + (steps + accumulation - 1) / accumulation;
+}
+
+// The longest prompts, with completions of the largest length.
+Batch RolloutSource::largest_micro_batch() {
+  std::vector<const PromptRow*> rows;
+  for (const PromptRow& row : prompts_->rows) rows.push_back(&row);
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const PromptRow* a, const PromptRow* b) { return a->ids.size() > b->ids.size(); });
+  std::vector<Document> documents;
+  for (int64_t i = 0; i < items_per_micro_batch(); ++i) {
+    const PromptRow& row = *rows[static_cast<size_t>(i / plan_.batch().num_generations) % rows.size()];
+    Rollout rollout;
+    rollout.slot.sample = i;
+    rollout.completion.token_ids.assign(static_cast<size_t>(config_.max_completion_length), row.ids.back());
+    documents.push_back(document_of(row.ids, rollout));
+  }
+  Batch batch = make_batch(documents, position_.epoch);
+  set_policy_rows(batch, std::vector<PolicyRow>(documents.size()));
+  batch.policy->sampling_log_probs = torch::zeros({batch.supervised.numel()});
+  if (!plan_.batch().is_on_policy()) batch.policy->old_log_probs = torch::zeros({batch.supervised.numel()});
+  if (config_.beta != 0) batch.policy->reference_log_probs = torch::zeros({batch.supervised.numel()});
+  return batch;
+}
+
+double RolloutSource::epoch_progress() const {
+  return static_cast<double>(position_.epoch) +
+         static_cast<double>(position_.item) / static_cast<double>(plan_.steps_per_epoch() * completions_of_step());
+}
+
+}  // namespace dsft::rl

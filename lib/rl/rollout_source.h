@@ -1,0 +1,63 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "batch/batch.h"
+#include "rl/completions_log.h"
+#include "rl/grpo_config.h"
+#include "rl/prompt_rows.h"
+#include "rl/rollout_plan.h"
+#include "rl/rollout_sampler.h"
+
+namespace dsft::rl {
+
+/// Rounds of sampling as a StepSource: where an update needs completions that are not there yet, the policy as it then
+/// is answers the next prompts, the answers are judged, and advantages, log-probabilities of the policy before the
+/// round's updates and of the reference are taken. Each update has training.gradient_accumulation_steps micro-batches,
+/// but for the last of an epoch. A run that continues in the middle of a round samples the round again, by the policy
+/// it has then.
+class RolloutSource final : public StepSource {
+ public:
+  /// `num_epochs`: after so many there are no more updates.
+  RolloutSource(const GrpoConfig& config, RolloutPlan plan, std::shared_ptr<const PromptRows> prompts,
+                RolloutParts parts, int64_t num_epochs);
+  ~RolloutSource() override;
+
+  std::optional<std::vector<Batch>> next_step() override;
+  SourcePosition position() const override { return position_; }
+  void restore(const SourcePosition& position) override;
+  Batch largest_micro_batch() override;
+  int64_t items_per_micro_batch() const override { return plan_.batch().update.per_micro_batch; }
+  std::optional<int64_t> halve_micro_batches() override { return std::nullopt; }  // groups would not stay whole
+  int64_t steps_per_epoch() const override { return plan_.updates_per_epoch(); }
+  double epoch_progress() const override;
+  std::map<std::string, double> metrics() const override { return metrics_; }
+  std::optional<std::string> fault() const override { return fault_; }
+
+ private:
+  bool begin_round(int64_t epoch, int64_t round);
+  void log_completions(const Round& round);
+  void score_by_old_policy(std::vector<Batch>& batches) const;
+  void score_by_reference(std::vector<Batch>& batches) const;
+  int64_t completions_of_step() const;
+
+  GrpoConfig config_;
+  RolloutPlan plan_;
+  std::shared_ptr<const PromptRows> prompts_;
+  RolloutParts parts_;
+  int64_t num_epochs_;
+  std::unique_ptr<RolloutSampler> sampler_;
+  CompletionsLog completions_log_;
+  SourcePosition position_;                // items: completions of the epoch, over all ranks, each use counted
+  SourcePosition round_ = {-1, 0};         // that batches_ are of: epoch and number
+  std::vector<Batch> batches_;             // of the round, on this rank: one for each of its steps
+  std::map<std::string, double> metrics_;  // of the last round
+  int64_t num_updates_ = 0;                // given so far
+  std::optional<std::string> fault_;
+};
+
+}  // namespace dsft::rl
