@@ -288,8 +288,12 @@ Json measure_decoding(const BenchOptions& options, const spec::ModelSpec& spec, 
   }
   if (!options.profile.empty()) device::trace(options.profile, device, [&] { decoder.generate(requests); });
   const double seconds = median_of(rounds, &StepSeconds::whole);
-  return {{"tokens_per_second", static_cast<double>(options.batch_size * options.new_tokens) / seconds},
-          {"ms_per_token", 1000 * seconds / static_cast<double>(options.new_tokens)}};
+  Json result = {{"tokens_per_second", static_cast<double>(options.batch_size * options.new_tokens) / seconds},
+                 {"ms_per_token", 1000 * seconds / static_cast<double>(options.new_tokens)}};
+  const generate::EngineCounts& counts = decoder.counts();
+  if (device::is_asynchronous(device))
+    result["host_ms_per_step"] = 1000 * counts.host_seconds / static_cast<double>(counts.num_steps);
+  return result;
 }
 
 }  // namespace

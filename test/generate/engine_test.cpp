@@ -8,6 +8,7 @@
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
 #include "io/json.h"
+#include "kernels/token_log_probs_rows.h"
 #include "support/tiny_model.h"
 
 using namespace dsft;
@@ -151,7 +152,7 @@ std::vector<float> log_probs_in_training(model::CausalLm& lm, const Ids& prompt,
 TEST_CASE("In fp32 on the CPU tokens and log-probabilities depend to the bit on a request alone", "[generate]") {
   auto lm = fp32_model_of_width(GENERATE(40, 256));
   std::vector<int64_t> lengths;
-  for (int64_t r = 0; r < 24; ++r) lengths.push_back(1 + r * 29 % 90);
+  for (int64_t r = 0; r < 24; ++r) lengths.push_back(r == 9 ? 400 : 1 + r * 29 % 90);
   std::vector<generate::Request> requests = requests_of(random_prompts(lengths), 1);
   for (size_t r = 0; r < requests.size(); ++r) requests[r].max_new_tokens = 5 + static_cast<int64_t>(r * 7 % 30);
   generate::EngineOptions options;
@@ -202,6 +203,47 @@ TEST_CASE("Log-probabilities of sampled tokens are those of the training pass", 
   options.wants_log_probs = false;
   for (const auto& completion : generate::generate(*lm, nn::BlockRunner(), requests_of(prompts, 3), options))
     CHECK(completion.log_probs.empty());
+}
+
+TEST_CASE(
+    "One pass over prompt and answer, read as they were decoded, gives the sampler's log-probabilities to the bit",
+    "[generate]") {
+  auto lm = fp32_model_of_width(256);
+  const std::vector<Ids> prompts = random_prompts({1, 40, 64, 7});
+  generate::EngineOptions options;
+  options.wants_log_probs = true;
+  options.sampling.temperature = 1.0;
+  const auto completions = generate::generate(*lm, nn::BlockRunner(), requests_of(prompts, 70), options);
+  generate::PagedCache cache(lm->spec(), at::kFloat, at::kCPU, 20);
+  cache.take_memory();
+  std::vector<Document> documents;
+  std::vector<generate::PrefilledSequence> sequences;
+  std::vector<int64_t> rows, targets;
+  int64_t first = 0;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    Ids ids = prompts[p];
+    const Ids& answer = completions[p].token_ids;
+    ids.insert(ids.end(), answer.begin(), answer.end() - 1);
+    const auto length = static_cast<int64_t>(ids.size()), prompt_length = static_cast<int64_t>(prompts[p].size());
+    for (int64_t row = prompt_length - 1; row < length; ++row) rows.push_back(first + row);
+    targets.insert(targets.end(), answer.begin(), answer.end());
+    first += length;
+    documents.push_back({ids, Ids(ids.size(), -100), 0});
+    sequences.push_back({length, prompt_length, cache.take_pages(generate::pages_for(length))});
+  }
+  const torch::NoGradGuard no_grad;
+  const nn::BlockRunner runner;
+  cache.begin_prefill(sequences);
+  const at::Tensor hidden = lm->hidden_states(make_batch(documents, 0), runner, nullptr, &cache);
+  nn::ForwardContext context;
+  context.isolates_rows = true;
+  at::Tensor logits = lm->logits(hidden.index_select(0, torch::tensor(rows)), runner, context);
+  const at::Tensor log_probs =
+      kernels::token_log_probs_rows(logits, torch::tensor(targets), /*makes_gradient=*/false).log_probs;
+  std::vector<float> of_sampler;
+  for (const auto& completion : completions)
+    of_sampler.insert(of_sampler.end(), completion.log_probs.begin(), completion.log_probs.end());
+  CHECK(log_probs.equal(torch::tensor(of_sampler)));
 }
 
 namespace {
