@@ -90,12 +90,11 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                       " per epoch; a round of sampling: ", plan.batch().describe());
   if (plan.batch().is_on_policy() && grpo.beta == 0)
     context.logger.info(
-        "the loss will be near 0 in every update, and that is no fault: every ratio is 1 and the advantages of a group "
-        "add "
-        "up to 0; its gradient is what trains. Watch the rewards.");
+        "the loss says little here: every ratio is 1 and the advantages of a group add up to 0, so it is 0 but for the "
+        "different lengths of answers; its gradient is what trains. Watch the rewards.");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
   job.observers = build_observers(config, context);
-  job.loss = std::make_unique<rl::GrpoLoss>(grpo, context.device);
+  job.loss = std::make_unique<rl::GrpoLoss>(grpo, context.device, /*compares_sampler=*/true);
   build_trained_model(job, config, context);
   job.source = std::make_unique<rl::RolloutSource>(
       grpo, plan, prompts,

@@ -72,7 +72,7 @@ struct GrpoConfig {
   std::optional<double> min_p = {};
   double repetition_penalty = 1.0;
 
-  rewards::RewardSettings judged_by;
+  rewards::RewardSettings judged_by = {};
   std::optional<std::vector<double>> reward_weights = {};  ///< none: all 1
   Aggregation multi_objective_aggregation = Aggregation::kSumThenNormalize;
   ScaleRewards scale_rewards = ScaleRewards::kGroup;

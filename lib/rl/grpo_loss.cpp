@@ -112,14 +112,29 @@ void add_clips(const Clips& clips, const PolicyTerms& terms, const PolicyTargets
   result.extremes.push_back(clips.extreme("clip_ratio/high_max", high, /*is_largest=*/true));
 }
 
+// How far what the sampler said of its tokens is from what the trainer says of them, before the round's updates.
+void add_sampler_gap(const ScoredTokens& tokens, const PolicyTargets& policy, loss::LossResult& result) {
+  const at::Tensor trained = policy.old_log_probs.defined() ? policy.old_log_probs : tokens.log_probs.detach();
+  const at::Tensor gap = policy.sampling_log_probs.defined() ? trained - policy.sampling_log_probs : trained - trained;
+  const at::Tensor counted = gap.abs().masked_fill(tokens.weights.le(0), -std::numeric_limits<double>::infinity());
+  const char* const name = "sampling/sampling_logp_difference/";
+  result.metrics.push_back({concat(name, "mean"), (gap.abs() * tokens.weights).sum(), kTokens});
+  result.metrics.push_back({concat(name, "signed_mean"), (gap * tokens.weights).sum(), kTokens});
+  result.extremes.push_back(
+      {concat(name, "max"),
+       counted.numel() > 0 ? counted.max() : torch::full({}, -std::numeric_limits<double>::infinity(), gap.options()),
+       /*is_largest=*/true});
+}
+
 double sum_of(const at::Tensor& tensor) {
   return tensor.sum(at::kDouble).item<double>();
 }
 
 }  // namespace
 
-GrpoLoss::GrpoLoss(const GrpoConfig& config, at::Device device)
+GrpoLoss::GrpoLoss(const GrpoConfig& config, at::Device device, bool compares_sampler)
     : config_(config),
+      compares_sampler_(compares_sampler),
       entropy_coefficient_(torch::full({}, EntropyCoefficient(config).value(), at::TensorOptions(device))) {}
 
 std::vector<double> GrpoLoss::counts(const std::vector<Batch>& micro_batches) const {
@@ -160,6 +175,7 @@ loss::LossResult GrpoLoss::compute(model::CausalLm& model, const at::Tensor& hid
   if (terms.kl.defined()) result.metrics.push_back({"kl", (terms.kl * tokens.weights).sum(), kTokens});
   result.metrics.push_back({"entropy", (tokens.entropies * tokens.weights).sum(), kTokens});
   add_clips(Clips(tokens, terms, policy, config_), terms, policy, config_, result);
+  if (compares_sampler_) add_sampler_gap(tokens, policy, result);
   return result;
 }
 

@@ -102,7 +102,7 @@ RunEnd Trainer::train() {
       if (!micro_batches) {  // the same answer on every rank
         const auto fault = job_.source->fault();
         if (!fault) break;
-        save_checkpoint(Content::kResumable);
+        if (state_.step > 0) save_checkpoint(Content::kResumable);
         fail(ErrorKind::kData, *fault);
       }
       train_step(*std::move(micro_batches));

@@ -1,0 +1,158 @@
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "catch_amalgamated.hpp"
+#include "end_to_end/run_dsft.h"
+
+namespace dsft::test {
+namespace {
+
+// A tiny model that answers with any tokens; short answers are worth most.
+struct GrpoJob {
+  TempDir folder;
+  std::string recipe;
+
+  explicit GrpoJob(const std::string& grpo, const std::string& sections = "lora: {r: 8, lora_alpha: 16}\n") {
+    make_tiny_job(folder, "");
+    recipe =
+        folder
+            .write("grpo.yaml",
+                   "recipe: grpo\noutput_dir: " + in("run") + "\nmodel: {path: " + in("model") +
+                       ", dtype: fp32}\ndevice: cpu\n" + sections + "data: {train: [" + in("train.jsonl") +
+                       "], chat_template: " + in("chatml.jinja") + "}\ngrpo: {" + grpo +
+                       "}\ntraining: {learning_rate: 1.0e-2, lr_scheduler_type: constant, logging_steps: 1, report_to: "
+                       "[none], save_strategy: \"no\"}\n")
+            .string();
+  }
+  std::string in(const std::string& name) const { return (folder / name).string(); }
+
+  ProgramRun run(int ranks, const std::string& output, std::vector<std::string> overrides) const {
+    std::vector<std::string> arguments = {"launch", "--num-procs", std::to_string(ranks), recipe,
+                                          "output_dir=" + in(output)};
+    if (ranks == 1) arguments = {"train", recipe, "output_dir=" + in(output)};
+    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
+    return run_dsft(arguments, folder);
+  }
+  std::vector<nlohmann::json> metrics(const std::string& output) const {
+    return read_lines(folder / output / "metrics.jsonl");
+  }
+  // What was sampled, whichever rank did it.
+  std::multiset<std::string> completions(const std::string& output) const {
+    std::multiset<std::string> all;
+    for (nlohmann::json line : read_lines(folder / output / "completions.jsonl")) {
+      line.erase("advantage");  // rounded
+      all.insert(line.dump());
+    }
+    return all;
+  }
+};
+
+const std::string kShort =
+    "num_generations: 4, max_completion_length: 12, rewards: [{name: length, unit: tokens, max: 1, ramp: 11}, "
+    "{name: unique_characters, weight: 0.25}]";
+
+void require_same_course(const std::vector<nlohmann::json>& given, const std::vector<nlohmann::json>& expected) {
+  REQUIRE(given.size() == expected.size());
+  for (size_t i = 0; i < given.size(); ++i) {
+    INFO("update " << i + 1 << ": " << given[i].dump() << "\n" << expected[i].dump());
+    for (const char* name : {"reward", "reward_std", "rewards/length/mean", "completions/mean_length",
+                             "completions/clipped_ratio", "frac_reward_zero_std"})
+      CHECK(given[i].at(name).get<double>() == Catch::Approx(expected[i].at(name).get<double>()).epsilon(1e-9));
+    for (const char* name : {"loss", "grad_norm", "entropy"})
+      CHECK(given[i].at(name).get<double>() ==
+            Catch::Approx(expected[i].at(name).get<double>()).epsilon(2e-5).margin(1e-7));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("A policy learns what is rewarded", "[end_to_end]") {
+  const GrpoJob job(kShort);
+  const ProgramRun run = job.run(1, "run", {"training.max_steps=20", "training.per_device_train_batch_size=16"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("4 prompts x 4 completions = 16 rows"));
+  const auto lines = job.metrics("run");
+  REQUIRE(lines.size() == 20);
+  const double first = lines.front()["rewards/length/mean"], last = lines.back()["rewards/length/mean"];
+  CHECK(last > first + 0.2);
+  const auto samples = read_lines(job.folder / "run" / "completions.jsonl");
+  REQUIRE(samples.size() == 20 * 16);
+  for (const auto& sample : samples) {
+    CHECK(sample.at("prompt").is_array());
+    CHECK(sample.at("completion").is_string());
+    const double reward = sample.at("rewards").at("length").get<double>() +
+                          0.25 * sample.at("rewards").at("unique_characters").get<double>();
+    CHECK(sample.at("reward").get<double>() == Catch::Approx(reward));
+  }
+}
+
+TEST_CASE("Ranks sample and train what one process would, on-policy and off", "[end_to_end][slow]") {
+  // off-policy: a round is two updates, and each completion is used twice
+  const auto [name, grpo, sections] = GENERATE(table<std::string, std::string, std::string>(
+      {{"on-policy", "", "lora: {r: 8, lora_alpha: 16, lora_dropout: 0.05}\n"},
+       {"off-policy", ", steps_per_generation: 4, num_iterations: 2, beta: 0.05", "lora: {r: 8, lora_alpha: 16}\n"},
+       {"all weights", "", "zero: {stage: 3}\n"}}));
+  INFO(name);
+  const GrpoJob job(kShort + grpo, sections);
+  const auto size = [](int rows, int accumulation) {
+    return std::vector<std::string>{"training.max_steps=5", "training.learning_rate=1.0e-3",
+                                    "training.per_device_train_batch_size=" + std::to_string(rows),
+                                    "training.gradient_accumulation_steps=" + std::to_string(accumulation)};
+  };
+  const ProgramRun alone = job.run(1, "alone", size(8, 2));
+  INFO(alone.err);
+  REQUIRE(alone.exit_code == 0);
+  const ProgramRun together = job.run(2, "together", size(4, 2));
+  INFO(together.err);
+  REQUIRE(together.exit_code == 0);
+  CHECK_THAT(together.err + together.out, Catch::Matchers::ContainsSubstring("are equal bit for bit"));
+  CHECK(job.completions("together") == job.completions("alone"));
+  require_same_course(job.metrics("together"), job.metrics("alone"));
+}
+
+TEST_CASE("A GRPO run that continues samples and trains as one that was not stopped", "[end_to_end]") {
+  const GrpoJob job(kShort);
+  const std::vector<std::string> sizes = {"training.per_device_train_batch_size=8", "training.learning_rate=1.0e-3",
+                                          "training.save_strategy=steps", "training.save_steps=3"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), sizes.begin(), sizes.end());
+    return more;
+  };
+  REQUIRE(job.run(1, "whole", with({"training.max_steps=6"})).exit_code == 0);
+  REQUIRE(job.run(1, "parts", with({"training.max_steps=6", "training.save_total_limit=2"})).exit_code == 0);
+  std::filesystem::remove_all(job.folder / "parts" / "checkpoint-6");
+  const ProgramRun again = job.run(1, "parts", with({"training.max_steps=6", "training.resume_from_checkpoint=true"}));
+  INFO(again.err);
+  REQUIRE(again.exit_code == 0);
+  require_same_course(job.metrics("parts"), job.metrics("whole"));
+}
+
+TEST_CASE("Rewards that fail too often end a run that is saved", "[end_to_end]") {
+  const GrpoJob job(
+      "num_generations: 4, max_completion_length: 4, rewards: [{command: \"printf '{\\\"protocol\\\": 1, "
+      "\\\"name\\\": \\\"bad\\\"}\\\\n'; cat > /dev/null\", name: bad, timeout_s: 1, workers: 1}]");
+  const ProgramRun run = job.run(1, "run", {"training.max_steps=3", "training.per_device_train_batch_size=4"});
+  INFO(run.err);
+  CHECK(run.exit_code == 3);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("bad"));
+  CHECK(std::filesystem::exists(job.folder / "run" / "checkpoint-0") == false);
+}
+
+TEST_CASE("What contradicts itself in a GRPO recipe is said before anything is sampled", "[end_to_end]") {
+  const GrpoJob job("num_generations: 4, rewards: [{name: math_answer, column: solution}]");
+  ProgramRun run = job.run(1, "run", {"training.per_device_train_batch_size=4"});
+  CHECK(run.exit_code == 3);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("\"solution\""));
+  run = job.run(1, "run", {"training.per_device_train_batch_size=6"});
+  CHECK(run.exit_code == 2);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("no whole groups"));
+  run = job.run(1, "run", {"training.per_device_train_batch_size=64"});
+  CHECK(run.exit_code == 2);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("8 rows an epoch"));
+}
+
+}  // namespace dsft::test
