@@ -16,17 +16,21 @@ large=bench/gpu/qwen2.5_7b.json
 cases=("$@")
 [ ${#cases[@]} -gt 0 ] || cases=(lora-1.5b lora-7b stages recompute offload 7b fifty)
 
-ranks() { "$python" bench/gpu/dsft_ranks.py --dsft "$dsft" "$@"; }
+ranks() { python3 bench/gpu/dsft_ranks.py --dsft "$dsft" "$@"; }
 
 # deepspeed_sft.py OPTIONS: one that fails does not end the others
 deepspeed() {
   if ! "$python" -c "import deepspeed" 2>/dev/null; then
     echo "DeepSpeed is not installed in $python: not measured" >&2
   else
-    OMP_NUM_THREADS=$(($(nproc) / 2)) "$python" -m torch.distributed.run --nproc-per-node 2 bench/gpu/deepspeed_sft.py "$@" || echo "DeepSpeed failed (above)" >&2
+    OMP_NUM_THREADS=$(($(nproc) / 2)) "$python" -m torch.distributed.run --nproc-per-node 2 bench/gpu/deepspeed_sft.py "$@" || {
+      echo "DeepSpeed failed (above)" >&2
+      num_failed=$((num_failed + 1))
+    }
   fi
 }
 
+num_failed=0
 for case in "${cases[@]}"; do
   step "$case"
   case $case in
@@ -51,3 +55,4 @@ for case in "${cases[@]}"; do
     *) stop "no case is called $case" ;;
   esac
 done
+[ "$num_failed" = 0 ] || stop "$num_failed measurements of DeepSpeed failed"

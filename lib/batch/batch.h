@@ -79,6 +79,8 @@ class StepSource {
   virtual int64_t steps_per_epoch() const = 0;
   virtual double epoch_progress() const = 0;
 
+  /// Whether next_step() computes what it gives (samples it) rather than reads it: that is no wait for data.
+  virtual bool computes() const { return false; }
   /// What is reported with the updates whose batches were given last, by name; the same on all ranks.
   virtual std::map<std::string, double> metrics() const { return {}; }
   /// Why next_step() ended before the data did, on all ranks together: the run is saved, and ends as kData.

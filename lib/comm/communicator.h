@@ -46,9 +46,10 @@ class Communicator {
   /// `output` [size * n] gets all `input` [n] in the order of ranks.
   virtual std::unique_ptr<Work> start_all_gather(at::Tensor& output, const at::Tensor& input) = 0;
   /// Memory of `size` elements for the input of all-gathers that are done again and again. Ranks whose GPUs can read
-  /// one another's memory read it there: such an all-gather is copies, and takes no multiprocessor from what is
-  /// computed meanwhile. So it must not be written while a gather of it may be under way on any rank: between the wait
-  /// for one and the next write lies another collective. Is there as long as the communicator. Collective.
+  /// one another's memory read it there: such an all-gather is copies behind a collective of one word, and
+  /// leaves the multiprocessors to what is computed meanwhile (NCCL_P2P_DISABLE=1 forbids it). So it must not be
+  /// written while a gather of it may be under way on any rank: between the wait for one and the next write lies
+  /// another collective. Is there as long as the communicator. Collective.
   virtual at::Tensor make_slice(int64_t size, const at::TensorOptions& options) { return at::empty({size}, options); }
   /// In place from `root`.
   virtual std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) = 0;

@@ -77,7 +77,7 @@ class ComparedCommunicator final : public Communicator {
     return communicator_->start_all_gather(output, input);
   }
   at::Tensor make_slice(int64_t size, const at::TensorOptions& options) override {
-    compare("slice", concat(" of ", size), nullptr);
+    compare("slice", concat(" of ", at::toString(c10::typeMetaToScalarType(options.dtype())), " ", size), nullptr);
     return communicator_->make_slice(size, options);
   }
   std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) override {

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <map>
@@ -146,6 +147,14 @@ class NcclWork final : public Work {
   at::cuda::CUDAEvent end_;
 };
 
+// As NCCL's own variables say it, for hosts on which GPUs read each other's memory wrongly.
+bool forbids_peer_access() {
+  const char* disable = std::getenv("NCCL_P2P_DISABLE");
+  const char* level = std::getenv("NCCL_P2P_LEVEL");
+  return (disable && std::string(disable) == "1") ||
+         (level && (std::string(level) == "LOC" || std::string(level) == "0"));
+}
+
 /// A slice of this rank that the others read in place, and theirs.
 struct SharedSlice {
   std::unique_ptr<device::ShareableMemory> own;
@@ -162,20 +171,20 @@ class NcclCommunicator final : public Communicator {
         comm_(comm),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())) {}
 
+  // Memory is given back once nobody maps it. While an exception unwinds, peers need not be waited for, and all is left
+  // to the end of the process.
   ~NcclCommunicator() override {
     if (slices_.empty()) return;
-    // another rank may still read them; while an exception unwinds it need not be waited for, and to unmap would wait
     bool is_over = std::uncaught_exceptions() == 0;
     try {
+      if (is_over) barrier();
+      for (auto& [address, slice] : slices_) leave(slice, is_over);
       if (is_over) barrier();
     } catch (const std::exception&) {
       is_over = false;
     }
-    if (is_over) return;
-    for (auto& [address, slice] : slices_) {
-      (void)slice.own.release();
-      for (auto& other : slice.others) (void)other.release();
-    }
+    for (auto& [address, slice] : slices_)
+      if (!is_over) (void)slice.own.release();
   }
 
   int rank() const override { return rank_; }
@@ -251,7 +260,14 @@ class NcclCommunicator final : public Communicator {
   void abort(int, const std::string&) noexcept override {}
 
  private:
-  // Whether all ranks can read all slices.
+  // What the other ranks map, or (while an exception unwinds) leaves it mapped.
+  static void leave(SharedSlice& slice, bool unmaps) {
+    for (auto& other : slice.others)
+      if (!unmaps) (void)other.release();
+    slice.others.clear();
+  }
+
+  // Whether all ranks can read all slices. Where they cannot, none has any mapped.
   bool map_others(SharedSlice& slice) {
     constexpr int64_t kBytes = device::ShareableMemory::kHandleBytes;
     std::string own = slice.own->handle();
@@ -261,7 +277,7 @@ class NcclCommunicator final : public Communicator {
     start_all_gather(handles, at::from_blob(own.data(), {kBytes}, bytes).to(device_))->wait();
     handles = handles.cpu();
     slice.others.resize(static_cast<size_t>(size_));
-    bool are_mapped = true;
+    bool are_mapped = !forbids_peer_access();
     for (int other = 0; other < size_ && are_mapped; ++other) {
       if (other == rank_) continue;
       auto& memory = slice.others[static_cast<size_t>(other)];
@@ -269,7 +285,14 @@ class NcclCommunicator final : public Communicator {
                                          device_.index());
       are_mapped = memory != nullptr;
     }
-    at::Tensor flag = at::full({1}, are_mapped ? 1 : 0, at::TensorOptions(at::kInt).device(device_));
+    if (all_ranks_say(are_mapped)) return true;
+    slice.others.clear();
+    all_ranks_say(true);  // now nobody maps what is given back next
+    return false;
+  }
+
+  bool all_ranks_say(bool yes) {
+    at::Tensor flag = at::full({1}, yes ? 1 : 0, at::TensorOptions(at::kInt).device(device_));
     start_all_reduce(flag, ReduceOp::kMin)->wait();
     return flag.item<int>() == 1;
   }
@@ -277,7 +300,7 @@ class NcclCommunicator final : public Communicator {
   // Once all ranks have come here; each begins with another one's slice.
   std::unique_ptr<Work> copy_all(at::Tensor& output, const at::Tensor& input, const SharedSlice& slice) {
     if (!arrived_.defined()) arrived_ = at::zeros({1}, at::TensorOptions(at::kInt).device(device_));
-    return start("ncclAllReduce", {output, input}, [&](ncclComm_t comm) {
+    return start("ncclAllReduce (before a gather)", {output, input}, [&](ncclComm_t comm) {
       void* arrived = arrived_.mutable_data_ptr();
       const ncclResult_t result = ncclAllReduce(arrived, arrived, 1, ncclInt32, ncclMax, comm, stream_.stream());
       if (result != ncclSuccess) return result;
@@ -285,8 +308,10 @@ class NcclCommunicator final : public Communicator {
       for (int i = 1; i <= size_; ++i) {
         const int other = (rank_ + i) % size_;
         const void* from = other == rank_ ? slice.own->data() : slice.others[static_cast<size_t>(other)]->data();
-        C10_CUDA_CHECK(cudaMemcpyAsync(to + static_cast<size_t>(other) * slice.num_bytes, from, slice.num_bytes,
-                                       cudaMemcpyDeviceToDevice, stream_.stream()));
+        const cudaError_t copied = cudaMemcpyAsync(to + static_cast<size_t>(other) * slice.num_bytes, from,
+                                                   slice.num_bytes, cudaMemcpyDeviceToDevice, stream_.stream());
+        if (copied != cudaSuccess)
+          fail(ErrorKind::kCommunication, "a copy from GPU to GPU: ", cudaGetErrorString(copied));
       }
       return result;
     });

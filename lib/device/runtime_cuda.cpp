@@ -68,7 +68,7 @@ int64_t free_bytes(int index) {
   const int64_t held = stats.active_bytes[0].current, kept = stats.reserved_bytes[0].current - held;
   const double fraction = allocator::getMemoryFraction(device);
   return std::min(static_cast<int64_t>(free) + kept,
-                  static_cast<int64_t>(fraction * static_cast<double>(total)) - held);
+                  static_cast<int64_t>(fraction * static_cast<double>(total)) - held - shareable_bytes(index));
 }
 void forget_memory_use(int index) {
   c10::cuda::CUDACachingAllocator::emptyCache();

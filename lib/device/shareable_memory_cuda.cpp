@@ -15,6 +15,8 @@ namespace dsft::device {
 namespace {
 
 constexpr int kMaxDevices = 64;
+// Smaller allocations may lie in a common block, and a handle names the whole block.
+constexpr int64_t kGranularity = int64_t{2} << 20;
 std::array<std::atomic<int64_t>, kMaxDevices> bytes_of_device{};
 
 std::atomic<int64_t>& bytes_of(int device) {
@@ -44,17 +46,19 @@ std::string boot_id() {
 
 }  // namespace
 
-ShareableMemory::ShareableMemory(int64_t num_bytes, int device) : num_bytes_(num_bytes), device_(device) {
+ShareableMemory::ShareableMemory(int64_t num_bytes, int device)
+    : num_bytes_((num_bytes + kGranularity - 1) / kGranularity * kGranularity), device_(device) {
   const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device));
-  const auto size = static_cast<size_t>(num_bytes);
+  const auto size = static_cast<size_t>(num_bytes_);
   if (!succeeds(cudaMalloc(&data_, size))) {
     c10::cuda::CUDACachingAllocator::emptyCache();
     const cudaError_t status = cudaMalloc(&data_, size);
     if (!succeeds(status))
-      fail(ErrorKind::kDevice, "CUDA out of memory: ", num_bytes, " bytes for slices of parameters on GPU ", device,
-           " (", cudaGetErrorString(status), ")");
+      fail(ErrorKind::kDevice,
+           status == cudaErrorMemoryAllocation ? "CUDA out of memory: " : "cudaMalloc: ", num_bytes_,
+           " bytes for slices of parameters on GPU ", device, " (", cudaGetErrorString(status), ")");
   }
-  bytes_of(device) += num_bytes;
+  bytes_of(device) += num_bytes_;
 }
 
 ShareableMemory::~ShareableMemory() {

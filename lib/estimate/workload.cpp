@@ -9,6 +9,7 @@ namespace dsft::estimate {
 namespace {
 
 bool generates_while_training(const recipe_config::RecipeConfig& recipe) {
+  if (recipe.recipe == recipe_config::RecipeKind::kGrpo) return true;
   const bool evaluates = recipe.training.eval_strategy != train::EvalStrategy::kNo || recipe.training.eval_on_start;
   return evaluates && std::any_of(recipe.eval.metrics.begin(), recipe.eval.metrics.end(),
                                   [](evaluate::Metric metric) { return metric != evaluate::Metric::kLoss; });

@@ -56,10 +56,11 @@ std::vector<Completion> Engine::generate(const std::vector<Request>& requests, c
              longest_);
   const torch::NoGradGuard no_grad;
   cache_.adapters()->renew();
-  if (cache_.take_memory()) {  // what was recorded reads and writes the old place
+  const bool has_moved = cache_.take_memory();
+  if (has_moved || options_.weights_move) {  // what was recorded reads and writes the old places
     steps_.clear();
     group_.emplace(model_.device());
-    ++counts_.num_moves;
+    counts_.num_moves += has_moved;
   }
   const auto release = [](Engine* engine) {
     if (engine->options_.releases_memory) engine->cache_.give_back_memory();

@@ -52,6 +52,8 @@ struct EngineOptions {
   /// call of the driver. Recorded steps have its address in them, and are recorded again where the next call gets
   /// another (Engine::counts tells how often): rollout and update taking turns, the same sizes find the same place.
   bool releases_memory = false;
+  /// The weights have other addresses at each call (ZeRO-3): steps that were recorded serve one call.
+  bool weights_move = false;
 };
 
 /// What an engine has done since it was made.

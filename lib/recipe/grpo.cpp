@@ -27,6 +27,11 @@ void refuse_what_is_not_built(const RecipeConfig& config) {
   if (grpo.sync_ref_model) refuse("grpo.sync_ref_model", "a reference policy that follows the trained one");
   if (grpo.disable_dropout && config.lora && config.lora->lora_dropout > 0)
     fail(ErrorKind::kUsage, "grpo.disable_dropout: write lora.lora_dropout: 0, which is dsft's only dropout");
+  if (grpo.beta != 0 && config.lora &&
+      (config.lora->adapter || !config.lora->modules_to_save.empty() || config.lora->bias != lora::Bias::kNone))
+    refuse(
+        "grpo.beta",
+        "a reference policy for lora.adapter, lora.modules_to_save or lora.bias, which is more than the base model,");
   if (grpo.beta != 0 && !config.lora)
     refuse("grpo.beta", "a reference policy beside all trained weights (with a section lora it is the base model)");
 }
@@ -49,14 +54,28 @@ data::EpochPlanOptions order_of(const RecipeConfig& config, const rl::PromptRows
   return order;
 }
 
-std::map<std::string, std::string> fingerprint(const RecipeConfig& config, const rl::PromptRows& prompts) {
+std::map<std::string, std::string> fingerprint(const RecipeConfig& config, const rl::PromptRows& prompts,
+                                               const rl::GenerationBatch& batch) {
   std::string text;
   for (const rl::PromptRow& row : prompts.rows) {
     text.append(reinterpret_cast<const char*>(row.ids.data()), row.ids.size() * sizeof(int32_t));
     text += row.columns.dump();
   }
   return {{"the prompts of data.train", io::to_hex(io::xxh3(text))},
+          {"the rounds of sampling",
+           concat(batch.num_prompts(), " x ", batch.num_generations, ", ", batch.num_iterations, " times")},
           {"data.shuffle", config.data.shuffle ? "true" : "false"}};
+}
+
+void warn_of_long_prompts(const rl::PromptRows& prompts, const rl::GrpoConfig& grpo, const model::CausalLm& model,
+                          const Logger& logger) {
+  const int64_t positions = model.spec().max_position_embeddings;
+  int64_t num_long = 0;
+  for (const rl::PromptRow& row : prompts.rows)
+    num_long += static_cast<int64_t>(row.ids.size()) + grpo.max_completion_length > positions;
+  if (num_long > 0)
+    logger.warn(num_long, " of ", prompts.rows.size(), " prompts with a completion of grpo.max_completion_length ",
+                grpo.max_completion_length, " tokens are longer than the model's ", positions, " positions");
 }
 
 }  // namespace
@@ -82,20 +101,28 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
 
   train::Job job;
   const int64_t per_epoch = plan.updates_per_epoch();
+  if (config.training.num_train_epochs * static_cast<double>(per_epoch) > static_cast<double>(optim::kMostUpdates))
+    fail(ErrorKind::kUsage, "training.num_train_epochs: ", config.training.num_train_epochs, " epochs of ", per_epoch,
+         " updates are more than ", optim::kMostUpdates);
   const auto of_epochs =
       static_cast<int64_t>(std::ceil(config.training.num_train_epochs * static_cast<double>(per_epoch)));
   job.max_steps = config.training.max_steps > 0 ? config.training.max_steps : std::max<int64_t>(1, of_epochs);
-  job.data_fingerprint = fingerprint(config, *prompts);
+  job.data_fingerprint = fingerprint(config, *prompts, plan.batch());
   context.logger.info("plan: ", job.max_steps, " updates, ", per_epoch,
                       " per epoch; a round of sampling: ", plan.batch().describe());
   if (plan.batch().is_on_policy() && grpo.beta == 0)
     context.logger.info(
         "the loss says little here: every ratio is 1 and the advantages of a group add up to 0, so it is 0 but for the "
         "different lengths of answers; its gradient is what trains. Watch the rewards.");
+  if (!plan.batch().is_on_policy() && config.lora && config.lora->lora_dropout > 0)
+    context.logger.warn(
+        "lora.lora_dropout: off-policy, the ratios to the policy that sampled, which has no dropout, are "
+        "not 1 even before it has changed");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
   job.observers = build_observers(config, context);
   job.loss = std::make_unique<rl::GrpoLoss>(grpo, context.device, /*compares_sampler=*/true);
   build_trained_model(job, config, context);
+  warn_of_long_prompts(*prompts, grpo, *job.model, context.logger);
   job.source = std::make_unique<rl::RolloutSource>(
       grpo, plan, prompts,
       rl::RolloutParts{.model = *job.model,
@@ -110,7 +137,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .rewards = grpo.judged_by.rewards,
                        .reward_weights = rewards::weights_of(grpo.judged_by.rewards, grpo.reward_weights),
                        .max_failed_rewards = grpo.judged_by.max_failed_rewards,
-                       .completions_file = context.output_dir / "completions.jsonl"},
+                       .completions_file = context.output_dir / "completions.jsonl",
+                       .heart = context.heart},
       /*num_epochs=*/job.max_steps / per_epoch + 1);
   return job;
 }

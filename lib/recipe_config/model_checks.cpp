@@ -13,6 +13,7 @@ namespace {
 
 void check_length(const RecipeConfig& config, const spec::ModelSpec& spec, config::Section& top) {
   const int64_t known = spec.max_position_embeddings;
+  if (config.recipe == RecipeKind::kGrpo) return;  // it cuts no prompt
   if (known <= 0 || config.data.max_length <= known) return;
   top.remark("data.max_length", concat("rows may have up to ", config.data.max_length, " tokens, but the model knows ",
                                        known, " positions (max_position_embeddings): write max_length: ", known,

@@ -17,16 +17,18 @@ class CompletionsLog final {
  public:
   CompletionsLog(std::filesystem::path path, comm::Communicator& communicator, const Logger& logger);
 
-  /// The run goes on where the file ends.
-  void continue_file() { is_new_run_ = false; }
+  /// The run goes on behind this update: what was sampled for later ones is taken out of the file.
+  void continue_after(int64_t update) { continued_update_ = update; }
   /// The objects of all ranks, in their order. Collective.
   void write(const std::vector<std::string>& objects);
 
  private:
+  void make_ready();
+
   std::filesystem::path path_;
   comm::Communicator& communicator_;
   const Logger& logger_;
-  bool is_new_run_ = true;
+  std::optional<int64_t> continued_update_;
   std::optional<report::RecordFile> file_;
 };
 

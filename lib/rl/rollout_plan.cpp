@@ -27,7 +27,7 @@ std::vector<Slot> RolloutPlan::slots(int64_t epoch, int64_t round, int64_t rank)
   const std::vector<int64_t> rows = data::epoch_order(num_rows_, order_, epoch);
   const int64_t num_prompts = batch_.num_prompts(), total = batch_.num_completions();
   // an update that takes the whole round has it in any order: each rank then answers its own prompts
-  const bool is_one_update = steps_per_round() <= batch_.update.accumulation;
+  const bool is_one_update = batch_.is_on_policy();
   std::vector<int64_t> order(static_cast<size_t>(total));
   std::iota(order.begin(), order.end(), int64_t{0});
   if (!is_one_update) {

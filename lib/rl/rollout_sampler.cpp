@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <numeric>
 
@@ -15,6 +16,9 @@ namespace dsft::rl {
 namespace {
 
 constexpr int64_t kMostSequences = 512;  // decoded together
+// of the memory that is free before the first round: later ones find what the first update has taken for good
+constexpr double kCacheShare = 0.5;
+constexpr std::chrono::seconds kBetweenBeats{1};
 
 int64_t longest_of(const PromptRows& prompts, const GrpoConfig& config) {
   size_t longest = 0;
@@ -34,7 +38,9 @@ generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutPa
   options.wants_log_probs = true;
   options.max_sequences = std::min(most_at_once, kMostSequences);
   options.cache_bytes = std::numeric_limits<int64_t>::max();  // as far as memory is free
+  options.free_memory_share = kCacheShare;
   options.releases_memory = true;
+  options.weights_move = parts.shards != nullptr;
   return options;
 }
 
@@ -42,10 +48,7 @@ generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutPa
 
 RolloutSampler::RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts,
                                int64_t most_at_once)
-    : config_(config),
-      parts_(parts),
-      prompts_(prompts),
-      engine_(parts.model, runner_, engine_options(config, parts, most_at_once), longest_of(prompts, config)) {}
+    : config_(config), parts_(parts), prompts_(prompts), most_at_once_(most_at_once) {}
 
 rewards::Sample RolloutSampler::sample_of(const Slot& slot, const generate::Completion& completion) const {
   const PromptRow& row = prompts_.rows[static_cast<size_t>(slot.row)];
@@ -76,13 +79,17 @@ std::vector<generate::Completion> RolloutSampler::generate(const std::vector<Slo
     requests.push_back({.prompt_ids = prompts_.rows[static_cast<size_t>(slot.row)].ids,
                         .max_new_tokens = config_.max_completion_length,
                         .stream = generate::sample_stream({.rollout = static_cast<uint64_t>(number),
-                                                           .prompt = static_cast<uint64_t>(slot.row),
+                                                           .prompt = static_cast<uint64_t>(slot.group),
                                                            .generation = static_cast<uint64_t>(slot.generation)})});
   }
   const torch::NoGradGuard no_grad;
   const zero::WholeParameters whole(parts_.shards);
+  if (!engine_)
+    engine_.emplace(parts_.model, runner_, engine_options(config_, parts_, most_at_once_),
+                    longest_of(prompts_, config_));
   std::vector<generate::Completion> in_order =
-      engine_.generate(requests, [&](size_t request, const generate::Completion& completion) {
+      engine_->generate(requests, [&](size_t request, const generate::Completion& completion) {
+        if (parts_.heart) parts_.heart->progress();
         const size_t i = order[request];
         parts_.scorer->submit(step, static_cast<int64_t>(i), {sample_of(slots[i], completion)});
       });
@@ -96,6 +103,8 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
   const Stopwatch stopwatch;
   std::vector<generate::Completion> completions = generate(slots, number, step);
   const double sampled = stopwatch.seconds();
+  while (!parts_.scorer->wait_for(kBetweenBeats))
+    if (parts_.heart) parts_.heart->progress();
   const rewards::Scores scores = parts_.scorer->collect();
   const double judged_after = stopwatch.seconds();
 

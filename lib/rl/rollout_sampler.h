@@ -17,6 +17,7 @@
 #include "rl/grpo_config.h"
 #include "rl/prompt_rows.h"
 #include "rl/rollout_plan.h"
+#include "watchdog/heart.h"
 #include "zero/parameter_shards.h"
 
 namespace dsft::rl {
@@ -37,6 +38,7 @@ struct RolloutParts {
   std::vector<double> reward_weights;  ///< of each
   double max_failed_rewards = 0.1;
   std::filesystem::path completions_file;  ///< completions.jsonl
+  watchdog::Heart* heart = nullptr;        ///< is told what is done; null: nobody
 };
 
 /// A completion and what it is worth.
@@ -73,7 +75,8 @@ class RolloutSampler final {
   const RolloutParts& parts_;
   const PromptRows& prompts_;
   nn::BlockRunner runner_;
-  generate::Engine engine_;
+  int64_t most_at_once_;
+  std::optional<generate::Engine> engine_;  // made for the first round, when all weights are there
 };
 
 }  // namespace dsft::rl

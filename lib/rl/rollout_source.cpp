@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "data/example.h"
 #include "lora/adapters.h"
 #include "rl/entropy_mask.h"
-#include "rl/policy_scores.h"
 
 namespace dsft::rl {
 namespace {
@@ -54,9 +54,7 @@ std::optional<std::vector<Batch>> RolloutSource::next_step() {
   }
   if (config_.top_entropy_quantile < 1) {
     std::vector<at::Tensor> entropies;
-    for (const Batch& batch : batches)
-      entropies.push_back(
-          score_policy(parts_.model, batch.to(parts_.device), config_.temperature, parts_.hooks).entropies);
+    for (const Batch& batch : batches) entropies.push_back(scores_of(batch).entropies);
     mask_low_entropy(batches, entropies, config_.top_entropy_quantile, parts_.communicator);
   }
   position_.item = last * completions_of_step();
@@ -67,6 +65,7 @@ std::optional<std::vector<Batch>> RolloutSource::next_step() {
 // Samples a round unless it is the one that is there; false: it has a fault.
 bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
   if (round_ == SourcePosition{epoch, round}) return true;
+  if (parts_.heart) parts_.heart->enter(watchdog::PhaseKind::kLong, "sampling");
   const std::vector<Slot> slots = plan_.slots(epoch, round, parts_.communicator.rank());
   if (!sampler_)
     sampler_ = std::make_unique<RolloutSampler>(config_, parts_, *prompts_, static_cast<int64_t>(slots.size()));
@@ -122,19 +121,19 @@ void RolloutSource::log_completions(const Round& round) {
 }
 
 void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {
-  for (Batch& batch : batches)
-    batch.policy->old_log_probs =
-        score_policy(parts_.model, batch.to(parts_.device), config_.temperature, parts_.hooks).log_probs.cpu();
+  for (Batch& batch : batches) batch.policy->old_log_probs = scores_of(batch).log_probs.cpu();
 }
 
 void RolloutSource::score_by_reference(std::vector<Batch>& batches) const {
-  std::optional<lora::AdaptersDisabled> without_adapters;
-  if (!parts_.reference) without_adapters.emplace(parts_.model);
-  model::CausalLm& reference = parts_.reference ? *parts_.reference : parts_.model;
-  nn::BlockHooks* hooks = parts_.reference ? nullptr : parts_.hooks;
-  for (Batch& batch : batches)
-    batch.policy->reference_log_probs =
-        score_policy(reference, batch.to(parts_.device), config_.temperature, hooks).log_probs.cpu();
+  const lora::AdaptersDisabled is_reference(parts_.model);
+  for (Batch& batch : batches) batch.policy->reference_log_probs = scores_of(batch).log_probs.cpu();
+}
+
+// By the model as it is now.
+PolicyScores RolloutSource::scores_of(const Batch& batch) const {
+  PolicyScores scores = score_policy(parts_.model, batch.to(parts_.device), config_.temperature, parts_.hooks);
+  if (parts_.shards) parts_.shards->end_passes();
+  return scores;
 }
 
 void RolloutSource::restore(const SourcePosition& position) {
@@ -145,8 +144,13 @@ void RolloutSource::restore(const SourcePosition& position) {
          completions_of_step(), " over all ranks: data.train or the sizes of the batches have changed");
   position_ = position;
   const int64_t steps = position.item / completions_of_step(), accumulation = plan_.batch().update.accumulation;
-  completions_log_.continue_file();
   num_updates_ = position.epoch * plan_.updates_per_epoch() + (steps + accumulation - 1) / accumulation;
+  completions_log_.continue_after(num_updates_);
+  if (steps % plan_.steps_per_round() != 0)
+    parts_.logger.warn(
+        "the checkpoint lies inside a round of sampling: what is left of it is sampled again by the policy as it is "
+        "now; training.save_steps that is a multiple of ",
+        plan_.steps_per_round() / std::gcd(plan_.steps_per_round(), accumulation), " continues exactly");
 }
 
 // The longest prompts, with completions of the largest length.

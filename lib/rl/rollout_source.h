@@ -9,6 +9,7 @@
 #include "batch/batch.h"
 #include "rl/completions_log.h"
 #include "rl/grpo_config.h"
+#include "rl/policy_scores.h"
 #include "rl/prompt_rows.h"
 #include "rl/rollout_plan.h"
 #include "rl/rollout_sampler.h"
@@ -35,12 +36,14 @@ class RolloutSource final : public StepSource {
   std::optional<int64_t> halve_micro_batches() override { return std::nullopt; }  // groups would not stay whole
   int64_t steps_per_epoch() const override { return plan_.updates_per_epoch(); }
   double epoch_progress() const override;
+  bool computes() const override { return true; }
   std::map<std::string, double> metrics() const override { return metrics_; }
   std::optional<std::string> fault() const override { return fault_; }
 
  private:
   bool begin_round(int64_t epoch, int64_t round);
   void log_completions(const Round& round);
+  PolicyScores scores_of(const Batch& batch) const;
   void score_by_old_policy(std::vector<Batch>& batches) const;
   void score_by_reference(std::vector<Batch>& batches) const;
   int64_t completions_of_step() const;

@@ -35,6 +35,7 @@ struct Job {
   std::function<void(const std::filesystem::path& directory)> save_weights;
   uint64_t weights_size_bytes = 0;  ///< about what save_weights writes
   /// Reads them back into the model, of what is sharded each rank's own slices, for resuming and for the best model.
+  /// Collective where parameters are sharded.
   std::function<void(const std::filesystem::path& directory)> load_weights;
   /// What the order and the content of the data depend on, by name: a run that continues is told what has changed.
   std::map<std::string, std::string> data_fingerprint;

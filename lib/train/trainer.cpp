@@ -140,7 +140,8 @@ std::optional<std::vector<Batch>> Trainer::next_micro_batches() {
   const Stopwatch stopwatch;
   auto micro_batches = job_.source->next_step();
   // a device that is still busy has not waited
-  data_seconds_ = unread_ && !unread_->enqueued.end.has_passed() ? 0 : stopwatch.seconds();
+  const bool is_busy = unread_ && !unread_->enqueued.end.has_passed();
+  data_seconds_ = is_busy || job_.source->computes() ? 0 : stopwatch.seconds();
   return micro_batches;
 }
 

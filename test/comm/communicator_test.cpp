@@ -378,6 +378,13 @@ TEST_CASE("NCCL ranks give every collective's result on their GPUs", "[comm][ncc
   }
   REQUIRE(at::equal(summed.cpu(), at::full({int64_t{1} << 22}, 20.0)));
   // slices that others read in place: written again and again, gathered whole each time, also where ranks are late
+  for (const int64_t length : {5, 77}) {  // small ones, which might share a block of the driver
+    at::Tensor small = communicator->make_slice(length, at::TensorOptions(at::kFloat).device(gpu));
+    at::Tensor others = at::empty({size, length}, small.options());
+    small.fill_(static_cast<double>(length * size + rank));
+    communicator->all_gather(others, small);
+    for (int other = 0; other < size; ++other) REQUIRE(others[other].eq(length * size + other).all().item<bool>());
+  }
   at::Tensor own = communicator->make_slice(int64_t{3} << 20, at::TensorOptions(at::kBFloat16).device(gpu));
   at::Tensor all = at::empty({size, own.numel()}, own.options());
   for (int round = 0; round < 20; ++round) {

@@ -10,7 +10,7 @@
 namespace dsft::test {
 namespace {
 
-// A tiny model that answers with any tokens; short answers are worth most.
+// A tiny model that answers with any tokens; short texts are worth most.
 struct GrpoJob {
   TempDir folder;
   std::string recipe;
@@ -51,7 +51,7 @@ struct GrpoJob {
 };
 
 const std::string kShort =
-    "num_generations: 4, max_completion_length: 12, rewards: [{name: length, unit: tokens, max: 1, ramp: 11}, "
+    "num_generations: 4, max_completion_length: 12, rewards: [{name: length, unit: characters, max: 1, ramp: 50}, "
     "{name: unique_characters, weight: 0.25}]";
 
 void require_same_course(const std::vector<nlohmann::json>& given, const std::vector<nlohmann::json>& expected) {
@@ -71,16 +71,17 @@ void require_same_course(const std::vector<nlohmann::json>& given, const std::ve
 
 TEST_CASE("A policy learns what is rewarded", "[end_to_end]") {
   const GrpoJob job(kShort);
-  const ProgramRun run = job.run(1, "run", {"training.max_steps=20", "training.per_device_train_batch_size=16"});
+  const ProgramRun run = job.run(
+      1, "run", {"training.max_steps=30", "training.per_device_train_batch_size=16", "training.learning_rate=3.0e-2"});
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
   CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("4 prompts x 4 completions = 16 rows"));
   const auto lines = job.metrics("run");
-  REQUIRE(lines.size() == 20);
+  REQUIRE(lines.size() == 30);
   const double first = lines.front()["rewards/length/mean"], last = lines.back()["rewards/length/mean"];
-  CHECK(last > first + 0.2);
+  CHECK(last > first + 0.15);
   const auto samples = read_lines(job.folder / "run" / "completions.jsonl");
-  REQUIRE(samples.size() == 20 * 16);
+  REQUIRE(samples.size() == 30 * 16);
   for (const auto& sample : samples) {
     CHECK(sample.at("prompt").is_array());
     CHECK(sample.at("completion").is_string());
@@ -129,30 +130,46 @@ TEST_CASE("A GRPO run that continues samples and trains as one that was not stop
   INFO(again.err);
   REQUIRE(again.exit_code == 0);
   require_same_course(job.metrics("parts"), job.metrics("whole"));
+  CHECK(job.completions("parts") == job.completions("whole"));
 }
 
-TEST_CASE("Rewards that fail too often end a run that is saved", "[end_to_end]") {
-  const GrpoJob job(
-      "num_generations: 4, max_completion_length: 4, rewards: [{command: \"printf '{\\\"protocol\\\": 1, "
-      "\\\"name\\\": \\\"bad\\\"}\\\\n'; cat > /dev/null\", name: bad, timeout_s: 1, workers: 1}]");
-  const ProgramRun run = job.run(1, "run", {"training.max_steps=3", "training.per_device_train_batch_size=4"});
+TEST_CASE("Rewards that fail too often end a run that is saved, on all ranks", "[end_to_end]") {
+  const int ranks = GENERATE(1, 2);
+  GrpoJob job(
+      "num_generations: 4, max_completion_length: 4, rewards: [{command: \"python3 reward.py\", name: tired, "
+      "timeout_s: 20, workers: 1}]");
+  const std::string program = job.folder
+                                  .write("reward.py",
+                                         "import json, sys\n"
+                                         "print(json.dumps({'protocol': 1, 'name': 'tired'}), flush=True)\n"
+                                         "for line in sys.stdin:\n"
+                                         "  r = json.loads(line)\n"
+                                         "  rewards = ['x' if r['step'] > 2 else 1.0] * len(r['completions'])\n"
+                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
+                                  .string();
+  const ProgramRun run = job.run(ranks, "run",
+                                 {"training.max_steps=5", "training.save_strategy=steps",
+                                  "training.per_device_train_batch_size=" + std::to_string(8 / ranks),
+                                  "grpo.rewards=[{command: 'python3 " + program + "', name: tired, workers: 1}]"});
   INFO(run.err);
   CHECK(run.exit_code == 3);
-  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("bad"));
-  CHECK(std::filesystem::exists(job.folder / "run" / "checkpoint-0") == false);
+  CHECK_THAT(run.err + run.out, Catch::Matchers::ContainsSubstring("tired"));
+  CHECK(job.metrics("run").size() == 2);
+  CHECK(std::filesystem::exists(job.folder / "run" / "checkpoint-2"));
 }
 
 TEST_CASE("What contradicts itself in a GRPO recipe is said before anything is sampled", "[end_to_end]") {
-  const GrpoJob job("num_generations: 4, rewards: [{name: math_answer, column: solution}]");
-  ProgramRun run = job.run(1, "run", {"training.per_device_train_batch_size=4"});
-  CHECK(run.exit_code == 3);
-  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("\"solution\""));
-  run = job.run(1, "run", {"training.per_device_train_batch_size=6"});
-  CHECK(run.exit_code == 2);
-  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("no whole groups"));
-  run = job.run(1, "run", {"training.per_device_train_batch_size=64"});
-  CHECK(run.exit_code == 2);
-  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("8 rows an epoch"));
+  const ProgramRun no_column = GrpoJob("num_generations: 4, rewards: [{name: math_answer, column: solution}]")
+                                   .run(1, "run", {"training.per_device_train_batch_size=4"});
+  CHECK(no_column.exit_code == 3);
+  CHECK_THAT(no_column.err, Catch::Matchers::ContainsSubstring("\"solution\""));
+  const GrpoJob job(kShort);
+  const ProgramRun no_groups = job.run(1, "run", {"training.per_device_train_batch_size=6"});
+  CHECK(no_groups.exit_code == 2);
+  CHECK_THAT(no_groups.err, Catch::Matchers::ContainsSubstring("no whole groups"));
+  const ProgramRun no_rows = job.run(1, "run", {"training.per_device_train_batch_size=64"});
+  CHECK(no_rows.exit_code == 2);
+  CHECK_THAT(no_rows.err, Catch::Matchers::ContainsSubstring("8 rows an epoch"));
 }
 
 }  // namespace dsft::test

@@ -9,7 +9,9 @@ namespace {
 
 const std::string kGrpo = "recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\n";
 
-recipe_config::RecipeReading read_grpo(const std::string& addition, const std::vector<std::string>& overrides = {}) {
+// With two rewards.
+recipe_config::RecipeReading read_grpo(const std::string& addition, std::vector<std::string> overrides = {}) {
+  overrides.emplace_back("grpo.rewards=[unique_characters, json_valid]");
   return recipe_config::read_recipe_text(kGrpo + addition, "r.yaml", overrides);
 }
 
@@ -86,7 +88,11 @@ TEST_CASE("what GRPOConfig refuses, the section refuses", "[recipe_config]") {
   CHECK_THAT(grpo_faults("training: {auto_find_batch_size: true}\n"),
              ContainsSubstring("training.auto_find_batch_size: halves the micro-batch"));
   CHECK_THAT(grpo_faults("grpo: {generation_kwargs: {num_beams: 2}}\n"), ContainsSubstring("write temperature, top_p"));
-  for (const char* key : {"rewards", "agents", "ensemble"})
+  const auto without = recipe_config::read_recipe_text(kGrpo + "grpo: {beta: 0}\n", "r.yaml");
+  REQUIRE(without.faults.size() == 1);
+  CHECK_THAT(to_string(without.faults[0]), ContainsSubstring("grpo.rewards: needs at least one"));
+  CHECK_THAT(grpo_faults("grpo: {reward_weights: [1]}\n"), ContainsSubstring("grpo.reward_weights"));
+  for (const char* key : {"agents", "ensemble"})
     CHECK_THAT(grpo_faults(std::string("grpo: {") + key + ": [{name: a}]}\n"), ContainsSubstring("is not built yet"));
 }
 

@@ -79,6 +79,22 @@ TEST_CASE("An update has the same completions whatever the number of ranks", "[r
   }
 }
 
+TEST_CASE("Updates that take a part of a round have the same completions on any number of ranks", "[rl]") {
+  const auto first_update = [](const RolloutPlan& plan) {  // a whole round of three micro-batches and one of the next
+    std::multiset<Name> names;
+    const UpdateRows& update = plan.batch().update;
+    for (int64_t rank = 0; rank < update.num_ranks; ++rank) {
+      for (const Slot& slot : plan.slots(0, 0, rank)) names.emplace(slot.row, slot.generation);
+      const std::vector<Slot> next = plan.slots(0, 1, rank);
+      for (int64_t i = 0; i < update.per_micro_batch; ++i)
+        names.emplace(next[static_cast<size_t>(i)].row, next[static_cast<size_t>(i)].generation);
+    }
+    return names;
+  };
+  CHECK(first_update(RolloutPlan(batch_of(4, 4, 2, 3), order(true), 30)) ==
+        first_update(RolloutPlan(batch_of(8, 4, 1, 3), order(true), 30)));
+}
+
 TEST_CASE("A round that is one update has a rank answer its own prompts", "[rl]") {
   const RolloutPlan plan(batch_of(4, 4, 2, 4), order(/*shuffle=*/false), 16);
   const std::vector<Slot> slots = plan.slots(0, 1, 1);
