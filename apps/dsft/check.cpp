@@ -17,6 +17,7 @@
 #include "recipe_config/adapter_checks.h"
 #include "recipe_config/input_checks.h"
 #include "recipe_config/recipe_config.h"
+#include "rl/generation_batch.h"
 
 namespace dsft::apps {
 namespace {
@@ -41,10 +42,20 @@ Json to_json(const std::vector<config::Fault>& faults) {
   return list;
 }
 
-optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, const data::Dataset& train,
-                              int64_t num_ranks) {
+/// A round of sampling of a grpo recipe on one rank.
+rl::GenerationBatch generation_batch(const recipe_config::RecipeConfig& config) {
+  return rl::plan_generation(*config.grpo, {.per_micro_batch = config.training.per_device_train_batch_size,
+                                            .accumulation = config.training.gradient_accumulation_steps});
+}
+
+int64_t count_rollout_steps(const recipe_config::RecipeConfig& config, int64_t num_prompts) {
+  const rl::GenerationBatch batch = generation_batch(config);
+  return batch.count_updates(config.training.max_steps, config.training.num_train_epochs,
+                             batch.rounds_per_epoch(num_prompts));
+}
+
+optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, int64_t num_steps) {
   const auto& training = config.training;
-  const int64_t num_steps = recipe_config::count_steps(config, train, num_ranks);
   const int64_t warmup =
       training.warmup_steps.value_or(optim::warmup_steps_of(training.warmup_ratio.value_or(0), num_steps));
   return {training.lr_scheduler_type, training.lr_scheduler_kwargs, training.learning_rate.value_or(0), warmup,
@@ -61,11 +72,18 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
                {"num_trainable", counts.trainable},
                {"trainable_percent", share},
                {"num_adapted_modules", inputs.num_adapted_modules}};
-  if (!inputs.data) return plan;
-  const optim::Schedule schedule = make_schedule(config, *inputs.data->train, 1);
-  plan["train_rows"] = inputs.data->train->size();
-  plan["train_data"] = data::describe(inputs.data->train_counts);
-  plan["eval_rows"] = inputs.data->eval ? inputs.data->eval->size() : 0;
+  if (!inputs.data && !inputs.num_prompts) return plan;
+  if (inputs.num_prompts) {
+    plan["train_rows"] = *inputs.num_prompts;
+    plan["round_on_one_rank"] = generation_batch(config).describe();
+  } else {
+    plan["train_rows"] = inputs.data->train->size();
+    plan["train_data"] = data::describe(inputs.data->train_counts);
+    plan["eval_rows"] = inputs.data->eval ? inputs.data->eval->size() : 0;
+  }
+  const optim::Schedule schedule =
+      make_schedule(config, inputs.num_prompts ? count_rollout_steps(config, *inputs.num_prompts)
+                                               : recipe_config::count_steps(config, *inputs.data->train, 1));
   plan["num_steps_on_one_rank"] = schedule.total_steps;
   plan["warmup_steps"] = schedule.warmup_steps;
   plan["learning_rates"] = Json::object();
@@ -118,7 +136,7 @@ void check_schedule(const CheckOutcome& outcome, recipe_config::InputReport& inp
   const data::Dataset& train = *inputs.data->train;
   const auto check = [&](const char* key, void (*check_it)(const optim::Schedule&), int64_t num_ranks) {
     try {
-      check_it(make_schedule(config, train, num_ranks));
+      check_it(make_schedule(config, recipe_config::count_steps(config, train, num_ranks)));
     } catch (const Error& error) {
       std::vector<config::Fault> faults, warnings;
       config::Section("", outcome.reading.written, faults, warnings).fault(key, error.full_message());

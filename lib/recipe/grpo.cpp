@@ -1,7 +1,5 @@
 #include "recipe/grpo.h"
 
-#include <cmath>
-
 #include "base/error.h"
 #include "io/checksum.h"
 #include "lora/adapters.h"
@@ -101,12 +99,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
 
   train::Job job;
   const int64_t per_epoch = plan.updates_per_epoch();
-  if (config.training.num_train_epochs * static_cast<double>(per_epoch) > static_cast<double>(optim::kMostUpdates))
-    fail(ErrorKind::kUsage, "training.num_train_epochs: ", config.training.num_train_epochs, " epochs of ", per_epoch,
-         " updates are more than ", optim::kMostUpdates);
-  const auto of_epochs =
-      static_cast<int64_t>(std::ceil(config.training.num_train_epochs * static_cast<double>(per_epoch)));
-  job.max_steps = config.training.max_steps > 0 ? config.training.max_steps : std::max<int64_t>(1, of_epochs);
+  job.max_steps =
+      plan.batch().count_updates(config.training.max_steps, config.training.num_train_epochs, plan.rounds_per_epoch());
   job.data_fingerprint = fingerprint(config, *prompts, plan.batch());
   context.logger.info("plan: ", job.max_steps, " updates, ", per_epoch,
                       " per epoch; a round of sampling: ", plan.batch().describe());

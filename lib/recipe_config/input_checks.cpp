@@ -1,9 +1,11 @@
 #include "recipe_config/input_checks.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 
+#include "base/nearest_name.h"
 #include "data/epoch_plan.h"
 #include "data/row_file.h"
 #include "data/row_format.h"
@@ -13,6 +15,7 @@
 #include "recipe_config/adapter_checks.h"
 #include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
+#include "rewards/reward_config.h"
 #include "spec/adapter_inventory.h"
 #include "spec/adapter_settings.h"
 #include "spec/generation_defaults.h"
@@ -29,6 +32,8 @@ namespace {
 bool evaluates(const RecipeConfig& config) {
   return config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start;
 }
+
+constexpr std::array kFieldsOfPrompts = {"prompt", "messages", "conversations", "instruction", "text", "token_ids"};
 
 constexpr int kSilentRank = -1;  // a logger of any rank but 0 says nothing
 
@@ -52,7 +57,11 @@ class InputChecker {
       const bool has_targets = !config_.lora || check_lora();
       if (has_targets) attempt("lora", [&] { run_checks(check_on_model, spec_); });
     }
-    if (has_text && has_files) check_data();
+    if (config_.recipe == RecipeKind::kGrpo) {
+      if (has_train) attempt("data.train", [&] { check_prompts(); });
+    } else if (has_text && has_files) {
+      check_data();
+    }
     return std::move(report_);
   }
 
@@ -140,6 +149,28 @@ class InputChecker {
       is_ok &= attempt(key, [&] { io::open_for_reading(file.path, ErrorKind::kData); });
     }
     return is_ok;
+  }
+
+  void check_prompts() {
+    const std::vector<std::string> columns = rewards::needed_columns(config_.grpo->judged_by.rewards);
+    double num_rows = 0;
+    for (const data::DataFile& file : config_.data.train) {
+      data::RowFile rows = data::RowFile::open(file.path);
+      int64_t count = 0;
+      for (data::RawRow raw; rows.next(raw); ++count) {
+        const nlohmann::ordered_json row = rows.parse(raw);
+        if (std::none_of(kFieldsOfPrompts.begin(), kFieldsOfPrompts.end(),
+                         [&](const char* field) { return row.contains(field); }))
+          fail(ErrorKind::kData, data::name_row(file.path, raw.number), ": there is no prompt: write one of ",
+               join_words({kFieldsOfPrompts.begin(), kFieldsOfPrompts.end()}));
+        for (const std::string& column : columns)
+          if (!row.contains(column))
+            fail(ErrorKind::kData, data::name_row(file.path, raw.number), ": field \"", column,
+                 "\": is missing; a reward of grpo.rewards compares completions with it");
+      }
+      num_rows += std::round(file.weight * static_cast<double>(count));
+    }
+    report_.num_prompts = static_cast<int64_t>(num_rows);
   }
 
   /// Each list of files by itself first, so that what is wrong with one does not hide what is wrong with the other.

@@ -27,14 +27,16 @@ struct InputReport {
   std::vector<config::Fault> warnings;  ///< what is accepted and without effect in the files that the recipe names
   spec::ParameterCounts parameters;
   int64_t num_adapted_modules = 0;
-  int64_t hidden_size = 0;  ///< 0: the model could not be read
-  std::optional<data::PreparedData> data;
+  int64_t hidden_size = 0;                 ///< 0: the model could not be read
+  std::optional<data::PreparedData> data;  ///< not of a grpo recipe
+  std::optional<int64_t> num_prompts;      ///< of a grpo recipe: rows of an epoch
 };
 
 /// Looks at everything that a resolved recipe names, without LibTorch: output folder, model directory, config.json
 /// against the weight files, tokenizer and vocabulary, LoRA targets, an adapter to continue from, template, and every
-/// data row (which fills the token cache). What does not need another thing is looked at even where that is at fault.
-/// Each problem becomes a fault at the key that named the thing.
+/// data row (which fills the token cache; of a grpo recipe that it has a prompt and what rewards compare with). What
+/// does not need another thing is looked at even where that is at fault. Each problem becomes a fault at the key that
+/// named the thing.
 InputReport check_inputs(const RecipeConfig& config, const config::Written& written, const Logger& logger);
 
 /// Why a recipe that evaluates has nothing to evaluate on, and what to write.

@@ -1,6 +1,10 @@
 #include "rl/generation_batch.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "base/error.h"
+#include "optim/schedule_config.h"
 
 namespace dsft::rl {
 namespace {
@@ -24,6 +28,25 @@ std::string GenerationBatch::describe() const {
   return text + (is_on_policy() ? "; on-policy: every ratio is 1"
                                 : "; off-policy after the first update: ratios are "
                                   "taken to the policy that sampled");
+}
+
+int64_t GenerationBatch::rounds_per_epoch(int64_t num_rows) const {
+  const int64_t num_rounds = num_rows / num_prompts();
+  if (num_rounds == 0)
+    fail(ErrorKind::kUsage, "data.train has ", num_rows, num_rows == 1 ? " row" : " rows",
+         " an epoch, and a round of sampling takes ", num_prompts(), " (", describe(),
+         "): give more rows, or lower per_device_train_batch_size, gradient_accumulation_steps, "
+         "grpo.steps_per_generation or grpo.generation_batch_size, or raise grpo.num_generations");
+  return num_rounds;
+}
+
+int64_t GenerationBatch::count_updates(int64_t max_steps, double num_epochs, int64_t rounds_per_epoch) const {
+  if (max_steps > 0) return max_steps;
+  const double updates = std::ceil(num_epochs * static_cast<double>(updates_of(rounds_per_epoch)));
+  if (!(updates <= static_cast<double>(optim::kMostUpdates)))
+    fail(ErrorKind::kUsage, "training.num_train_epochs: ", num_epochs, " epochs of ", updates_of(rounds_per_epoch),
+         " updates are more than ", optim::kMostUpdates);
+  return std::max<int64_t>(1, static_cast<int64_t>(updates));
 }
 
 GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& update) {

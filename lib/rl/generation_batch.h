@@ -23,6 +23,17 @@ struct GenerationBatch {
 
   int64_t num_completions() const { return update.per_micro_batch * steps_per_generation * update.num_ranks; }
   int64_t num_prompts() const { return num_completions() / num_generations; }
+  /// Micro-batches of a rank in a round, each use of a completion counted.
+  int64_t steps_per_round() const { return steps_per_generation * num_iterations; }
+  /// Whole rounds of an epoch of so many rows. Throws kUsage where there is none.
+  int64_t rounds_per_epoch(int64_t num_rows) const;
+  /// Updates of so many rounds, the last one perhaps of fewer micro-batches.
+  int64_t updates_of(int64_t num_rounds) const {
+    return (num_rounds * steps_per_round() + update.accumulation - 1) / update.accumulation;
+  }
+  /// Updates of a run: max_steps where that is above 0, else those of its epochs, rounded up. Throws kUsage for more
+  /// than optim::kMostUpdates.
+  int64_t count_updates(int64_t max_steps, double num_epochs, int64_t rounds_per_epoch) const;
   /// Whether every update is done by the policy that sampled its completions: all ratios are 1, and no log-probability
   /// has to be kept from before.
   bool is_on_policy() const { return update.accumulation % (steps_per_generation * num_iterations) == 0; }

@@ -3,24 +3,13 @@
 #include <numeric>
 
 #include "base/counter_random.h"
-#include "base/error.h"
 
 namespace dsft::rl {
 
 RolloutPlan::RolloutPlan(GenerationBatch batch, data::EpochPlanOptions order, int64_t num_rows)
     : batch_(batch), order_(std::move(order)), num_rows_(num_rows) {
-  const auto rows = static_cast<int64_t>(data::epoch_order(num_rows_, order_, /*epoch=*/0).size());
-  rounds_per_epoch_ = rows / batch_.num_prompts();
-  if (rounds_per_epoch_ == 0)
-    fail(ErrorKind::kUsage, "data.train has ", rows, rows == 1 ? " row" : " rows",
-         " an epoch, and a round of sampling takes ", batch_.num_prompts(), " (", batch_.describe(),
-         "): give more rows, or lower per_device_train_batch_size, gradient_accumulation_steps, "
-         "grpo.steps_per_generation or grpo.generation_batch_size, or raise grpo.num_generations");
-}
-
-int64_t RolloutPlan::updates_per_epoch() const {
-  const int64_t accumulation = batch_.update.accumulation;
-  return (steps_per_epoch() + accumulation - 1) / accumulation;
+  rounds_per_epoch_ =
+      batch_.rounds_per_epoch(static_cast<int64_t>(data::epoch_order(num_rows_, order_, /*epoch=*/0).size()));
 }
 
 std::vector<Slot> RolloutPlan::slots(int64_t epoch, int64_t round, int64_t rank) const {

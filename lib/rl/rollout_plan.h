@@ -28,10 +28,9 @@ class RolloutPlan {
   const GenerationBatch& batch() const { return batch_; }
 
   int64_t rounds_per_epoch() const { return rounds_per_epoch_; }
-  /// Micro-batches of a rank in a round, each use of a completion counted.
-  int64_t steps_per_round() const { return batch_.steps_per_generation * batch_.num_iterations; }
+  int64_t steps_per_round() const { return batch_.steps_per_round(); }
   int64_t steps_per_epoch() const { return rounds_per_epoch_ * steps_per_round(); }
-  int64_t updates_per_epoch() const;
+  int64_t updates_per_epoch() const { return batch_.updates_of(rounds_per_epoch_); }
 
   /// What a rank samples in a round: its micro-batches, one behind the other.
   std::vector<Slot> slots(int64_t epoch, int64_t round, int64_t rank) const;

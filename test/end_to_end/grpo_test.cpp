@@ -163,6 +163,15 @@ TEST_CASE("What contradicts itself in a GRPO recipe is said before anything is s
   CHECK(no_column.exit_code == 3);
   CHECK_THAT(no_column.err, Catch::Matchers::ContainsSubstring("\"solution\""));
   const GrpoJob job(kShort);
+  const ProgramRun checked =
+      run_dsft({"check", "--json", job.recipe, "training.per_device_train_batch_size=16"}, job.folder);
+  INFO(checked.err);
+  REQUIRE(checked.exit_code == 0);
+  const auto plan = nlohmann::json::parse(checked.out).at("plan");
+  CHECK(plan.at("train_rows") == 8);
+  CHECK(plan.at("num_steps_on_one_rank") == 3 * 2);
+  CHECK_THAT(plan.at("round_on_one_rank").get<std::string>(),
+             Catch::Matchers::StartsWith("4 prompts x 4 completions = 16 rows"));
   const ProgramRun no_groups = job.run(1, "run", {"training.per_device_train_batch_size=6"});
   CHECK(no_groups.exit_code == 2);
   CHECK_THAT(no_groups.err, Catch::Matchers::ContainsSubstring("no whole groups"));
