@@ -25,7 +25,6 @@ namespace dsft::rl {
 /// What rollouts are made with; what is referred to outlives them.
 struct RolloutParts {
   model::CausalLm& model;
-  model::CausalLm* reference = nullptr;     ///< null: the model with its adapters switched off
   zero::ParameterShards* shards = nullptr;  ///< whole while answers are sampled; null: nothing is sharded
   nn::BlockHooks* hooks = nullptr;
   std::shared_ptr<const data::TextAssets> assets;
