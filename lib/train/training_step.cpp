@@ -69,6 +69,8 @@ TrainingStep::TrainingStep(StepParts parts, StepOptions options)
     : parts_(std::move(parts)), options_(std::move(options)), runner_(options_.keep, parts_.hooks), mode_{parts_.seed} {
   DSFT_CHECK(!options_.graphs || !options_.after_part, "the parts of a graph cannot be told apart");
   if (!options_.graphs) return;
+  DSFT_CHECK(!device::has_graphs(parts_.model.device()) || possible_graphs(parts_.model, parts_.loss),
+             "a pass that reads the batch on the host would be recorded with one batch's documents");
   graphs_.emplace(parts_.model.device(), *options_.graphs);
   optimizer_graph_.emplace(graphs_->group());
 }

@@ -132,7 +132,8 @@ TEST_CASE("CUDA: with a temperature, log-probabilities, entropies and their grad
     CHECK(largest(each.entropies.cpu() - entropies) < 5e-5);
     CHECK(torch::equal(each.is_argmax.cpu(), logits.argmax(-1).eq(targets)));
   }
-  CHECK(largest(work.cpu() - reference.grad()) < 5e-6);
+  // of gradients up to 5: the exponent's own rounding, at logits of 40, is 5e-6 of them
+  CHECK(largest(work.cpu() - reference.grad()) < 2e-5);
   at::Tensor certain = torch::full({2, vocab_size}, -INFINITY).to(kGpu);
   certain[0][3] = 4.0;
   certain[1].fill_(2.0);
