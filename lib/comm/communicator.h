@@ -51,6 +51,8 @@ class Communicator {
   /// written while a gather of it may be under way on any rank: between the wait for one and the next write lies
   /// another collective. Is there as long as the communicator. Collective.
   virtual at::Tensor make_slice(int64_t size, const at::TensorOptions& options) { return at::empty({size}, options); }
+  /// Whether ranks read the slices that were made so far where they lie. The same on all ranks.
+  virtual bool reads_slices_in_place() const { return false; }
   /// In place from `root`.
   virtual std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;

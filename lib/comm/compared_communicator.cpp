@@ -80,6 +80,7 @@ class ComparedCommunicator final : public Communicator {
     compare("slice", concat(" of ", at::toString(c10::typeMetaToScalarType(options.dtype())), " ", size), nullptr);
     return communicator_->make_slice(size, options);
   }
+  bool reads_slices_in_place() const override { return communicator_->reads_slices_in_place(); }
   std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) override {
     compare("broadcast", concat(" (from rank ", root, ")"), &tensor);
     return communicator_->start_broadcast(tensor, root);

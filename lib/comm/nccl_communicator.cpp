@@ -219,6 +219,7 @@ class NcclCommunicator final : public Communicator {
     }
     return Communicator::make_slice(size, options);
   }
+  bool reads_slices_in_place() const override { return can_share_ && !slices_.empty(); }
 
   std::unique_ptr<Work> start_all_gather(at::Tensor& output, const at::Tensor& input) override {
     check_slices(output, input, size_);

@@ -36,6 +36,7 @@ class TimedCommunicator final : public Communicator {
   at::Tensor make_slice(int64_t size, const at::TensorOptions& options) override {
     return communicator_->make_slice(size, options);
   }
+  bool reads_slices_in_place() const override { return communicator_->reads_slices_in_place(); }
   std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) override {
     return timed([&] { return communicator_->start_broadcast(tensor, root); });
   }

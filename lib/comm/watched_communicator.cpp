@@ -8,10 +8,11 @@ namespace {
 
 /// What collectives are called, on either device.
 struct CallNames {
-  const char *all_reduce, *reduce_scatter, *all_gather, *broadcast, *barrier, *split;
+  const char *all_reduce, *reduce_scatter, *all_gather, *slice, *broadcast, *barrier, *split;
 };
-constexpr CallNames kControlNames = {"all-reduce", "reduce-scatter", "all-gather", "broadcast", "barrier", "split"};
-constexpr CallNames kDeviceNames = {"NCCL all-reduce", "NCCL reduce-scatter", "NCCL all-gather",
+constexpr CallNames kControlNames = {"all-reduce", "reduce-scatter", "all-gather", "slice",
+                                     "broadcast",  "barrier",        "split"};
+constexpr CallNames kDeviceNames = {"NCCL all-reduce", "NCCL reduce-scatter", "NCCL all-gather", "NCCL slice",
                                     "NCCL broadcast",  "NCCL barrier",        "NCCL split"};
 
 /// A collective that was started, until it is known to have ended.
@@ -67,10 +68,11 @@ class WatchedCommunicator final : public Communicator {
     return start(names_.all_gather, [&] { return communicator_->start_all_gather(output, input); });
   }
   at::Tensor make_slice(int64_t size, const at::TensorOptions& options) override {
-    const Call call = next_call(names_.all_gather);
+    const Call call = next_call(names_.slice);
     const Wait wait(heart_, call);
     return communicator_->make_slice(size, options);
   }
+  bool reads_slices_in_place() const override { return communicator_->reads_slices_in_place(); }
   std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) override {
     return start(names_.broadcast, [&] { return communicator_->start_broadcast(tensor, root); });
   }

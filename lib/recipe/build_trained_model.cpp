@@ -62,6 +62,11 @@ void share_parameters(train::Job& job, const RecipeConfig& config, const LoadedM
   if (config.adapter())
     fill_adapter(*job.model, checkpoint::load_adapter(*config.adapter(), job.model->spec()).weights, job.shards.get());
   job.optimizer->take_values();
+  if (context.device.is_cuda() && !on_host && context.communicator.size() > 1)
+    context.logger.info("zero: parameters are gathered by ",
+                        context.of_device().reads_slices_in_place()
+                            ? "copies between the GPUs"
+                            : "NCCL's all-gather, for the GPUs do not read one another's memory");
 }
 
 void set_adapter_files(train::Job& job, const LoadedModel& loaded, const spec::AdapterSettings& adapter,
