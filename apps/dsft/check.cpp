@@ -92,15 +92,16 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
   return plan;
 }
 
-/// The peak of the run on this machine.
+/// The peak of the run, on the ranks that its files mean, or else on this machine.
 struct MemoryPlan {
   Json row;
   std::string line;
 };
 
-MemoryPlan plan_memory(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
+MemoryPlan plan_memory(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs,
+                       std::optional<int64_t> num_ranks) {
   const estimate::Workload workload = estimate::workload_of(config, spec::read_model_spec(inputs.model_directory));
-  const int num_gpus = workload.is_on_gpu ? std::max(1, count_usable_gpus()) : 1;
+  const int64_t num_gpus = num_ranks.value_or(workload.is_on_gpu ? std::max(1, count_usable_gpus()) : 1);
   const estimate::MemoryEstimate estimate =
       estimate::estimate_memory(workload, estimate::placement_of(config, num_gpus));
   return {memory_json(estimate, workload), to_line(estimate, workload)};
@@ -194,7 +195,7 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
   recipe_config::adopt_adapter(outcome.reading.config);
   recipe_config::resolve_auto_sizes(outcome.reading.config, inputs.hidden_size);
   outcome.plan = make_plan(outcome.reading.config, inputs);
-  MemoryPlan memory = plan_memory(outcome.reading.config, inputs);
+  MemoryPlan memory = plan_memory(outcome.reading.config, inputs, outcome.num_ranks);
   outcome.plan["memory"] = std::move(memory.row);
   outcome.memory_line = std::move(memory.line);
 }

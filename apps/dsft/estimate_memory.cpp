@@ -45,7 +45,13 @@ struct EstimateOptions {
 struct Subject {
   std::string name;
   estimate::Workload workload;
+  int64_t num_gpus = 1;
+  bool gathers_ahead = true;  ///< a block ahead, at stage 3
 };
+
+int64_t wanted_gpus(const EstimateOptions& options) {
+  return options.num_gpus > 0 ? options.num_gpus : std::max(1, count_usable_gpus());
+}
 
 train::GradientCheckpointing recompute_of(const EstimateOptions& options) {
   if (options.recomputes) return train::GradientCheckpointing::kTrue;
@@ -65,17 +71,23 @@ Subject subject_of_recipe(const EstimateOptions& options, const Logger& logger) 
   // a recipe is estimated for GPUs unless it names the CPU, on whatever machine this is
   recipe_config::resolve_defaults(recipe, /*has_cuda=*/true);
   recipe_config::adopt_adapter(recipe);
+  const bool has_own = options.num_gpus == 0 && recipe_config::has_expected_ranks(recipe);
+  const int64_t num_gpus = has_own ? recipe_config::expected_ranks(recipe) : wanted_gpus(options);
+  recipe_config::resolve_train_batch(recipe, num_gpus);
   const spec::ModelSpec model = spec::read_model_spec(spec::find_model(recipe.model.path, recipe.model.revision));
-  return {recipe.model.path, estimate::workload_of(recipe, model)};
+  return {recipe.model.path, estimate::workload_of(recipe, model), num_gpus, recipe.zero.overlap_comm};
 }
 
 Subject subject_of_options(const EstimateOptions& options) {
   Subject subject;
+  subject.num_gpus = wanted_gpus(options);
   if (!options.params.empty()) {
     const estimate::SizedModel sized = estimate::model_of_size(estimate::parse_size(options.params));
-    subject = {sized.description, {.model = sized.spec, .lora = std::nullopt}};
+    subject.name = sized.description;
+    subject.workload.model = sized.spec;
   } else {
-    subject = {options.model, {.model = read_model(options.model), .lora = std::nullopt}};
+    subject.name = options.model;
+    subject.workload.model = read_model(options.model);
   }
   estimate::Workload& workload = subject.workload;
   workload.dtype = options.dtype.value_or(spec::ComputeDtype::kBf16);
@@ -137,12 +149,13 @@ std::string title_of(const Subject& subject) {
 int run_subject(const EstimateOptions& options) {
   const Subject subject = options.recipe.recipe.empty() ? subject_of_options(options)
                                                         : subject_of_recipe(options, Logger(0, options.is_json));
-  const int64_t num_gpus = options.num_gpus > 0 ? options.num_gpus : std::max(1, count_usable_gpus());
+  const int64_t num_gpus = subject.num_gpus;
   std::vector<estimate::MemoryEstimate> rows;
   std::vector<estimate::Placement> placements = estimate::all_placements(num_gpus);
   std::stable_sort(placements.begin(), placements.end(),
                    [](const auto& a, const auto& b) { return a.stage < b.stage; });
-  for (const estimate::Placement& placement : placements) {
+  for (estimate::Placement& placement : placements) {
+    placement.gathers_ahead = subject.gathers_ahead;
     const bool offloads = placement.offloads_optimizer || placement.offloads_parameters;
     if (offloads && !subject.workload.is_on_gpu) continue;  // CPU ranks compute in the host's memory anyway
     rows.push_back(estimate::estimate_memory(subject.workload, placement));

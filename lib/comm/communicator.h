@@ -56,6 +56,8 @@ class Communicator {
   /// In place from `root`.
   virtual std::unique_ptr<Work> start_broadcast(at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;
+  /// Throws where a collective failed after its wait() had returned, as on a GPU it may: what came of it is no result.
+  virtual void check() {}
 
   /// Ranks with equal `color` form a new communicator, in the order of `key`. Collective. No collective of this
   /// communicator may be under way.

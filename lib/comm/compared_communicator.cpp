@@ -89,6 +89,7 @@ class ComparedCommunicator final : public Communicator {
     compare("barrier", "", nullptr);
     communicator_->barrier();
   }
+  void check() override { communicator_->check(); }
   std::unique_ptr<Communicator> split(int color, int key) override {
     compare("split", "", nullptr);
     auto part = communicator_->split(color, key);

@@ -219,7 +219,7 @@ class NcclCommunicator final : public Communicator {
     }
     return Communicator::make_slice(size, options);
   }
-  bool reads_slices_in_place() const override { return can_share_ && !slices_.empty(); }
+  bool reads_slices_in_place() const override { return !slices_.empty(); }
 
   std::unique_ptr<Work> start_all_gather(at::Tensor& output, const at::Tensor& input) override {
     check_slices(output, input, size_);
@@ -246,6 +246,8 @@ class NcclCommunicator final : public Communicator {
     c10::cuda::getCurrentCUDAStream(device_.index()).synchronize();
     comm_.check();
   }
+
+  void check() override { comm_.check(); }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
     const c10::cuda::CUDAGuard guard(device_);

@@ -43,6 +43,7 @@ class TimedCommunicator final : public Communicator {
   void barrier() override {
     times_.during([this] { communicator_->barrier(); });
   }
+  void check() override { communicator_->check(); }
   std::unique_ptr<Communicator> split(int color, int key) override {
     return std::make_unique<TimedCommunicator>(communicator_->split(color, key), times_);
   }

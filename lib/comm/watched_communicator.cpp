@@ -81,6 +81,7 @@ class WatchedCommunicator final : public Communicator {
     const Wait wait(heart_, call);
     communicator_->barrier();
   }
+  void check() override { communicator_->check(); }
   std::unique_ptr<Communicator> split(int color, int key) override {
     const Call call = next_call(names_.split);
     const Wait wait(heart_, call);

@@ -81,12 +81,16 @@ Change recomputation(Recompute recompute) {
           }};
 }
 
-Change half_a_micro_batch(const Run& run) {
-  return {concat("training.per_device_train_batch_size: ", run.workload.num_documents / 2,
-                 " with twice the gradient_accumulation_steps"),
-          "the same update in smaller passes", [](Run& changed) {
+// In as many equal parts as make the fewest: the update stays what it is.
+Change part_of_a_micro_batch(const Run& run) {
+  const int64_t rows = run.workload.num_documents;
+  int64_t parts = 2;
+  while (parts < rows && rows % parts != 0) ++parts;
+  return {concat("training.per_device_train_batch_size: ", rows / parts, " with ",
+                 parts == 2 ? std::string("twice") : concat(parts, " times"), " the gradient_accumulation_steps"),
+          "the same update in smaller passes", [parts](Run& changed) {
             if (changed.workload.num_documents < 2) return false;
-            changed.workload.num_documents /= 2;
+            changed.workload.num_documents /= parts;
             return true;
           }};
 }
@@ -107,7 +111,7 @@ std::vector<Change> changes_of(const Run& run) {
           parameter_offload(run),
           recomputation(Recompute::kSelective),
           recomputation(Recompute::kTrue),
-          half_a_micro_batch(run),
+          part_of_a_micro_batch(run),
           lora_instead()};
 }
 

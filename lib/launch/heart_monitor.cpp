@@ -26,7 +26,8 @@ using watchdog::Beat;
 using watchdog::PhaseKind;
 
 constexpr std::chrono::milliseconds kBetweenLooks{100};
-constexpr std::chrono::seconds kOwnPause{2};  ///< the launcher itself was stopped, and nobody else late
+constexpr std::chrono::seconds kOwnPause{
+    2};  ///< since the last look: the launcher itself was stopped, and perhaps the job with it
 constexpr size_t kLongestLine = 4096;
 
 std::string make_token() {
@@ -87,6 +88,12 @@ long call_number(const std::string& call) {
   return mark == std::string::npos ? -1 : std::strtol(call.c_str() + mark + 1, nullptr, 10);
 }
 
+/// Whether a rank's last collective came before another one's. Those of the host and NCCL's are counted apart.
+bool is_behind(const Beat& a, const Beat& b) {
+  const auto is_nccl = [](const Beat& beat) { return beat.last_call.starts_with("NCCL"); };
+  return is_nccl(a) == is_nccl(b) && call_number(a.last_call) < call_number(b.last_call);
+}
+
 }  // namespace
 
 HeartLimits::Seconds HeartLimits::of(const Beat& beat) const {
@@ -103,7 +110,9 @@ std::optional<Verdict> find_hang(const std::vector<Beat>& beats, const HeartLimi
   const Beat* blamed = nullptr;
   for (const Beat& beat : beats) {
     if (!beat.call.empty()) continue;
-    if (blamed == nullptr || (is_late(beat) && !is_late(*blamed))) blamed = &beat;
+    if (blamed == nullptr || (is_late(beat) && !is_late(*blamed)) ||
+        (is_late(beat) == is_late(*blamed) && is_behind(beat, *blamed)))
+      blamed = &beat;
   }
   if (blamed == nullptr) {
     blamed = &*std::min_element(beats.begin(), beats.end(),
@@ -178,8 +187,8 @@ void HeartMonitor::listen_on_port() {
     fail_to_listen();
   }
   const std::vector<std::string> hosts = own_addresses();
-  if (hosts.empty())
-    fail(ErrorKind::kCommunication, "this machine has no network address that other hosts could reach");
+  if (std::all_of(hosts.begin(), hosts.end(), [](const std::string& host) { return host.starts_with("127."); }))
+    fail(ErrorKind::kCommunication, "this machine has no IPv4 address that the ranks of other hosts could reach");
   address_ = watchdog::to_text({.path = {}, .hosts = hosts, .port = ntohs(address.sin_port), .token = token_});
 }
 
@@ -290,7 +299,12 @@ std::vector<Beat> HeartMonitor::current_beats() const {
   for (const auto& connection : connections_) {
     if (connection->rank < 0 || connection->has_said_bye) continue;
     beats.push_back(beats_.at(connection->rank));
-    beats.back().phase_seconds += HeartLimits::Seconds(Clock::now() - connection->last_heard).count();
+    double& age = beats.back().phase_seconds;
+    // a phase does not age while the whole job is stopped, as by `scontrol suspend`
+    const auto began = connection->last_heard - std::chrono::duration_cast<Clock::duration>(HeartLimits::Seconds(age));
+    age += HeartLimits::Seconds(Clock::now() - connection->last_heard).count();
+    for (const Pause& pause : pauses_)
+      if (began < pause.end) age -= HeartLimits::Seconds(pause.length).count();
   }
   std::sort(beats.begin(), beats.end(), [](const Beat& a, const Beat& b) { return a.rank < b.rank; });
   return beats;
@@ -298,11 +312,12 @@ std::vector<Beat> HeartMonitor::current_beats() const {
 
 void HeartMonitor::judge() {
   const Clock::time_point now = Clock::now();
-  const bool was_paused = now - std::exchange(last_look_, now) > kOwnPause;
-  for (const auto& connection : connections_) {
-    if (was_paused) connection->last_heard = now;
+  const Clock::duration since_look = now - std::exchange(last_look_, now);
+  if (since_look > kOwnPause) {
+    pauses_.push_back({now, since_look});
+    begin_ += since_look;
+    for (const auto& connection : connections_) connection->last_heard = now;
   }
-  if (was_paused) begin_ += kOwnPause;
   if (verdict_) return;
   for (const auto& connection : connections_) {
     if (connection->rank < 0 || connection->has_said_bye || now - connection->last_heard <= limits_.silence) continue;

@@ -38,7 +38,7 @@ struct Verdict {
 };
 
 /// Decides from the last beats of the ranks that beat whether one hangs. The one to blame is a rank that does not wait
-/// for the others; where all wait, the one in the earliest collective.
+/// for the others, of several the one whose last collective is the earliest; where all wait, the one in the earliest.
 std::optional<Verdict> find_hang(const std::vector<watchdog::Beat>& beats, const HeartLimits& limits);
 
 /// Listens to the ranks' hearts (watchdog::Heart), on a thread of its own.
@@ -75,6 +75,11 @@ class HeartMonitor final {
  private:
   using Clock = std::chrono::steady_clock;
   struct Connection;
+  /// Time in which the launcher did not run.
+  struct Pause {
+    Clock::time_point end;
+    Clock::duration length;
+  };
 
   void listen_on_path(const std::filesystem::path& folder);
   void listen_on_port();
@@ -97,6 +102,7 @@ class HeartMonitor final {
   std::optional<Verdict> verdict_;
   std::optional<Loss> first_loss_;
   Clock::time_point begin_ = Clock::now(), last_look_ = Clock::now();
+  std::vector<Pause> pauses_;
   bool is_over_ = false;
   std::thread thread_;
 };

@@ -100,7 +100,14 @@ struct Choice {
 
   std::vector<Host> parse_all() const {
     std::vector<Host> chosen;
-    for (const std::string& entry : split(text, '@')) {
+    std::vector<std::string> entries = split(text, '@');
+    for (size_t i = 0; i < entries.size(); ++i) {
+      std::string entry = entries[i];
+      // a user's name before a host's is part of it
+      if (i + 1 < entries.size() && entry.find(':') == std::string::npos && find_host(hosts, entry) == nullptr) {
+        const std::string with_user = concat(entry, "@", entries[i + 1]);
+        if (find_host(hosts, split(with_user, ':')[0]) != nullptr) entry = with_user, ++i;
+      }
       Host host = parse(entry);
       if (find_host(chosen, host.name) != nullptr) {
         refuse("host '", host.name, "' is named twice; write all of its slots at once, as in ", host.name, ":0,1");

@@ -110,7 +110,11 @@ LaunchResult explain_job(const JobEnd& end, const RankLogs& logs, const HeartMon
   if (const auto loss = monitor.first_loss(); rank < 0 && loss) rank = loss->rank;
   const std::string who = rank < 0 ? "a rank" : concat("rank ", rank);
   LaunchResult result = explain_process(who, end.status, end.stop_signal);
-  if (is_mpi_code(end.status)) {
+  constexpr int kCannotStart = 127;  // of the shell and the dynamic loader
+  if (end.status.exit_code == kCannotStart) {
+    result = {static_cast<int>(ErrorKind::kUsage),
+              concat(who, " could not be started: a program or a shared library is missing there (127)")};
+  } else if (is_mpi_code(end.status)) {
     result = {static_cast<int>(ErrorKind::kCommunication),
               concat(who, " was lost, and MPI ended the others with code ", end.status.exit_code)};
   }

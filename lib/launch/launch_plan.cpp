@@ -1,6 +1,7 @@
 #include "launch/launch_plan.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "launch/passed_variables.h"
@@ -291,6 +292,9 @@ LaunchPlan plan_launch(const LaunchRequest& request, const Machine& machine) {
   // several names of this machine are one machine
   std::vector<int> slots;
   for (const Host& host : hosts) slots.insert(slots.end(), host.slots.begin(), host.slots.end());
+  if (!runs_on_cpu(request) && std::set<int>(slots.begin(), slots.end()).size() < slots.size())
+    fail(ErrorKind::kUsage, request.hostfile, " names this machine more than once, as ", describe_hosts(hosts),
+         ": the same GPUs would have several ranks; write one line with all of its slots");
   if (!slots.empty() && !runs_on_cpu(request) && needs_visible_devices({"", slots}, machine)) {
     plan.environment.emplace_back("CUDA_VISIBLE_DEVICES", join_slots(slots));
   }

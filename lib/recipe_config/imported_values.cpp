@@ -85,11 +85,14 @@ void ImportedValues::set(const std::string& path, const config::Position& positi
                          Node value) {
   if (const Entry* written = find(path)) {
     if (is_same(written->value, value)) return;
+    const auto source = sources_.find(path);  // a key of the same file, where it was that
     fault(position, source_key,
-          concat(value_text(value), " contradicts `", path, "` at ", config::to_string(written->key_position),
-                 ", which is ", value_text(written->value), "; remove one of them"));
+          concat(value_text(value), " contradicts `", source == sources_.end() ? path : source->second, "` at ",
+                 config::to_string(written->key_position), ", which is ", value_text(written->value),
+                 "; remove one of them"));
     return;
   }
+  sources_[path] = source_key;
   fill(path, position, std::move(value));
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,7 @@ class ImportedValues {
   config::Node& recipe_;
   std::vector<config::Fault>& faults_;
   std::vector<config::Fault>& warnings_;
+  std::map<std::string, std::string> sources_;  // by key of the recipe, the key of the file that set it
 };
 
 /// A section of another tool's file. null counts as not written.

@@ -37,6 +37,11 @@ void check_train_batch(const RecipeConfig& config, std::vector<config::Fault>& f
                            "; they must be micro-batch x accumulation x ranks")});
 }
 
+bool has_expected_ranks(const RecipeConfig& config) {
+  const auto& batch = config.run.train_batch_size;
+  return config.run.num_processes || (batch && batch->has_micro_batch && batch->has_accumulation);
+}
+
 int64_t expected_ranks(const RecipeConfig& config) {
   const auto& batch = config.run.train_batch_size;
   if (batch && batch->has_micro_batch && batch->has_accumulation)

@@ -48,6 +48,9 @@ void check_train_batch(const RecipeConfig& config, std::vector<config::Fault>& f
 /// Accelerate file's num_processes, else 1.
 int64_t expected_ranks(const RecipeConfig& config);
 
+/// Whether they mean a certain number.
+bool has_expected_ranks(const RecipeConfig& config);
+
 /// Fills the micro-batch or the accumulation, whichever is not written, so that an update of this many ranks has
 /// train_batch_size rows, as DeepSpeed does. The fault where that is not possible. Idempotent.
 std::optional<config::Fault> fill_train_batch(RecipeConfig& config, int64_t num_ranks);

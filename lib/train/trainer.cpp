@@ -183,6 +183,7 @@ Trainer::UnreadStep Trainer::tell_unread() {
   UnreadStep step = *std::exchange(unread_, std::nullopt);
   enter_step("reading loss and norm");
   const StepNumbers numbers = step.enqueued.read(context_.communicator);
+  context_.of_device().check();  // before anything of this update is told or saved
   step.report.loss = numbers.loss;
   for (const auto& [name, value] : numbers.metrics) step.report.metrics[name] = value;
   step.report.grad_norm = numbers.grad_norm;

@@ -21,10 +21,6 @@ optim::LossScaler::State saved_scaler(const SavedState& saved) {
   return {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2]), static_cast<int64_t>(values[3])};
 }
 
-at::Tensor to_cpu(const at::Tensor& tensor) {
-  return tensor.detach().to(at::kCPU).contiguous();
-}
-
 }  // namespace
 
 std::vector<NamedState> ShardedOptimizer::state() const {
@@ -35,15 +31,15 @@ std::vector<NamedState> ShardedOptimizer::state() const {
   if (host_) host_->wait_for_all();
   const auto add = [&](const std::string& name, const at::Tensor& part, int64_t index) {
     if (!plan.bucket_of(index).is_sharded || plan.num_ranks() == 1) {
-      if (has_the_rest) state.push_back({name, to_cpu(part.view(flat_[index].parameter.sizes()))});
+      if (has_the_rest) state.push_back({name, part.detach().view(flat_[index].parameter.sizes())});
     } else if (part.numel() > 0) {
-      state.push_back({to_text({name, plan.own_part(index).begin - plan.offset(index)}), to_cpu(part)});
+      state.push_back({to_text({name, plan.own_part(index).begin - plan.offset(index)}), part.detach()});
     }
   };
   for (int64_t index = 0; index < flat_.num_parameters(); ++index)
     for (const StateKind& kind : kinds_of(index)) add(flat_[index].name + kind.suffix, kind.part, index);
   // every rank's part says how far it is
-  state.push_back({kAppliedUpdates, to_cpu(num_applied_updates_).clone()});
+  state.push_back({kAppliedUpdates, num_applied_updates_.cpu().clone()});
   if (loss_scaler_ && has_the_rest) {
     const optim::LossScaler::State& scaler = loss_scaler_->state();
     state.push_back({kLossScaler, at::tensor({scaler.scale, static_cast<double>(scaler.iteration),

@@ -54,6 +54,33 @@ TEST_CASE("estimate-memory says what a recipe, a config.json and a size take", "
   CHECK(of_size["model"].get<std::string>().starts_with("7.0B parameters in the proportions of"));
 }
 
+TEST_CASE("What a DeepSpeed or Accelerate file says of batch and ranks counts in estimates", "[end_to_end]") {
+  const test::CommandJob job;
+  const auto first_row = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"estimate-memory", job.recipe, "device=cpu", "--json"});
+    const test::ProgramRun run = job.run(arguments);
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    const json document = json::parse(run.out);
+    return std::pair(document["tokens"].get<int64_t>(), document["rows"][0]["num_gpus"].get<int64_t>());
+  };
+  const auto [tokens, one] = first_row({"training.per_device_train_batch_size=1"});
+  const std::string batch = "deepspeed=" + job.folder.write("ds.json", R"({"train_batch_size": 16})").string();
+  CHECK(first_row({batch}) == std::pair(16 * tokens, one));
+  CHECK(first_row({batch, "--num-gpus", "4"}) == std::pair(4 * tokens, int64_t{4}));
+  const std::string both = "deepspeed=" + job.folder
+                                              .write("both.json", R"({"train_batch_size": 16,
+      "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2})")
+                                              .string();
+  CHECK(first_row({both}) == std::pair(2 * tokens, int64_t{4}));
+  const std::string ranks =
+      "accelerate=" + job.folder.write("accelerate.yaml", "distributed_type: MULTI_CPU\nnum_processes: 4\n").string();
+  CHECK(first_row({ranks, "training.per_device_train_batch_size=1"}) == std::pair(tokens, int64_t{4}));
+  const test::ProgramRun check = job.run({"check", job.recipe, ranks});
+  CHECK_THAT(check.out, ContainsSubstring("4 CPU ranks)"));
+  require_one_fault(job.run({"estimate-memory", job.recipe, batch, "--num-gpus", "3"}), "train_batch_size");
+}
+
 TEST_CASE("estimate-memory --table gives the guide's rows beside what is computed", "[end_to_end]") {
   const test::CommandJob job;
   const json rows = json::parse(job.run({"estimate-memory", "--table", "--json"}).out);

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <thread>
 
 #include "catch_amalgamated.hpp"
 #include "end_to_end/run_dsft.h"
@@ -112,6 +113,26 @@ TEST_CASE("A rank that is stopped ends the run within 15 seconds", "[end_to_end]
   CHECK(run.exit_code == 6);
   CHECK(run.seconds_after_fault < 15);
   CHECK_THAT(run.err, ContainsSubstring("dsft launch: rank 1 is lost: "));
+}
+
+TEST_CASE("A job that is stopped as a whole and goes on is no hang", "[end_to_end][slow]") {
+  test::TempDir folder;
+  const auto recipe = test::make_tiny_job(folder, kSections);
+  std::jthread pause;
+  const WatchedRun run = launch_ranks({"--step-timeout", "4", recipe.string(), "training.max_steps=60"}, folder,
+                                      "step 1/", [&](pid_t pid) {
+                                        std::vector<pid_t> all = {pid};
+                                        for (const process::ProcessId& process : process::find_descendants(pid))
+                                          all.push_back(process.pid);
+                                        pause = std::jthread([all] {
+                                          for (const pid_t process : all) ::kill(process, SIGSTOP);
+                                          std::this_thread::sleep_for(std::chrono::seconds(7));
+                                          for (const pid_t process : all) ::kill(process, SIGCONT);
+                                        });
+                                      });
+  INFO(run.err);
+  CHECK(run.exit_code == 0);
+  CHECK(run.seconds_after_fault > 6);
 }
 
 TEST_CASE("Ranks of torchrun or srun see one that is stopped within 20 seconds, and end it", "[end_to_end][slow]") {

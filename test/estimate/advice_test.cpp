@@ -52,6 +52,15 @@ TEST_CASE("remedies stand in the order of the bytes that they save", "[estimate]
   REQUIRE(has(settings_of(list), "a section `lora`"));
 }
 
+TEST_CASE("a micro-batch is cut into equal parts, so that the update stays what it is", "[estimate]") {
+  const auto advice_for = [](int64_t rows) {
+    return settings_of(remedies({full_workload("Qwen3-0.6B", rows), {}, 20 * kGibBytes, 24 * kGibBytes}));
+  };
+  REQUIRE(has(advice_for(6), "batch_size: 3 with twice the gradient_accumulation_steps"));
+  REQUIRE(has(advice_for(9), "batch_size: 3 with 3 times the gradient_accumulation_steps"));
+  REQUIRE(has(advice_for(5), "batch_size: 1 with 5 times the gradient_accumulation_steps"));
+}
+
 TEST_CASE("with few tokens the states are what to take away first", "[estimate]") {
   ShortOfMemory run{full_workload("Qwen2.5-7B", 1), {.stage = 1, .num_gpus = 4}, 70 * kGibBytes, 80 * kGibBytes};
   run.workload.length = 128;

@@ -91,6 +91,8 @@ TEST_CASE("A choice that cannot be met names what there is", "[launch]") {
   require_fault("a", "b", {"--include and --exclude contradict"});
   // DeepSpeed takes the last one alone here
   require_fault("a:0@a:1", "", {"host 'a' is named twice", "a:0,1"});
+  const std::vector<Host> of_users = {{"me@a", {0, 1}}, {"b", {0, 1}}};
+  CHECK(launch::select_slots(of_users, "me@a:1@b", "", "my.hosts") == std::vector<Host>{{"me@a", {1}}, {"b", {0, 1}}});
   // and starts nothing here
   require_fault("", "a@b", {"no slot is left"});
 }

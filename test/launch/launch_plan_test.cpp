@@ -203,6 +203,10 @@ TEST_CASE("A hostfile of this machine alone starts no remote shell", "[launch]")
   REQUIRE_THAT(line_of(request, machine), Catch::Matchers::StartsWith("mpirun --oversubscribe"));
   request.include = "node1.cluster:1";
   REQUIRE(line_of(request, machine) == "CUDA_VISIBLE_DEVICES=1 /bin/dsft-trainer train a.yaml seed=1");
+  request.include.clear();
+  request.hosts = launch::parse_hostfile("node1 slots=2\nlocalhost slots=2\n", "hosts");
+  test::require_error(ErrorKind::kUsage, {"hosts names this machine more than once", "localhost (slots 0, 1)"},
+                      [&] { launch::plan_launch(request, machine); });
 }
 
 TEST_CASE("GPUs of this machine are chosen by number, of those that are visible", "[launch]") {

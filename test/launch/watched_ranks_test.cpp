@@ -207,6 +207,12 @@ TEST_CASE("The rank to blame for a hang is the one that nobody keeps waiting", "
   // all wait, for different ones: the one that is behind
   CHECK(launch::find_hang({beat_of(0, 61, "barrier #9"), beat_of(1, 61, "all-reduce #8 of w")}, limits)->rank == 1);
   CHECK_FALSE(launch::find_hang({}, limits));
+  // none waits in a call, as where a host waits for its GPU: the one whose last call is the earliest
+  watchdog::Beat ahead = beat_of(0, 61), behind = beat_of(1, 61);
+  ahead.last_call = "all-reduce #9 of w";
+  CHECK(launch::find_hang({ahead, behind}, limits)->rank == 1);
+  ahead.last_call = "NCCL all-reduce #9 of w";  // counted apart: that says nothing
+  CHECK(launch::find_hang({ahead, behind}, limits)->rank == 0);
 }
 
 TEST_CASE("The limit of an update follows the median of those before, but for a written one", "[launch]") {
