@@ -128,9 +128,12 @@ void Heart::begin_phase(PhaseKind kind, const char* name, int64_t step) {
   const bool is_same_step = kind == PhaseKind::kStep && kind_ == kind && step_ == step;
   if (!is_same_step) {
     const Clock::time_point now = Clock::now();
-    if (kind_ == PhaseKind::kStep) {
-      step_seconds_.push_back(std::chrono::duration<double>(now - phase_begin_).count());
+    if (kind_ == PhaseKind::kStep) timed_seconds_ += std::chrono::duration<double>(now - phase_begin_).count();
+    if (kind == PhaseKind::kStep && step != timed_step_) {
+      if (timed_step_ > 0) step_seconds_.push_back(timed_seconds_);
       if (step_seconds_.size() > kKeptSteps) step_seconds_.pop_front();
+      timed_step_ = step;
+      timed_seconds_ = 0;
     }
     phase_begin_ = now;
   }

@@ -80,7 +80,9 @@ class Heart final {
   const char* phase_ = "starting";
   int64_t step_ = 0;
   Clock::time_point phase_begin_ = Clock::now();
-  std::deque<double> step_seconds_;  ///< of the last updates
+  int64_t timed_step_ = 0;           ///< the update that began last
+  double timed_seconds_ = 0;         ///< that it has taken so far, phases of other kinds left out
+  std::deque<double> step_seconds_;  ///< of the last updates that are done
   Call call_, last_call_;
   std::string unsent_;  ///< of a line of which the socket took a part
   std::string heard_;

@@ -43,6 +43,13 @@ int main(int argc, char** argv) {
   if (how == "stop before" && rank == size - 1) ::kill(::getpid(), SIGSTOP);
   watchdog::Heart heart(std::getenv(watchdog::kAddressVariable), rank);
   heart.enter(PhaseKind::kLong, "loading weights");
+  if (how == "sample") {  // in the midst of the first update, which is a slow one
+    heart.enter(PhaseKind::kStep, "waiting for its rows", 1);
+    heart.enter(PhaseKind::kLong, "sampling");
+    heart.enter(PhaseKind::kStep, "backward", 1);
+    sleep_for(2.5);
+    return 0;
+  }
   for (int step = 1; step <= 5; ++step) {
     heart.enter(PhaseKind::kStep, "forward", step);
     sleep_for(0.02);

@@ -187,6 +187,13 @@ TEST_CASE("Phases outside of updates have a limit of their own", "[launch]") {
   CHECK_THAT(run.result.reason, StartsWith("rank 0 hangs: evaluating, after all-reduce #5"));
 }
 
+TEST_CASE("A phase within the first update leaves the first update's limit as it is", "[launch]") {
+  // sampling of a policy's completions: what went before it in the update is no update of its own
+  const WatchedRun run = run_ranks("sample", 1, {.least_step = HeartLimits::Seconds{0.5}});
+  INFO(run.result.reason);
+  CHECK(run.result.exit_code == 0);
+}
+
 TEST_CASE("A rank that never beats is missed", "[launch]") {
   process::SignalListener listener({SIGINT, SIGTERM});
   const LaunchResult result = launch::supervise(test::plan_of({"sleep", "60"}, 2),
