@@ -28,6 +28,7 @@ arguments_of() {
   case $1 in
     adapters) make_adapter >&2 && echo "models/SmolLM2-135M-Instruct runs/parity/adapter runs/parity/merged" ;;
     chat_templates) echo "--test-program build/bin/test_text --fixtures" ;;
+    grpo_curves) bash scripts/build.sh test_rewards >&2 && echo "--cases short similar" ;;
     tokenizer) bash scripts/build.sh tokenizer_bench >&2 && echo "models/SmolLM2-135M-Instruct" ;;
   esac
 }

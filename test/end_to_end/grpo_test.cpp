@@ -69,18 +69,31 @@ void require_same_course(const std::vector<nlohmann::json>& given, const std::ve
 
 }  // namespace
 
-TEST_CASE("A policy learns what is rewarded", "[end_to_end]") {
+// TRL 1.16.0 on this task (`scripts/parity/grpo_curves.py --cases short`, 8 seeds): from 0.95 to a mean reward of 1.190
+// in the last five updates, standard deviation over its seeds 0.039.
+constexpr double kTrlReward = 1.190, kTrlDeviation = 0.039;
+
+TEST_CASE("A policy learns what is rewarded, as far as TRL's does", "[end_to_end]") {
   const GrpoJob job(kShort, "");
-  const ProgramRun run =
-      job.run(1, "run", {"training.max_steps=25", "training.per_device_train_batch_size=32", "grpo.num_generations=8"});
-  INFO(run.err);
-  REQUIRE(run.exit_code == 0);
-  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("4 prompts x 8 completions = 32 rows"));
-  const auto lines = job.metrics("run");
-  REQUIRE(lines.size() == 25);
-  CHECK(lines.back()["reward"].get<double>() > lines.front()["reward"].get<double>() + 0.2);
-  const auto samples = read_lines(job.folder / "run" / "completions.jsonl");
-  REQUIRE(samples.size() == 25 * 32);
+  constexpr int kSeeds = 3, kUpdates = 25, kRows = 32, kLast = 5;
+  double sum = 0;
+  for (int seed = 1; seed <= kSeeds; ++seed) {
+    const std::string output = "run-" + std::to_string(seed);
+    const ProgramRun run = job.run(1, output,
+                                   {"seed=" + std::to_string(seed), "training.max_steps=25",
+                                    "training.per_device_train_batch_size=32", "grpo.num_generations=8"});
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("4 prompts x 8 completions = 32 rows"));
+    const auto lines = job.metrics(output);
+    REQUIRE(lines.size() == kUpdates);
+    CHECK(lines.front()["reward"].get<double>() < 1.0);
+    for (int i = kUpdates - kLast; i < kUpdates; ++i) sum += lines[i]["reward"].get<double>();
+  }
+  // two deviations: another processor's rounding makes other runs, and the mean of three seeds varies by 0.6 of one
+  CHECK(sum / (kSeeds * kLast) > kTrlReward - 2 * kTrlDeviation);
+  const auto samples = read_lines(job.folder / "run-1" / "completions.jsonl");
+  REQUIRE(samples.size() == kUpdates * kRows);
   for (const auto& sample : samples) {
     CHECK(sample.at("prompt").is_array());
     CHECK(sample.at("completion").is_string());
