@@ -15,6 +15,7 @@
 #include "train/evaluation.h"
 #include "train/observer.h"
 #include "train/training_config.h"
+#include "train/update_callback.h"
 #include "zero/sharded_optimizer.h"
 
 namespace dsft::train {
@@ -30,7 +31,8 @@ struct Job {
   optim::Schedule schedule;
   int64_t max_steps = 0;
   std::vector<std::unique_ptr<Evaluation>> evaluations;
-  std::vector<std::unique_ptr<Observer>> observers;  ///< empty but on rank 0
+  std::vector<std::unique_ptr<Observer>> observers;        ///< empty but on rank 0
+  std::vector<std::unique_ptr<UpdateCallback>> callbacks;  ///< the same ones on every rank
   /// Writes the trained weights and what belongs to them into an empty folder. Collective: fails on all ranks or none.
   std::function<void(const std::filesystem::path& directory)> save_weights;
   uint64_t weights_size_bytes = 0;  ///< about what save_weights writes

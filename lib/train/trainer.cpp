@@ -170,7 +170,11 @@ void Trainer::train_step(std::vector<Batch> micro_batches) {
   report_unread();
   unread_ = UnreadStep{std::move(enqueued), report, !scaler || scaler->is_at_minimum(), std::move(micro_batches),
                        std::move(waits)};
-  if (context_.numbers_are_read == NumbersAreRead::kAtOnce) report_unread();
+  if (reads_at_once()) report_unread();
+}
+
+bool Trainer::reads_at_once() const {
+  return context_.numbers_are_read == NumbersAreRead::kAtOnce || !job_.callbacks.empty();
 }
 
 // Waits for the last update's numbers and tells them. What looks back on all updates so far (evaluations, checkpoints,
@@ -193,6 +197,7 @@ Trainer::UnreadStep Trainer::tell_unread() {
   step.report.optimizer_seconds = step.enqueued.end.seconds_since(step.enqueued.optimizer_begin);
   if (step.waits) step.report.wait_seconds = comm::total_seconds(*step.waits);
   step_begin_ = std::move(step.enqueued.end);
+  for (const auto& callback : job_.callbacks) callback->after_update(step.report);
   notify(step.report);
   return step;
 }

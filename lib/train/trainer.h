@@ -55,6 +55,8 @@ class Trainer final {
     std::vector<Batch> micro_batches;
     std::optional<std::vector<comm::WaitTimes::Wait>> waits = {};  ///< where they are measured
   };
+  /// Behind a callback's name in those of its saved tensors; no parameter's name has it.
+  static constexpr char kOfCallback = '/';
   /// What a checkpoint holds: what the recipe wants, or all that a run continues from whatever the recipe wants.
   enum class Content { kAsConfigured, kResumable };
 
@@ -65,6 +67,7 @@ class Trainer final {
   bool measures_waits() const;
   void report_unread();
   UnreadStep tell_unread();
+  bool reads_at_once() const;
   void tell_before_failure() noexcept;
   void notify(const StepReport& report);
   void maybe_evaluate();
@@ -91,10 +94,12 @@ class Trainer final {
   void begin_anew();
   std::optional<std::filesystem::path> choose_checkpoint() const;
   void restore(const std::filesystem::path& path);
+  void restore_callbacks(const std::filesystem::path& path, std::vector<zero::StoredState>& saved);
   void restore_progress(const std::filesystem::path& path, checkpoint::RunState& saved);
   void restore_position(const std::filesystem::path& path, const std::string& saved);
   void restore_batch_size(const std::filesystem::path& path, int64_t saved);
   checkpoint::TrainerState trainer_state() const;
+  checkpoint::NamedTensors resumable_state() const;
   void tell(const std::function<void(Observer&)>& call);
   void message(const std::string& line);
   void enter_step(const char* part) const;

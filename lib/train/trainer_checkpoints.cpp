@@ -6,6 +6,7 @@
 #include "comm/small_collectives.h"
 #include "io/atomic_directory.h"
 #include "train/trainer.h"
+#include "zero/part_name.h"
 
 namespace dsft::train {
 
@@ -56,6 +57,17 @@ checkpoint::TrainerState Trainer::trainer_state() const {
   return state;
 }
 
+// Of this rank: the optimizer's, and that of callbacks under "<name>/".
+checkpoint::NamedTensors Trainer::resumable_state() const {
+  checkpoint::NamedTensors tensors;
+  for (const zero::NamedState& item : job_.optimizer->state()) tensors.emplace_back(item.name, item.tensor);
+  for (const auto& callback : job_.callbacks)
+    for (const zero::NamedState& item : callback->state())
+      if (context_.communicator.rank() == 0 || zero::parse_part_name(item.name))
+        tensors.emplace_back(callback->name() + kOfCallback + item.name, item.tensor);
+  return tensors;
+}
+
 void Trainer::save_checkpoint(Content content) {
   report_unread();
   const bool is_resumable = content == Content::kResumable || !config_.save_only_model;
@@ -73,9 +85,7 @@ void Trainer::save_checkpoint(Content content) {
                          .dump();
   run_state.weights_size_bytes = job_.weights_size_bytes;
   run_state.optimizer_shards = job_.optimizer->num_state_shards();
-  if (is_resumable)
-    for (const zero::NamedState& item : job_.optimizer->state())
-      run_state.optimizer.emplace_back(item.name, item.tensor);
+  if (is_resumable) run_state.optimizer = resumable_state();
   try {
     checkpoint::save_run_state(context_.output_dir, run_state, job_.save_weights, context_.communicator);
   } catch (const Error& error) {

@@ -80,6 +80,7 @@ void Trainer::restore(const fs::path& path) {
          " holds the model alone (save_only_model: true); a run cannot be continued from it. Use it as model.path or "
          "lora.adapter.");
   job_.load_weights(path);
+  restore_callbacks(path, optimizer);
   job_.optimizer->restore(std::move(optimizer));
   try {
     restore_progress(path, saved);
@@ -98,6 +99,29 @@ void Trainer::restore(const fs::path& path) {
   state_.is_new_run = new_run > 0;
   state_.run = state_.is_new_run ? new_run : saved.run;
   message(concat("Continuing from ", path.string(), " at step ", state_.step));
+}
+
+// Takes what is theirs out of the saved state.
+void Trainer::restore_callbacks(const fs::path& path, std::vector<zero::StoredState>& saved) {
+  std::map<std::string, std::vector<zero::StoredState>> by_name;
+  std::erase_if(saved, [&](zero::StoredState& item) {
+    const size_t end = item.name.find(kOfCallback);
+    if (end == std::string::npos) return false;
+    const std::string callback = item.name.substr(0, end);
+    item.name.erase(0, end + 1);
+    by_name[callback].push_back(std::move(item));
+    return true;
+  });
+  for (const auto& callback : job_.callbacks) {
+    auto state = by_name.extract(callback->name());
+    if (!state.empty())
+      callback->restore(zero::SavedState(std::move(state.mapped())));
+    else
+      context_.logger.warn(path.string(), " was saved by a run without ", callback->name(),
+                           ", which therefore begins as in a new run");
+  }
+  for (const auto& [name, state] : by_name)
+    context_.logger.warn(path.string(), " holds the state of ", name, ", which the recipe does not ask for any more");
 }
 
 void Trainer::restore_progress(const fs::path& path, checkpoint::RunState& saved) {
