@@ -54,6 +54,12 @@ class RankState {
 
   int64_t lora() const { return all_.lora; }
   int64_t model_weights() const { return (slices_parameters() ? all_.model_slices : all_.model) * width_; }
+  // What is trained once more, beside LoRA and of LoRA, as a reference policy: slices where the parameters are.
+  int64_t reference_weights() const {
+    if (!workload_.keeps_reference) return 0;
+    return (slices_parameters() ? all_.trained_slices : all_.trained) * width_;
+  }
+  int64_t reference_lora() const { return workload_.keeps_reference ? all_.lora * kFloatBytes : 0; }
   // Flat buffers of both types, each as long as all that is trained (zero/flat_parameters.h), beside what is used.
   bool has_two_types() const { return width_ == 2 && all_.lora > 0 && all_.trained > 0; }
   int64_t unused_of_two_types() const {
@@ -66,7 +72,8 @@ class RankState {
   int64_t outside_of_steps(const Columns& step) const {
     if (slices_parameters())
       return step.weights + step.gradients + step.optimizer + (workload_.generates ? all_.model * width_ : 0);
-    return step.weights + masters() + all_.trained * width_ + all_.lora * kFloatBytes;
+    return step.weights - reference_weights() - reference_lora() + masters() + all_.trained * width_ +
+           all_.lora * kFloatBytes;
   }
   // of what is trained beside LoRA, the elements that this rank updates, and those of them on the host
   int64_t own_trained() const { return slices_state() ? all_.trained_slices : all_.trained; }
@@ -192,9 +199,11 @@ MemoryEstimate estimate_memory(const Workload& workload, const Placement& placem
   Columns rank, away;  // where the rank computes, and what it has elsewhere
   rank.weights = state.model_weights() + state.lora() * kFloatBytes + state.unused_of_two_types();
   if (placement.offloads_parameters && state.slices_parameters()) rank.weights -= state.model_weights();
+  (placement.offloads_parameters && state.slices_parameters() ? away : rank).weights += state.reference_weights();
+  rank.weights += state.reference_lora();
   rank.optimizer = state.optimizer();
   rank.gradients = state.own_gradients() + state.whole_gradients();
-  away.weights = state.offloaded_weights();
+  away.weights += state.offloaded_weights();
   away.optimizer = state.offloaded_optimizer();
   away.gradients = state.offloaded_gradients();
   const ActivationBytes activations = estimate_activations(workload);

@@ -8,7 +8,7 @@ namespace dsft::estimate {
 
 /// Bytes by what they are for; they add up to the peak.
 struct Columns {
-  int64_t weights = 0;    ///< the model's parameters in the type of the arithmetic, A and B in fp32
+  int64_t weights = 0;    ///< the model's parameters in the type of the arithmetic, A and B in fp32; a reference policy
   int64_t gradients = 0;  ///< fp32 sums over micro-batches
   int64_t optimizer = 0;  ///< fp32 masters of 16-bit parameters, and both moments
   int64_t activations =

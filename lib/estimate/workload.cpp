@@ -26,7 +26,8 @@ Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::Mode
           .length = recipe.data.max_length,
           .recompute = recipe.training.gradient_checkpointing,
           .generates = generates_while_training(recipe),
-          .accumulates = recipe.training.gradient_accumulation_steps > 1 || recipe.training.auto_find_batch_size};
+          .accumulates = recipe.training.gradient_accumulation_steps > 1 || recipe.training.auto_find_batch_size,
+          .keeps_reference = recipe.keeps_reference()};
 }
 
 int64_t bytes_of(spec::ComputeDtype dtype) {

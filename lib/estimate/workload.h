@@ -22,8 +22,9 @@ struct Workload {
   int64_t num_documents = 1;  ///< rows or bins of a micro-batch
   int64_t length = 2048;      ///< tokens of each
   train::GradientCheckpointing recompute = train::GradientCheckpointing::kFalse;
-  bool generates = false;    ///< evaluations generate texts while it trains
-  bool accumulates = false;  ///< an update has several micro-batches
+  bool generates = false;        ///< evaluations generate texts while it trains
+  bool accumulates = false;      ///< an update has several micro-batches
+  bool keeps_reference = false;  ///< a frozen copy of all that is trained (RecipeConfig::keeps_reference)
 
   int64_t num_tokens() const { return num_documents * length; }
 };

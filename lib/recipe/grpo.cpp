@@ -6,6 +6,7 @@
 #include "recipe/build_parts.h"
 #include "recipe/build_trained_model.h"
 #include "rewards/scorer.h"
+#include "rl/adaptive_entropy.h"
 #include "rl/grpo_loss.h"
 #include "rl/rollout_source.h"
 
@@ -21,17 +22,8 @@ void refuse_what_is_not_built(const RecipeConfig& config) {
   };
   if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
     refuse("training.eval_strategy", "evaluation of a policy by its rewards");
-  if (grpo.use_adaptive_entropy) refuse("grpo.use_adaptive_entropy", "an entropy coefficient that adapts");
-  if (grpo.sync_ref_model) refuse("grpo.sync_ref_model", "a reference policy that follows the trained one");
   if (grpo.disable_dropout && config.lora && config.lora->lora_dropout > 0)
     fail(ErrorKind::kUsage, "grpo.disable_dropout: write lora.lora_dropout: 0, which is dsft's only dropout");
-  if (grpo.beta != 0 && config.lora &&
-      (config.lora->adapter || !config.lora->modules_to_save.empty() || config.lora->bias != lora::Bias::kNone))
-    refuse(
-        "grpo.beta",
-        "a reference policy for lora.adapter, lora.modules_to_save or lora.bias, which is more than the base model,");
-  if (grpo.beta != 0 && !config.lora)
-    refuse("grpo.beta", "a reference policy beside all trained weights (with a section lora it is the base model)");
 }
 
 // Every row needs what the built-in functions compare with: said before anything is sampled.
@@ -76,6 +68,19 @@ void warn_of_long_prompts(const rl::PromptRows& prompts, const rl::GrpoConfig& g
                 grpo.max_completion_length, " tokens are longer than the model's ", positions, " positions");
 }
 
+// Null without a KL term. Follows the policy where the recipe says so.
+std::shared_ptr<rl::ReferencePolicy> build_reference(const RecipeConfig& config, train::Job& job,
+                                                     train::RunContext& context) {
+  const rl::GrpoConfig& grpo = *config.grpo;
+  if (grpo.beta == 0) return nullptr;
+  const auto kind = config.keeps_reference() ? rl::ReferenceKind::kCopy : rl::ReferenceKind::kAdapterOff;
+  auto reference = std::make_shared<rl::ReferencePolicy>(kind, job.model, job.shards.get(), context.of_device());
+  if (grpo.sync_ref_model)
+    job.callbacks.push_back(
+        std::make_unique<rl::ReferenceSync>(reference, grpo.ref_model_mixup_alpha, grpo.ref_model_sync_steps));
+  return reference;
+}
+
 }  // namespace
 
 train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context) {
@@ -114,9 +119,12 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
         "not 1 even before it has changed");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
   job.observers = build_observers(config, context);
-  job.loss = std::make_unique<rl::GrpoLoss>(grpo, context.device, /*compares_sampler=*/true);
+  auto loss = std::make_unique<rl::GrpoLoss>(grpo, context.device, /*compares_sampler=*/true);
+  if (grpo.use_adaptive_entropy) job.callbacks.push_back(std::make_unique<rl::AdaptiveEntropy>(grpo, *loss));
+  job.loss = std::move(loss);
   build_trained_model(job, config, context);
   warn_of_long_prompts(*prompts, grpo, *job.model, context.logger);
+  const auto reference = build_reference(config, job, context);
   job.source = std::make_unique<rl::RolloutSource>(
       grpo, plan, prompts,
       rl::RolloutParts{.model = *job.model,
@@ -127,6 +135,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .device = context.device,
                        .seed = context.seed,
                        .logger = context.logger,
+                       .reference = reference,
                        .scorer = scorer,
                        .rewards = grpo.judged_by.rewards,
                        .reward_weights = rewards::weights_of(grpo.judged_by.rewards, grpo.reward_weights),

@@ -81,7 +81,13 @@ void validate_grpo(const RecipeConfig& config, config::Section& top) {
     return;
   }
   config::Section section = top.inside("grpo");
-  validate(config.grpo.value(), section);
+  const rl::GrpoConfig& grpo = config.grpo.value();
+  validate(grpo, section);
+  if (grpo.sync_ref_model && grpo.beta != 0 && config.lora)
+    section.fault(
+        "sync_ref_model",
+        "the reference of a run with LoRA is not moved, as in TRL: it is the model that training begins with. "
+        "Leave it out, or train all weights (no section lora)");
   if (config.training.auto_find_batch_size)
     top.fault("training.auto_find_batch_size",
               "halves the micro-batch, and a round of sampling then has no whole groups of completions; choose "

@@ -142,6 +142,11 @@ RecipeReading read_recipe_text(const std::string& text, const std::string& name,
   return read_recipe_node(std::move(root), name, std::move(faults), overrides);
 }
 
+bool RecipeConfig::keeps_reference() const {
+  if (recipe != RecipeKind::kGrpo || !grpo || grpo->beta == 0) return false;
+  return !lora || lora->adapter || !lora->modules_to_save.empty() || lora->bias != lora::Bias::kNone;
+}
+
 RecipeReading read_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
   std::string problem;
   const std::optional<std::string> text = read_bounded_text(file.string(), problem);

@@ -48,6 +48,8 @@ struct RecipeConfig {
 
   /// The adapter that the run begins with, if any.
   std::optional<std::string> adapter() const { return lora ? lora->adapter : std::nullopt; }
+  /// Whether a reference policy is kept as a copy of all that is trained: where it is more than the base model.
+  bool keeps_reference() const;
 };
 
 void describe_fields(config::Fields& fields, RecipeConfig& config);

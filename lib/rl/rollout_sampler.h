@@ -16,6 +16,7 @@
 #include "rl/advantages.h"
 #include "rl/grpo_config.h"
 #include "rl/prompt_rows.h"
+#include "rl/reference_policy.h"
 #include "rl/rollout_plan.h"
 #include "watchdog/heart.h"
 #include "zero/parameter_shards.h"
@@ -32,7 +33,8 @@ struct RolloutParts {
   at::Device device;
   uint64_t seed = 42;
   const Logger& logger;
-  std::shared_ptr<rewards::Scorer> scorer;  ///< of these rewards
+  std::shared_ptr<ReferencePolicy> reference = {};  ///< with beta
+  std::shared_ptr<rewards::Scorer> scorer;          ///< of these rewards
   std::vector<rewards::RewardConfig> rewards;
   std::vector<double> reward_weights;  ///< of each
   double max_failed_rewards = 0.1;

@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "data/example.h"
-#include "lora/adapters.h"
 #include "rl/entropy_mask.h"
 
 namespace dsft::rl {
@@ -125,8 +124,9 @@ void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {
 }
 
 void RolloutSource::score_by_reference(std::vector<Batch>& batches) const {
-  const lora::AdaptersDisabled is_reference(parts_.model);
-  for (Batch& batch : batches) batch.policy->reference_log_probs = scores_of(batch).log_probs.cpu();
+  parts_.reference->while_in_force([&] {
+    for (Batch& batch : batches) batch.policy->reference_log_probs = scores_of(batch).log_probs.cpu();
+  });
 }
 
 // By the model as it is now.

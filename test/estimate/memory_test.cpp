@@ -292,6 +292,26 @@ TEST_CASE("LoRA keeps its own parameters whole, and stage 3 alone shares its bas
   REQUIRE(saved.optimizer == adapters * 8 + kEmbedding * 12 + adapters * 4);
 }
 
+TEST_CASE("a reference policy is what is trained once more, where its parameters are", "[estimate]") {
+  Workload workload = tiny_workload();
+  const auto more = [&](const Placement& placement) {
+    Workload with = workload;
+    with.keeps_reference = true;
+    const MemoryEstimate a = estimate_memory(with, placement), b = estimate_memory(workload, placement);
+    CHECK(a.gpu.weights - b.gpu.weights == a.gpu.total() - b.gpu.total() + (b.outside - a.outside));
+    return std::pair(a.gpu.weights - b.gpu.weights, a.host.total() - b.host.total());
+  };
+  const int64_t slices = 2 * (kEmbedding / 4) + 2 * (kLayer / 4) + 16;
+  CHECK(more({0, false, false, 1}) == std::pair<int64_t, int64_t>(kModel * 2, 0));
+  CHECK(more({2, true, false, 4}) == std::pair<int64_t, int64_t>(kModel * 2, 0));
+  CHECK(more({3, false, false, 4}) == std::pair<int64_t, int64_t>(slices * 2, 0));
+  CHECK(more({3, true, true, 4}) == std::pair<int64_t, int64_t>(0, 4 * slices * 2));
+  workload.lora = lora_on({"q_proj", "down_proj"}, 16);
+  workload.lora->modules_to_save = {"lm_head"};
+  const int64_t adapters = 2 * 16 * ((64 + 64) + (96 + 64));
+  CHECK(more({0, false, false, 1}) == std::pair<int64_t, int64_t>(adapters * 4 + kEmbedding * 2, 0));
+}
+
 TEST_CASE("slices are those of the optimizer's plan", "[estimate]") {
   const int64_t num_ranks = GENERATE(1, 2, 3, 7);
   const bool is_tied = GENERATE(false, true);

@@ -87,6 +87,9 @@ TEST_CASE("what GRPOConfig refuses, the section refuses", "[recipe_config]") {
   CHECK_THAT(grpo_faults("grpo: {loss_type: ppo}\n"), ContainsSubstring("grpo.loss_type"));
   CHECK_THAT(grpo_faults("training: {auto_find_batch_size: true}\n"),
              ContainsSubstring("training.auto_find_batch_size: halves the micro-batch"));
+  CHECK_THAT(grpo_faults("lora: {}\ngrpo: {beta: 0.1, sync_ref_model: true}\n"),
+             ContainsSubstring("grpo.sync_ref_model: the reference of a run with LoRA is not moved"));
+  CHECK(grpo_faults("grpo: {beta: 0.1, sync_ref_model: true}\n") == "");
   CHECK_THAT(grpo_faults("grpo: {generation_kwargs: {num_beams: 2}}\n"), ContainsSubstring("write temperature, top_p"));
   const auto without = recipe_config::read_recipe_text(kGrpo + "grpo: {beta: 0}\n", "r.yaml");
   REQUIRE(without.faults.size() == 1);
@@ -94,6 +97,20 @@ TEST_CASE("what GRPOConfig refuses, the section refuses", "[recipe_config]") {
   CHECK_THAT(grpo_faults("grpo: {reward_weights: [1]}\n"), ContainsSubstring("grpo.reward_weights"));
   for (const char* key : {"agents", "ensemble"})
     CHECK_THAT(grpo_faults(std::string("grpo: {") + key + ": [{name: a}]}\n"), ContainsSubstring("is not built yet"));
+}
+
+TEST_CASE("a reference is kept where it is more than the base model", "[recipe_config]") {
+  const auto keeps = [](const std::string& lora, const char* beta) {
+    const auto reading = read_grpo(lora + "grpo: {beta: " + beta + "}\n");
+    REQUIRE(reading.is_ok());
+    return reading.config.keeps_reference();
+  };
+  CHECK(keeps("", "0.1"));
+  CHECK_FALSE(keeps("", "0"));
+  CHECK_FALSE(keeps("lora: {}\n", "0.1"));
+  CHECK(keeps("lora: {bias: lora_only}\n", "0.1"));
+  CHECK(keeps("lora: {modules_to_save: [lm_head]}\n", "0.1"));
+  CHECK(keeps("lora: {adapter: runs/a}\n", "0.1"));
 }
 
 TEST_CASE("keys of vLLM and of other settings are named where they have no effect", "[recipe_config]") {
