@@ -10,48 +10,13 @@
 #include "base/error.h"
 #include "base/nearest_name.h"
 #include "rewards/built_in.h"
-#include "rewards/reward_program.h"
+#include "rewards/program_workers.h"
 
 namespace dsft::rewards {
 namespace {
 
 constexpr size_t kBuiltInChunk = 8;
-constexpr int kMostFailuresInARow = 3;
 constexpr int kMostMessages = 5;
-constexpr std::chrono::milliseconds kBetweenIdleChecks{200};
-
-using Row = std::vector<std::optional<double>>;
-
-/// The samples of one call of submit(), and what they have got so far.
-struct Submission {
-  int64_t step = 0;
-  int64_t first_index = 0;
-  std::vector<Sample> samples;
-  std::vector<Row> rewards;
-};
-
-/// Samples of a submission that one function judges in one go.
-struct Chunk {
-  std::shared_ptr<Submission> submission;
-  size_t function = 0;
-  size_t begin = 0;
-  size_t end = 0;
-
-  std::span<const Sample> samples() const { return std::span(submission->samples).subspan(begin, end - begin); }
-  int64_t index(size_t place) const { return submission->first_index + static_cast<int64_t>(begin + place); }
-  std::string describe_loss() const {
-    const std::string what = end - begin == 1 ? concat("sample ", index(0), " gets")
-                                              : concat("samples ", index(0), " to ", index(end - begin - 1), " get");
-    return concat("; step ", submission->step, ", ", what, " no value");
-  }
-};
-
-/// What waits for the processes of one function.
-struct Queue {
-  std::deque<Chunk> waiting;
-  int64_t num_workers = 0;   ///< that still take from it
-  std::string why_given_up;  ///< by the last that did
-};
 
 /// What may stand in the name of a file.
 std::string file_name_of(const std::string& name) {
@@ -64,34 +29,26 @@ std::string file_name_of(const std::string& name) {
 
 }  // namespace
 
-struct Scorer::State {
+struct Scorer::State final : ChunkOutcomes {
   State(std::vector<RewardConfig> rewards, ScorerOptions options, Logger logger)
       : rewards_(std::move(rewards)), options_(std::move(options)), logger_(logger), num_messages_(rewards_.size()) {
     for (const RewardConfig& reward : rewards_) {
       const auto* parameters = std::get_if<BuiltInConfig>(&reward.function);
       functions_.push_back(parameters ? make_built_in(*parameters) : RewardFunction());
     }
-    queues_.resize(rewards_.size());
     std::error_code error;
     if (!options_.log_folder.empty()) std::filesystem::create_directories(options_.log_folder, error);
     if (error) fail(ErrorKind::kData, "cannot make the folder ", options_.log_folder.string(), ": ", error.message());
     start_threads();
   }
 
-  ~State() { stop(); }
+  ~State() override { stop(); }
 
   void start_threads() {
-    for (size_t f = 0; f < rewards_.size(); ++f) {
-      const auto* program = std::get_if<ProgramConfig>(&rewards_[f].function);
-      queues_[f].num_workers = program ? program->workers : 0;
-      num_starting_ += queues_[f].num_workers;
-    }
+    for (const RewardConfig& reward : rewards_)
+      if (const auto* program = std::get_if<ProgramConfig>(&reward.function)) num_starting_ += program->workers;
     try {
-      for (size_t f = 0; f < rewards_.size(); ++f) {
-        const auto* program = std::get_if<ProgramConfig>(&rewards_[f].function);
-        for (int64_t worker = 0; program && worker < program->workers; ++worker)
-          threads_.emplace_back([this, f, worker] { run_program(f, worker); });
-      }
+      for (size_t f = 0; f < rewards_.size(); ++f) workers_.push_back(start_workers(f));
       const bool has_built_in = std::any_of(functions_.begin(), functions_.end(), [](const auto& f) { return !!f; });
       for (int64_t i = 0; has_built_in && i < std::max<int64_t>(options_.num_threads, 1); ++i)
         threads_.emplace_back([this] { run_built_in(); });
@@ -101,10 +58,24 @@ struct Scorer::State {
     }
   }
 
+  /// Null for a built-in function.
+  std::unique_ptr<ProgramWorkers> start_workers(size_t function) {
+    const auto* program = std::get_if<ProgramConfig>(&rewards_[function].function);
+    if (!program) return nullptr;
+    WorkersOptions options{.function = function, .program = *program, .start_timeout_s = options_.start_timeout_s};
+    if (!options_.log_folder.empty())
+      options.log_files =
+          options_.log_folder / concat("reward-", file_name_of(rewards_[function].metric_name()), "-", logger_.rank());
+    return std::make_unique<ProgramWorkers>(std::move(options), *this);
+  }
+
   void stop() {
     is_stopped_ = true;
     { const std::lock_guard lock(mutex_); }
     has_work_.notify_all();
+    for (const auto& workers : workers_)
+      if (workers) workers->stop();
+    workers_.clear();
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
   }
@@ -115,31 +86,30 @@ struct Scorer::State {
     submission->first_index = first_index;
     submission->rewards.assign(samples.size(), Row(rewards_.size()));
     submission->samples = std::move(samples);
+    std::vector<Chunk> chunks;
+    for (size_t f = 0; f < rewards_.size(); ++f) add_chunks(submission, f, chunks);
     {
       const std::lock_guard lock(mutex_);
       submissions_.push_back(submission);
-      for (size_t f = 0; f < rewards_.size(); ++f) enqueue(submission, f);
+      num_pending_ += static_cast<int64_t>(chunks.size());
+      for (const Chunk& chunk : chunks)
+        if (!workers_[chunk.function]) built_in_.push_back(chunk);
     }
     has_work_.notify_all();
+    for (Chunk& chunk : chunks) {
+      if (!workers_[chunk.function]) continue;
+      if (const auto fault = workers_[chunk.function]->add(chunk)) finish_failed(chunk, *fault);
+    }
   }
 
   /// Programs get a part for each worker, so that all have work; the parts do not depend on who is free.
-  void enqueue(const std::shared_ptr<Submission>& submission, size_t function) {
+  void add_chunks(const std::shared_ptr<Submission>& submission, size_t function, std::vector<Chunk>& chunks) const {
     const size_t size = submission->samples.size();
     const auto* program = std::get_if<ProgramConfig>(&rewards_[function].function);
     const size_t num_parts =
         program ? std::min(static_cast<size_t>(program->workers), size) : (size + kBuiltInChunk - 1) / kBuiltInChunk;
-    for (size_t part = 0; part < num_parts; ++part) {
-      Chunk chunk{submission, function, size * part / num_parts, size * (part + 1) / num_parts};
-      ++num_pending_;
-      if (!program) {
-        built_in_.push_back(std::move(chunk));
-      } else if (queues_[function].num_workers > 0) {
-        queues_[function].waiting.push_back(std::move(chunk));
-      } else {
-        finish_failed(chunk, queues_[function].why_given_up);
-      }
-    }
+    for (size_t part = 0; part < num_parts; ++part)
+      chunks.push_back({submission, function, size * part / num_parts, size * (part + 1) / num_parts});
   }
 
   void run_built_in() {
@@ -167,60 +137,11 @@ struct Scorer::State {
       }
       lock.lock();
       failures_.insert(failures_.end(), failures.begin(), failures.end());
-      finish(chunk, std::move(values));
+      take_in(chunk, std::move(values));
     }
   }
 
-  void run_program(size_t function, int64_t worker) {
-    const ProgramConfig& config = std::get<ProgramConfig>(rewards_[function].function);
-    ProgramOptions options{config.command, config.timeout_s, options_.start_timeout_s, {}};
-    if (!options_.log_folder.empty()) {
-      options.log_file = options_.log_folder / concat("reward-", file_name_of(rewards_[function].metric_name()), "-",
-                                                      logger_.rank(), "-", worker, ".log");
-    }
-    RewardProgram program(options, is_stopped_);
-    int num_failures = start_first(program, function, worker);
-    while (num_failures < kMostFailuresInARow) {
-      std::optional<Chunk> chunk;
-      try {
-        chunk = take(function);
-        if (is_stopped_) return;
-        if (const auto status = program.take_end()) {
-          say(function, concat(name_of(function, worker), " ", status->describe(),
-                               " while nothing was asked of it, and is started again", describe_last_words(program)));
-        }
-        if (!chunk) {
-          program.check_idle();
-          continue;
-        }
-        if (!program.is_started()) program.start();
-        Row values = program.score(chunk->submission->step, chunk->samples());
-        const std::lock_guard lock(mutex_);
-        finish(*chunk, std::move(values));
-        num_failures = 0;
-      } catch (const std::exception& error) {
-        if (is_stopped_) return;
-        ++num_failures;
-        const std::string reason = describe_failure(function, worker, error);
-        say(function, concat(reason, chunk ? chunk->describe_loss() : ", while nothing was asked of it",
-                             describe_last_words(program)));
-        if (!chunk) continue;
-        const std::lock_guard lock(mutex_);
-        finish_failed(*chunk, reason);
-      }
-    }
-    give_up(function, worker);
-  }
-
-  /// Gives how often it failed.
-  int start_first(RewardProgram& program, size_t function, int64_t worker) {
-    std::optional<std::string> fault;
-    try {
-      program.start();
-    } catch (const std::exception& error) {
-      fault = describe_failure(function, worker, error) + describe_last_words(program);
-    }
-    if (fault && !is_stopped_) say(function, *fault);
+  void has_started(size_t function, const std::optional<std::string>& fault) override {
     {
       const std::lock_guard lock(mutex_);
       --num_starting_;
@@ -228,59 +149,26 @@ struct Scorer::State {
         start_fault_ = concat("the reward `", rewards_[function].metric_name(), "`: ", *fault);
     }
     is_done_.notify_all();
-    return fault ? 1 : 0;
   }
 
-  std::string name_of(size_t function, int64_t worker) const {
-    return concat("`", std::get<ProgramConfig>(rewards_[function].function).command, "` (worker ", worker, ")");
-  }
-
-  std::string describe_failure(size_t function, int64_t worker, const std::exception& error) const {
-    return concat(name_of(function, worker), " ", error.what());
-  }
-
-  static std::string describe_last_words(const RewardProgram& program) {
-    const std::string words = program.last_words();
-    return words.empty() ? "" : "\n  the end of its standard error:\n" + words;
-  }
-
-  /// The next chunk for a process of this function; nothing after a short while or when all stops.
-  std::optional<Chunk> take(size_t function) {
-    std::unique_lock lock(mutex_);
-    auto& waiting = queues_[function].waiting;
-    has_work_.wait_for(lock, kBetweenIdleChecks, [&] { return is_stopped_ || !waiting.empty(); });
-    if (is_stopped_ || waiting.empty()) return std::nullopt;
-    Chunk chunk = std::move(waiting.front());
-    waiting.pop_front();
-    return chunk;
-  }
-
-  void give_up(size_t function, int64_t worker) {
-    say(function,
-        concat("worker ", worker, " failed ", kMostFailuresInARow, " times in a row and is not started again"));
+  void finish(const Chunk& chunk, Row values) override {
     const std::lock_guard lock(mutex_);
-    Queue& queue = queues_[function];
-    if (--queue.num_workers > 0) return;
-    queue.why_given_up =
-        concat("`", std::get<ProgramConfig>(rewards_[function].function).command,
-               "` was given up: each of its processes failed ", kMostFailuresInARow, " times in a row");
-    for (const Chunk& chunk : queue.waiting) finish_failed(chunk, queue.why_given_up);
-    queue.waiting.clear();
+    take_in(chunk, std::move(values));
+  }
+
+  void finish_failed(const Chunk& chunk, const std::string& reason) override {
+    const std::lock_guard lock(mutex_);
+    for (size_t i = 0; i < chunk.size(); ++i) failures_.push_back({chunk.index(i), chunk.function, reason});
+    take_in(chunk, Row(chunk.size()));
   }
 
   /// With the lock held.
-  void finish(const Chunk& chunk, Row values) {
+  void take_in(const Chunk& chunk, Row values) {
     for (size_t i = 0; i < values.size(); ++i) chunk.submission->rewards[chunk.begin + i][chunk.function] = values[i];
     if (--num_pending_ == 0) is_done_.notify_all();
   }
 
-  /// With the lock held.
-  void finish_failed(const Chunk& chunk, const std::string& reason) {
-    for (size_t i = 0; i < chunk.samples().size(); ++i) failures_.push_back({chunk.index(i), chunk.function, reason});
-    finish(chunk, Row(chunk.samples().size()));
-  }
-
-  void say(size_t function, const std::string& text) {
+  void say(size_t function, const std::string& text) override {
     int number = 0;
     {
       const std::lock_guard lock(mutex_);
@@ -341,7 +229,6 @@ struct Scorer::State {
   std::condition_variable has_work_;
   std::condition_variable is_done_;
   std::deque<Chunk> built_in_;
-  std::vector<Queue> queues_;  ///< of programs
   std::vector<std::shared_ptr<Submission>> submissions_;
   std::vector<FailedReward> failures_;
   std::vector<int> num_messages_;
@@ -350,7 +237,8 @@ struct Scorer::State {
   std::optional<std::string> start_fault_;
 
   std::atomic<bool> is_stopped_{false};
-  std::vector<std::thread> threads_;
+  std::vector<std::thread> threads_;                      ///< of built-in functions
+  std::vector<std::unique_ptr<ProgramWorkers>> workers_;  ///< null for built-in functions; destroyed first
 };
 
 std::vector<int64_t> Scores::failed_indices() const {

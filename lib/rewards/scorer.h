@@ -43,9 +43,10 @@ struct Scores {
 
 /// Judges completions while others are still being sampled: submit() never waits, collect() waits for what has been
 /// submitted. Built-in functions run on a few threads; each program in its own processes, which stay alive between
-/// steps, get parts of what is submitted, have a deadline for each request and are started again after a failure. A
-/// program that fails again and again is given up: then its samples fail at once. Results do not depend on who computed
-/// them when. All methods may be called from one thread at a time.
+/// steps, get parts of what is submitted, what came in while they were busy as one request (ProgramWorkers), have a
+/// deadline for each request and are started again after a failure. A program that fails again and again is given up:
+/// then its samples fail at once. Results do not depend on who computed them when. All methods may be called from one
+/// thread at a time.
 class Scorer final {
  public:
   /// Starts the programs without waiting for them. `logger` gives the rank; failures are said on the rank where they

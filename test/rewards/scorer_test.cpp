@@ -9,6 +9,7 @@
 #include "base/stopwatch.h"
 #include "catch_amalgamated.hpp"
 #include "process/process_tree.h"
+#include "rewards/request_size.h"
 #include "rewards/reward_program.h"
 #include "support/fixtures.h"
 #include "support/require_error.h"
@@ -103,7 +104,7 @@ TEST_CASE("Submitting waits for nothing, and a wait ends with its time", "[rewar
   CHECK_FALSE(scorer.wait_for(20ms));
   CHECK(scorer.wait_for(20s));
   CHECK(column(scorer.collect(), 0) == Values{3.0, 3.0, 3.0});
-  CHECK(watch.seconds() > 0.8);
+  CHECK(watch.seconds() > 0.5);  // a request, and one for what came in meanwhile
 }
 
 TEST_CASE("A program is kept alive over steps and gets its request whole", "[rewards]") {
@@ -214,6 +215,69 @@ TEST_CASE("A request past its deadline costs its own samples only, and a new pro
   scores = scorer.collect();
   CHECK(column(scores, 0) == Values{2.0, 1.0});
   CHECK(scores.failures.empty());
+}
+
+TEST_CASE("What has come in while a program was busy is one request, by its pace", "[rewards]") {
+  const test::TempDir folder;
+  // gives each sample the size of its request
+  const std::string file = folder
+                               .write("size.py",
+                                      "import json, sys, time\n"
+                                      "print(json.dumps({'protocol': 1, 'name': 'size'}), flush=True)\n"
+                                      "for line in sys.stdin:\n"
+                                      "  r = json.loads(line)\n"
+                                      "  size = len(r['completions'])\n"
+                                      "  time.sleep(0.02 + size * float(sys.argv[1]))\n"
+                                      "  print(json.dumps({'id': r['id'], 'rewards': [size] * size}), flush=True)\n")
+                               .string();
+  const auto sizes = [&](const char* seconds, double timeout_s) {
+    const RewardConfig reward{"size", {}, "", ProgramConfig{"python3 " + file + " " + seconds, timeout_s, 1}};
+    Scorer scorer({reward}, {}, Logger(0, true));
+    scorer.wait_until_ready();
+    for (int64_t i = 0; i < 60; ++i) scorer.submit(1, i, samples_of({"a"}));
+    const Scores scores = scorer.collect();
+    CHECK(scores.failures.empty());
+    Values values = column(scores, 0);
+    std::vector<double> sizes;
+    for (size_t i = 0; i < values.size(); i += static_cast<size_t>(sizes.back())) sizes.push_back(*values[i]);
+    return sizes;
+  };
+  const std::vector<double> fast = sizes("0", 20);  // 1, 2, 4, 8, 16, 29 where the machine has nothing else to do
+  CHECK(fast.front() == 1);
+  CHECK(fast.size() < 20);
+  // a quarter of 2 s is enough for no more than 10 of 0.05 s
+  const std::vector<double> slow = sizes("0.05", 2);
+  CHECK(slow.front() == 1);
+  CHECK(*std::max_element(slow.begin(), slow.end()) > 3);
+  CHECK(*std::max_element(slow.begin(), slow.end()) <= 10);
+}
+
+TEST_CASE("For how many samples a program is asked follows its answers", "[rewards]") {
+  RequestSize size(8);  // a quarter: 2 s
+  CHECK(size.most() == 1);
+  size.note_answer(1, 0.01);
+  CHECK(size.most() == 2);
+  size.note_answer(2, 0.01);
+  size.note_answer(1, 0.01);  // no more were there
+  CHECK(size.most() == 4);
+  size.note_answer(4, 1.6);  // 0.4 s each
+  CHECK(size.most() == 5);
+  size.note_answer(5, 50);
+  CHECK(size.most() == 1);
+  size.note_answer(1, 0);
+  CHECK(size.most() == 10);
+  size.note_failure();
+  CHECK(size.most() == 1);
+}
+
+TEST_CASE("A sample on which a program fails costs no other one its value, however many were asked for", "[rewards]") {
+  Scorer scorer({program("by_text", 20, 1)}, {}, Logger(0, true));
+  scorer.wait_until_ready();
+  for (int64_t i = 0; i < 40; ++i) scorer.submit(1, i, samples_of({i == 23 ? "die" : std::string(i + 1, 'a')}));
+  const Scores scores = scorer.collect();
+  CHECK(scores.failed_indices() == std::vector<int64_t>{23});
+  for (size_t i = 0; i < 40; ++i)
+    if (i != 23) CHECK(scores.rewards[i] == Values{static_cast<double>(i + 1)});
 }
 
 TEST_CASE("A program that fails again and again is given up, and its samples fail at once", "[rewards]") {
