@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the starter model and the function-calling data set, which the first recipe and some tests read.
+# Makes the starter model and the data sets of function calls and of sums, which recipes and some tests read.
 set -euo pipefail
 # shellcheck source=scripts/steps.sh
 . "$(dirname "$0")/steps.sh"
@@ -17,4 +17,11 @@ if [ $held_out -nt scripts/make_function_calling_data.py ] && [ $held_out -nt sc
 else
   step "Making the data set data/function_calling"
   "$(tool python3)" scripts/make_function_calling_data.py || stop "the data set could not be made (above)"
+fi
+held_out=data/sums/held_out.jsonl
+if [ $held_out -nt scripts/make_sums_data.py ]; then
+  skipped "Data set data/sums"
+else
+  step "Making the data set data/sums"
+  "$(tool python3)" scripts/make_sums_data.py || stop "the data set could not be made (above)"
 fi

@@ -64,13 +64,18 @@ std::vector<int32_t> PromptBuilder::encode_text(const std::string& text) const {
   return ids;
 }
 
-RowPrompt PromptBuilder::build_next(Json row) const {
+RowPrompt PromptBuilder::build_next(Json row, const std::optional<std::string>& system_prompt) const {
   const data::RowContent content = data::read_row(with_answer(std::move(row)));
-  if (const auto* text = std::get_if<data::PlainText>(&content)) return build_text(*text);
   if (const auto* conversation = std::get_if<data::Conversation>(&content)) {
     const size_t count = conversation->messages.size();
-    return build_conversation(*conversation, is_assistant(conversation->messages.back()) ? count - 1 : count);
+    return build_conversation(*conversation, is_assistant(conversation->messages.back()) ? count - 1 : count,
+                              system_prompt);
   }
+  if (system_prompt)
+    fail(ErrorKind::kData,
+         "the row is no conversation, so there is no place for a system message; write its prompt as messages, "
+         "[{\"role\": \"user\", \"content\": ...}].");
+  if (const auto* text = std::get_if<data::PlainText>(&content)) return build_text(*text);
   return {checked_ids(std::get<data::TokenRow>(content).ids, assets_.tokenizer), {}};
 }
 
@@ -88,7 +93,8 @@ RowPrompt PromptBuilder::build_text(const data::PlainText& text) const {
   return {encode_text(text.prompt), Json{{"role", "assistant"}, {"content", text.completion}}, text.prompt};
 }
 
-RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversation, size_t num_context) const {
+RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversation, size_t num_context,
+                                            const std::optional<std::string>& system_prompt) const {
   const bool has_tools = !conversation.tools.is_null();
   const auto& chat_template = has_tools ? assets_.tool_template : assets_.chat_template;
   if (!chat_template)
@@ -98,7 +104,11 @@ RowPrompt PromptBuilder::build_conversation(const data::Conversation& conversati
     fail(ErrorKind::kData, "field \"tools\": the chat template never reads tools, so the model would not see them.");
   if (num_context == 0) fail(ErrorKind::kData, "field \"messages\": there is no message before the answer.");
   text::ChatInput input;
-  for (size_t i = 0; i < num_context; ++i) input.messages.push_back(conversation.messages[i]);
+  if (system_prompt) input.messages.push_back({{"role", "system"}, {"content", *system_prompt}});
+  for (size_t i = 0; i < num_context; ++i) {
+    const bool is_replaced = system_prompt && i == 0 && conversation.messages[i]["role"] == "system";
+    if (!is_replaced) input.messages.push_back(conversation.messages[i]);
+  }
   input.tools = conversation.tools;
   input.add_generation_prompt = true;
   input.kwargs = template_kwargs_;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,15 +31,17 @@ class PromptBuilder {
 
   /// The prompt for what comes after the row: all messages (but an assistant message that the row ends with: it is the
   /// answer), a prompt with or without completion, an instruction with or without output, a text or token_ids to
-  /// continue. Throws kData.
-  RowPrompt build_next(nlohmann::ordered_json row) const;
+  /// continue. `system_prompt`: takes the place of the system message that the row begins with, or stands before its
+  /// first message; the row must be a conversation then. Throws kData.
+  RowPrompt build_next(nlohmann::ordered_json row, const std::optional<std::string>& system_prompt = {}) const;
 
   /// The prompt for the row's last assistant message, or its completion. `answer` is null where it has none. Throws
   /// kData.
   RowPrompt build_last_answer(nlohmann::ordered_json row) const;
 
  private:
-  RowPrompt build_conversation(const data::Conversation& conversation, size_t num_context) const;
+  RowPrompt build_conversation(const data::Conversation& conversation, size_t num_context,
+                               const std::optional<std::string>& system_prompt = {}) const;
   RowPrompt build_text(const data::PlainText& text) const;
 
   const data::TextAssets& assets_;

@@ -31,8 +31,8 @@ void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::R
   for (const std::string& column : rewards::needed_columns(rewards)) {
     for (size_t row = 0; row < prompts.rows.size(); ++row) {
       if (!prompts.rows[row].columns.contains(column))
-        fail(ErrorKind::kData, "data.train: row ", row + 1, " has no field \"", column,
-             "\", which a reward of grpo.rewards compares completions with");
+        fail(ErrorKind::kData, "data.train: row ", row / static_cast<size_t>(prompts.num_agents) + 1,
+             " has no field \"", column, "\", which a reward of grpo.rewards compares completions with");
     }
   }
 }
@@ -52,8 +52,8 @@ std::map<std::string, std::string> fingerprint(const RecipeConfig& config, const
     text += row.columns.dump();
   }
   return {{"the prompts of data.train", io::to_hex(io::xxh3(text))},
-          {"the rounds of sampling",
-           concat(batch.num_prompts(), " x ", batch.num_generations, ", ", batch.num_iterations, " times")},
+          {"the rounds of sampling", concat(batch.num_prompts(), " x ", batch.num_agents * batch.num_generations, ", ",
+                                            batch.num_iterations, " times")},
           {"data.shuffle", config.data.shuffle ? "true" : "false"}};
 }
 
@@ -91,12 +91,13 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   context.enter("reading prompts");
   const auto assets =
       std::make_shared<const data::TextAssets>(data::TextAssets::load(folders, config.data.chat_template.value_or("")));
-  const auto prompts = std::make_shared<const rl::PromptRows>(rl::read_prompt_rows(config.data, *assets, context.seed));
+  const auto prompts = std::make_shared<const rl::PromptRows>(
+      rl::read_prompt_rows(config.data, *assets, context.seed, grpo.ensemble.agents));
   require_columns(*prompts, grpo.judged_by.rewards);
   rl::RolloutPlan plan(
       rl::plan_generation(grpo, {config.training.per_device_train_batch_size,
                                  config.training.gradient_accumulation_steps, context.communicator.size()}),
-      order_of(config, *prompts, context.seed), static_cast<int64_t>(prompts->rows.size()));
+      order_of(config, *prompts, context.seed), prompts->num_rows());
   context.enter("starting the rewards");
   auto scorer = std::make_shared<rewards::Scorer>(
       grpo.judged_by.rewards, rewards::ScorerOptions{.log_folder = context.output_dir / "rewards"}, context.logger);

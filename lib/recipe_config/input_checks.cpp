@@ -35,6 +35,15 @@ bool evaluates(const RecipeConfig& config) {
 
 constexpr std::array kFieldsOfPrompts = {"prompt", "messages", "conversations", "instruction", "text", "token_ids"};
 
+/// Whether a row with a prompt is messages, or becomes them.
+bool is_conversation(const nlohmann::ordered_json& row) {
+  const auto has = [&](const char* field) { return row.contains(field) && !row[field].is_null(); };
+  if (has("token_ids")) return false;
+  if (has("messages")) return true;
+  if (has("prompt")) return row["prompt"].is_array();
+  return has("conversations") || has("instruction");
+}
+
 constexpr int kSilentRank = -1;  // a logger of any rank but 0 says nothing
 
 /// Runs the checks one after the other and gathers what they throw.
@@ -163,6 +172,10 @@ class InputChecker {
                          [&](const char* field) { return row.contains(field); }))
           fail(ErrorKind::kData, data::name_row(file.path, raw.number), ": there is no prompt: write one of ",
                join_words({kFieldsOfPrompts.begin(), kFieldsOfPrompts.end()}));
+        if (config_.grpo->ensemble.has_agents() && !is_conversation(row))
+          fail(ErrorKind::kData, data::name_row(file.path, raw.number),
+               ": is no conversation, so there is no place for the system messages of grpo.agents; write its prompt as "
+               "messages, [{\"role\": \"user\", \"content\": ...}]");
         for (const std::string& column : columns)
           if (!row.contains(column))
             fail(ErrorKind::kData, data::name_row(file.path, raw.number), ": field \"", column,

@@ -69,12 +69,34 @@ bool are_equal(const WrittenNumber& p, const WrittenNumber& g, double tolerance)
   return false;
 }
 
+/// An answer in normal spelling as it is compared with a number: "It costs 5 dollars" is 5.
+std::string beside_number(std::string answer) {
+  if (read_number(answer) || answer.find(' ') == std::string::npos) return answer;
+  return normal_spelling(find_last_number(answer));
+}
+
 }  // namespace
 
 std::optional<std::string> find_marked_answer(std::string_view text) {
   if (auto boxed = last_boxed(text)) return boxed;
   if (auto tagged = last_tagged(text)) return tagged;
   return after_hashes(text);
+}
+
+std::optional<std::string> find_math_answer(std::string_view completion) {
+  const auto marked = find_marked_answer(completion);
+  if (marked && marked->size() > kLongestAnswer) return std::nullopt;
+  std::string answer = normal_spelling(marked ? *marked : find_last_number(completion));
+  if (answer.empty()) return std::nullopt;
+  return answer;
+}
+
+bool are_same_math_answer(const std::string& a, const std::string& b, double tolerance) {
+  const bool has_number = read_number(a) || read_number(b);
+  const std::string p = has_number ? beside_number(a) : a, g = has_number ? beside_number(b) : b;
+  const std::optional<WrittenNumber> p_value = read_number(p), g_value = read_number(g);
+  if (!p_value || !g_value) return !p.empty() && comparable(p) == comparable(g);
+  return are_equal(*p_value, *g_value, tolerance);
 }
 
 double score_math_answer(std::string_view completion, std::string_view right_answer, const MathAnswerConfig& config) {
@@ -84,9 +106,7 @@ double score_math_answer(std::string_view completion, std::string_view right_ans
   if (const auto marked = find_marked_answer(completion)) {
     if (marked->size() > kLongestAnswer) return 0;
     answer = normal_spelling(*marked);
-    // <answer>It costs 5 dollars.</answer>
-    if (g && !read_number(answer) && answer.find(' ') != std::string::npos)
-      answer = normal_spelling(find_last_number(answer));
+    if (g) answer = beside_number(std::move(answer));
   } else {
     answer = normal_spelling(g ? find_last_number(completion) : completion);
   }

@@ -197,6 +197,11 @@ std::vector<std::string> needed_columns(const std::vector<RewardConfig>& rewards
   return columns;
 }
 
+const MathAnswerConfig* math_answer_of(const RewardConfig& reward) {
+  const auto* built_in = std::get_if<BuiltInConfig>(&reward.function);
+  return built_in == nullptr ? nullptr : std::get_if<MathAnswerConfig>(built_in);
+}
+
 std::string list_built_in_rewards() {
   std::string text;
   for (const BuiltIn& row : built_in_rewards()) {

@@ -62,6 +62,9 @@ std::vector<double> weights_of(const std::vector<RewardConfig>& rewards,
 /// The columns that the rows must have for the built-in functions, each once.
 std::vector<std::string> needed_columns(const std::vector<RewardConfig>& rewards);
 
+/// The parameters of an entry that is math_answer; null: it is another function.
+const MathAnswerConfig* math_answer_of(const RewardConfig& reward);
+
 /// The table of built-in rewards as `dsft recipes --rewards` prints it: name, what it does, its keys with defaults.
 std::string list_built_in_rewards();
 

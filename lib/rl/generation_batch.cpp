@@ -19,7 +19,8 @@ std::string per_step(const UpdateRows& update) {
 std::string GenerationBatch::describe() const {
   const bool is_one = steps_per_generation == 1;
   std::string text =
-      concat(num_prompts(), num_prompts() == 1 ? " prompt x " : " prompts x ", num_generations,
+      concat(num_prompts(), num_prompts() == 1 ? " prompt x " : " prompts x ",
+             num_agents == 1 ? std::string() : concat(num_agents, " agents x "), num_generations,
              " completions = ", num_completions(), " rows = ", update.per_micro_batch, " (micro-batch) x ",
              steps_per_generation, is_one ? " (step of a generation) x " : " (steps of a generation) x ",
              update.num_ranks, update.num_ranks == 1 ? " (rank)" : " (ranks)", "; an update takes ",
@@ -52,6 +53,7 @@ int64_t GenerationBatch::count_updates(int64_t max_steps, double num_epochs, int
 GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& update) {
   const int64_t rows_per_step = update.per_micro_batch * update.num_ranks;
   GenerationBatch batch{.update = update,
+                        .num_agents = config.ensemble.num_askers(),
                         .num_generations = config.num_generations,
                         .steps_per_generation = config.steps_per_generation.value_or(update.accumulation),
                         .num_iterations = config.num_iterations};
@@ -65,11 +67,14 @@ GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& upda
            rows_per_step, ": a round of sampling fills whole micro-batches; change one of them");
     batch.steps_per_generation = size / rows_per_step;
   }
-  if (batch.num_completions() % batch.num_generations != 0)
+  const int64_t per_prompt = batch.num_agents * batch.num_generations;
+  if (batch.num_completions() % per_prompt != 0)
     fail(ErrorKind::kUsage, "a round of sampling has ", batch.num_completions(), " completions (", per_step(update),
-         " x ", batch.steps_per_generation,
-         " steps per generation), which are no whole groups of grpo.num_generations ", batch.num_generations,
-         ": change one of them, so that the product is a multiple of ", batch.num_generations);
+         " x ", batch.steps_per_generation, " steps per generation), which are no whole ",
+         batch.num_agents == 1 ? concat("groups of grpo.num_generations ", batch.num_generations)
+                               : concat("prompts of ", batch.num_agents, " agents x grpo.num_generations ",
+                                        batch.num_generations, " = ", per_prompt, " completions"),
+         ": change one of them, so that the product is a multiple of ", per_prompt);
   return batch;
 }
 

@@ -14,15 +14,20 @@ struct UpdateRows {
   int64_t num_ranks = 1;
 };
 
-/// One round of sampling, over all ranks: whole groups of completions, which fill whole micro-batches of every rank.
+/// One round of sampling, over all ranks: whole prompts, each with a group
+/// of completions for each agent, which fill whole micro-batches of every rank.
 struct GenerationBatch {
   UpdateRows update;
+  int64_t num_agents = 1;  ///< that answer each prompt
   int64_t num_generations = 8;
   int64_t steps_per_generation = 1;  ///< micro-batches of a rank
   int64_t num_iterations = 1;
 
   int64_t num_completions() const { return update.per_micro_batch * steps_per_generation * update.num_ranks; }
-  int64_t num_prompts() const { return num_completions() / num_generations; }
+  int64_t num_prompts() const { return num_completions() / (num_agents * num_generations); }
+  /// Groups of a round: those of its first prompt, one for each agent in their order, those of its second, ...
+  int64_t prompt_of(int64_t group) const { return group / num_agents; }
+  int64_t agent_of(int64_t group) const { return group % num_agents; }
   /// Micro-batches of a rank in a round, each use of a completion counted.
   int64_t steps_per_round() const { return steps_per_generation * num_iterations; }
   /// Whole rounds of an epoch of so many rows. Throws kUsage where there is none.
@@ -37,7 +42,7 @@ struct GenerationBatch {
   /// Whether every update is done by the policy that sampled its completions: all ratios are 1, and no log-probability
   /// has to be kept from before.
   bool is_on_policy() const { return update.accumulation % (steps_per_generation * num_iterations) == 0; }
-  /// "8 prompts x 8 completions = 64 = 4 (micro-batch) x 8 (steps) x 2 (ranks), ...".
+  /// "8 prompts x 8 completions = 64 rows = 4 (micro-batch) x 8 (steps) x 2 (ranks), ...".
   std::string describe() const;
 };
 

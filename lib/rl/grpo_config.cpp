@@ -39,6 +39,9 @@ void describe_sampling(config::Fields& fields, GrpoConfig& config) {
   fields.add("min_p", config.min_p, "Leave out tokens below this share of the likeliest's probability", between(0, 1));
   fields.add("repetition_penalty", config.repetition_penalty, "Above 1: tokens that stand already get less likely",
              above(0));
+  fields.add("stop_strings", config.stop_strings,
+             "A completion ends with the token that completes one of these in its text, as with a token that ends "
+             "answers");
 }
 
 void describe_rewards(config::Fields& fields, GrpoConfig& config) {
@@ -49,8 +52,6 @@ void describe_rewards(config::Fields& fields, GrpoConfig& config) {
   fields.add("scale_rewards", config.scale_rewards,
              "What advantages are divided by: the deviation in the group (also true), in the batch, or none (also "
              "false)");
-  fields.later("agents", "the multi-agent ensemble");
-  fields.later("ensemble", "the multi-agent ensemble");
 }
 
 void describe_loss(config::Fields& fields, GrpoConfig& config) {
@@ -126,10 +127,23 @@ void validate_batch(const GrpoConfig& config, config::Section& section) {
   if (!config.generation_batch_size) return;
   if (config.steps_per_generation)
     section.conflict("generation_batch_size", "steps_per_generation", "each follows from the other; write one");
-  if (*config.generation_batch_size % config.num_generations != 0)
+  const int64_t num_askers = config.ensemble.num_askers();
+  if (*config.generation_batch_size % (num_askers * config.num_generations) != 0)
     section.fault("generation_batch_size",
-                  concat(*config.generation_batch_size,
-                         " completions are no whole groups of num_generations: ", config.num_generations));
+                  num_askers == 1
+                      ? concat(*config.generation_batch_size,
+                               " completions are no whole groups of num_generations: ", config.num_generations)
+                      : concat(*config.generation_batch_size, " completions are no whole number of prompts x ",
+                               num_askers, " agents x num_generations: ", config.num_generations));
+}
+
+void validate_agents(const GrpoConfig& config, config::Section& section) {
+  validate(config.ensemble, section);
+  if (!config.ensemble.has_agents()) return;
+  for (const rewards::RewardConfig& reward : config.judged_by.rewards)
+    if (reward.metric_name() == kAgreement)
+      section.fault("rewards", concat("has a reward called `", kAgreement,
+                                      "`, which is what the agents' agreement is called; give it another `label`"));
 }
 
 bool is_clipped(LossType type) {
@@ -216,6 +230,7 @@ void describe_fields(config::Fields& fields, GrpoConfig& config) {
   describe_batch(fields, config);
   describe_sampling(fields, config);
   describe_rewards(fields, config);
+  describe_fields(fields, config.ensemble);
   describe_loss(fields, config);
   describe_reference(fields, config);
   describe_others(fields);
@@ -229,6 +244,9 @@ void validate(const GrpoConfig& config, config::Section& section) {
   rewards::validate(config.judged_by, section);
   rewards::check_reward_weights(config.judged_by.rewards, config.reward_weights, section);
   validate_batch(config, section);
+  validate_agents(config, section);
+  for (const std::string& string : config.stop_strings)
+    if (string.empty()) section.fault("stop_strings", "has an empty text, which would end every completion");
   if (config.entropy_coef_min > config.entropy_coef_max)
     section.fault("entropy_coef_min",
                   concat(config.entropy_coef_min, " is above entropy_coef_max, which is ", config.entropy_coef_max));

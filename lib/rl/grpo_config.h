@@ -3,10 +3,12 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "config/words.h"
 #include "rewards/reward_config.h"
+#include "rl/ensemble_config.h"
 
 namespace dsft::config {
 class Fields;
@@ -71,9 +73,11 @@ struct GrpoConfig {
   int64_t top_k = 0;  ///< 0: off
   std::optional<double> min_p = {};
   double repetition_penalty = 1.0;
+  std::vector<std::string> stop_strings = {};  ///< one of them in its text ends a completion
 
   rewards::RewardSettings judged_by = {};
   std::optional<std::vector<double>> reward_weights = {};  ///< none: all 1
+  EnsembleSettings ensemble = {};
   Aggregation multi_objective_aggregation = Aggregation::kSumThenNormalize;
   ScaleRewards scale_rewards = ScaleRewards::kGroup;
 

@@ -68,32 +68,28 @@ JudgedRound::JudgedRound(const std::vector<Judgement>& own, const GrpoConfig& co
                                             .scale = config.scale_rewards});
 }
 
-size_t JudgedRound::place_of(const Judgement& judgement) const {
-  return static_cast<size_t>(judgement.group * num_generations_ + judgement.generation);
-}
-
 double JudgedRound::advantage_of(const Judgement& judgement) const {
-  return advantages_.values[place_of(judgement)];
+  return advantages_.values[place_of(judgement.group, judgement.generation)];
 }
 
 double JudgedRound::reward_of(const Judgement& judgement) const {
-  return advantages_.rewards[place_of(judgement)];
+  return advantages_.rewards[place_of(judgement.group, judgement.generation)];
 }
 
 int64_t JudgedRound::num_tokens() const {
   return static_cast<int64_t>(std::accumulate(num_tokens_.begin(), num_tokens_.end(), 0.0));
 }
 
-std::map<std::string, double> JudgedRound::metrics(const std::vector<rewards::RewardConfig>& rewards) const {
+std::map<std::string, double> JudgedRound::metrics(const std::vector<std::string>& names) const {
   std::map<std::string, double> metrics;
   metrics["reward"] = mean_of_scored(advantages_.rewards);
   metrics["reward_std"] = deviation_of_scored(advantages_.rewards);
   metrics["frac_reward_zero_std"] = advantages_.share_without_deviation;
   std::vector<double> column(num_tokens_.size());
-  for (size_t f = 0; f < rewards.size(); ++f) {
-    for (size_t i = 0; i < column.size(); ++i) column[i] = table_.values[i * rewards.size() + f];
-    metrics["rewards/" + rewards[f].metric_name() + "/mean"] = mean_of_scored(column);
-    metrics["rewards/" + rewards[f].metric_name() + "/std"] = deviation_of_scored(column);
+  for (size_t f = 0; f < names.size(); ++f) {
+    for (size_t i = 0; i < column.size(); ++i) column[i] = table_.values[i * names.size() + f];
+    metrics["rewards/" + names[f] + "/mean"] = mean_of_scored(column);
+    metrics["rewards/" + names[f] + "/std"] = deviation_of_scored(column);
   }
   std::vector<double> ended;
   for (size_t i = 0; i < num_tokens_.size(); ++i)

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "rewards/reward_config.h"
 #include "rl/advantages.h"
 #include "rl/generation_batch.h"
 #include "rl/grpo_config.h"
@@ -33,14 +32,21 @@ class JudgedRound {
   double advantage_of(const Judgement& judgement) const;
   /// The weighted sum; NaN where no reward applies.
   double reward_of(const Judgement& judgement) const;
+  /// The value of a reward; NaN where it does not apply, or a reward of the completion failed.
+  double reward(int64_t group, int64_t generation, size_t function) const {
+    return table_.values[place_of(group, generation) * static_cast<size_t>(table_.num_rewards) + function];
+  }
   int64_t num_completions() const { return static_cast<int64_t>(num_tokens_.size()); }
   int64_t num_failed() const { return num_failed_; }
   int64_t num_tokens() const;
   /// By TRL's names: reward, reward_std, frac_reward_zero_std, rewards/<name>/{mean, std}, completions/*.
-  std::map<std::string, double> metrics(const std::vector<rewards::RewardConfig>& rewards) const;
+  /// `names`: of the rewards.
+  std::map<std::string, double> metrics(const std::vector<std::string>& names) const;
 
  private:
-  size_t place_of(const Judgement& judgement) const;
+  size_t place_of(int64_t group, int64_t generation) const {
+    return static_cast<size_t>(group * num_generations_ + generation);
+  }
 
   int64_t num_generations_, num_failed_ = 0;
   std::vector<double> num_tokens_;

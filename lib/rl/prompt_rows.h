@@ -6,10 +6,11 @@
 
 #include "data/data_config.h"
 #include "data/example_builder.h"
+#include "rl/ensemble_config.h"
 
 namespace dsft::rl {
 
-/// A row of the data that a policy answers.
+/// A row of the data that a policy answers, or as an agent of it is asked.
 struct PromptRow {
   std::vector<int32_t> ids;       ///< the prompt, tokenised as in training
   nlohmann::ordered_json prompt;  ///< as rewards see it: a text, or a list of messages
@@ -19,13 +20,20 @@ struct PromptRow {
 };
 
 struct PromptRows {
-  std::vector<PromptRow> rows;
-  std::vector<int64_t> file_begins;  ///< the first row of each file
+  std::vector<PromptRow> rows;       ///< with agents one for each of them, in their order, before those of the next row
+  int64_t num_agents = 1;            ///< that each row of the data is asked of
+  std::vector<int64_t> file_begins;  ///< the first row of the data of each file
+
+  /// Of the data.
+  int64_t num_rows() const { return static_cast<int64_t>(rows.size()) / num_agents; }
 };
 
 /// The rows of data.train, in file order, without those that eval_fraction holds out with this seed. Where a row has an
 /// answer (messages that end with the assistant's, a completion), it is left out of the prompt and is the column
-/// "completion". Throws kData, with file and line.
-PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed);
+/// "completion". An agent's system prompt takes the place of the system message that a row begins with, or stands
+/// before its first one; a row that is no conversation is a fault then. Throws kData, with file and line, and
+/// kCheckpoint where the chat template does not show what tells two agents apart.
+PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed,
+                            const std::vector<AgentConfig>& agents = {});
 
 }  // namespace dsft::rl

@@ -30,7 +30,8 @@ std::vector<Slot> RolloutPlan::slots(int64_t epoch, int64_t round, int64_t rank)
     const int64_t index =
         is_one_update ? rank * per_rank + i : (step * batch_.update.num_ranks + rank) * per_micro_batch + place;
     const int64_t completion = order[static_cast<size_t>(index)], group = completion / batch_.num_generations;
-    slots.push_back({.row = rows[static_cast<size_t>(round * num_prompts + group)],
+    const int64_t row = rows[static_cast<size_t>(round * num_prompts + batch_.prompt_of(group))];
+    slots.push_back({.row = row * batch_.num_agents + batch_.agent_of(group),
                      .group = group,
                      .generation = completion % batch_.num_generations,
                      .sample = round * total + completion});

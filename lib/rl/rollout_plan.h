@@ -10,9 +10,9 @@ namespace dsft::rl {
 
 /// A completion that a round samples, named before it is.
 struct Slot {
-  int64_t row = 0;         ///< of the prompts
-  int64_t group = 0;       ///< the n-th prompt of the round
-  int64_t generation = 0;  ///< the prompt's n-th answer
+  int64_t row = 0;         ///< of the prompts: of PromptRows::rows
+  int64_t group = 0;       ///< of the round: an agent's answers to one of its prompts
+  int64_t generation = 0;  ///< the group's n-th answer
   int64_t sample = 0;      ///< the n-th completion of the epoch
 };
 
@@ -22,7 +22,7 @@ struct Slot {
 /// its end is not used.
 class RolloutPlan {
  public:
-  /// Throws kUsage where there are fewer rows than a round has prompts.
+  /// `num_rows`: of the data. Throws kUsage where there are fewer than a round has prompts.
   RolloutPlan(GenerationBatch batch, data::EpochPlanOptions order, int64_t num_rows);
 
   const GenerationBatch& batch() const { return batch_; }

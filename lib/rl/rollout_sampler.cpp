@@ -10,6 +10,8 @@
 #include "base/error.h"
 #include "base/stopwatch.h"
 #include "generate/sample_stream.h"
+#include "generate/stop_strings.h"
+#include "rewards/math_answer.h"
 #include "rl/judged_round.h"
 
 namespace dsft::rl {
@@ -34,6 +36,8 @@ generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutPa
                       .min_p = config.min_p.value_or(0.0),
                       .repetition_penalty = config.repetition_penalty};
   options.stop_ids = parts.assets->stop_ids;
+  if (!config.stop_strings.empty())
+    options.ends_answer = generate::StopStrings(parts.assets->tokenizer, config.stop_strings);
   options.seed = parts.seed;
   options.wants_log_probs = true;
   options.max_sequences = std::min(most_at_once, kMostSequences);
@@ -44,7 +48,21 @@ generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutPa
   return options;
 }
 
+// Its place among the rewards.
+std::optional<size_t> find_math_answer_reward(const std::vector<rewards::RewardConfig>& rewards) {
+  for (size_t i = 0; i < rewards.size(); ++i)
+    if (rewards::math_answer_of(rewards[i]) != nullptr) return i;
+  return std::nullopt;
+}
+
 }  // namespace
+
+std::vector<std::string> names_of_rewards(const std::vector<rewards::RewardConfig>& rewards, const GrpoConfig& config) {
+  std::vector<std::string> names;
+  for (const rewards::RewardConfig& reward : rewards) names.push_back(reward.metric_name());
+  if (config.ensemble.has_agents()) names.emplace_back(kAgreement);
+  return names;
+}
 
 RolloutSampler::RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts,
                                int64_t most_at_once)
@@ -73,14 +91,17 @@ std::vector<generate::Completion> RolloutSampler::generate(const std::vector<Slo
   std::vector<size_t> order(slots.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return slots[a].group < slots[b].group; });
+  const int64_t num_agents = config_.ensemble.num_askers();
   std::vector<generate::Request> requests;
   for (const size_t i : order) {
     const Slot& slot = slots[i];
     requests.push_back({.prompt_ids = prompts_.rows[static_cast<size_t>(slot.row)].ids,
                         .max_new_tokens = config_.max_completion_length,
-                        .stream = generate::sample_stream({.rollout = static_cast<uint64_t>(number),
-                                                           .prompt = static_cast<uint64_t>(slot.group),
-                                                           .generation = static_cast<uint64_t>(slot.generation)})});
+                        .stream = generate::sample_stream(
+                            {.rollout = static_cast<uint64_t>(number),
+                             .prompt = static_cast<uint64_t>(slot.group / num_agents),
+                             .generation = static_cast<uint64_t>(slot.group % num_agents * config_.num_generations +
+                                                                 slot.generation)})});
   }
   const torch::NoGradGuard no_grad;
   const zero::WholeParameters whole(parts_.shards);
@@ -98,6 +119,21 @@ std::vector<generate::Completion> RolloutSampler::generate(const std::vector<Slo
   return completions;
 }
 
+// What the agents say to each other's answers, on all ranks; nothing where there are none. Collective.
+std::optional<AgentRound> RolloutSampler::hear_agents(const std::vector<Slot>& slots,
+                                                      const std::vector<generate::Completion>& answers,
+                                                      const GenerationBatch& batch) const {
+  if (!config_.ensemble.has_agents()) return std::nullopt;
+  Ballot own;
+  for (const generate::Completion& answer : answers)
+    own.push_back(
+        rewards::find_math_answer(parts_.assets->tokenizer.decode(answer.token_ids, /*skip_special_tokens=*/true)));
+  const std::optional<size_t> math_answer = find_math_answer_reward(parts_.rewards);
+  const double tolerance =
+      math_answer ? math_answer_of(parts_.rewards[*math_answer])->tolerance : rewards::MathAnswerConfig().tolerance;
+  return AgentRound(slots, own, config_.ensemble, tolerance, batch, parts_.communicator);
+}
+
 Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
                              int64_t step) {
   const Stopwatch stopwatch;
@@ -108,6 +144,7 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
   const rewards::Scores scores = parts_.scorer->collect();
   const double judged_after = stopwatch.seconds();
 
+  const std::optional<AgentRound> agents = hear_agents(slots, completions, batch);
   std::vector<Judgement> own;
   for (size_t i = 0; i < slots.size(); ++i) {
     own.push_back({.group = slots[i].group,
@@ -115,12 +152,16 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
                    .num_tokens = static_cast<int64_t>(completions[i].token_ids.size()),
                    .is_truncated = completions[i].finish_reason == generate::FinishReason::kLength,
                    .rewards = scores.rewards[i]});
+    if (agents) own.back().rewards.emplace_back(agents->agreement_of(slots[i]));
   }
   for (const int64_t index : scores.failed_indices()) own[static_cast<size_t>(index)].has_failed = true;
-  const JudgedRound judged(own, config_, parts_.reward_weights, batch, parts_.communicator);
+  std::vector<double> weights = parts_.reward_weights;
+  if (agents) weights.push_back(config_.ensemble.combination.agreement_weight);
+  const JudgedRound judged(own, config_, weights, batch, parts_.communicator);
 
   Round round;
-  round.metrics = judged.metrics(parts_.rewards);
+  round.metrics = judged.metrics(names_of_rewards(parts_.rewards, config_));
+  if (agents) round.metrics.merge(agents->metrics(judged, find_math_answer_reward(parts_.rewards)));
   // the slowest rank's time is the round's
   at::Tensor seconds = torch::tensor({sampled, judged_after - sampled}, at::kDouble);
   parts_.communicator.all_reduce(seconds, comm::ReduceOp::kMax);
@@ -140,7 +181,8 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
          .rewards = own[i].rewards,
          .reward = judged.reward_of(own[i]),
          .advantage = judged.advantage_of(own[i]),
-         .is_left_out = own[i].has_failed || (config_.mask_truncated_completions && own[i].is_truncated)});
+         .is_left_out = own[i].has_failed || (config_.mask_truncated_completions && own[i].is_truncated),
+         .answer = agents ? agents->answer_of(slots[i]) : std::nullopt});
   }
   return round;
 }

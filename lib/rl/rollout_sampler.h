@@ -14,6 +14,7 @@
 #include "model/causal_lm.h"
 #include "rewards/scorer.h"
 #include "rl/advantages.h"
+#include "rl/agent_round.h"
 #include "rl/grpo_config.h"
 #include "rl/prompt_rows.h"
 #include "rl/reference_policy.h"
@@ -42,14 +43,18 @@ struct RolloutParts {
   watchdog::Heart* heart = nullptr;        ///< is told what is done; null: nobody
 };
 
+/// What the rewards of a completion are called: those of the recipe, and with agents their agreement.
+std::vector<std::string> names_of_rewards(const std::vector<rewards::RewardConfig>& rewards, const GrpoConfig& config);
+
 /// A completion and what it is worth.
 struct Rollout {
   Slot slot;
   generate::Completion completion;
-  std::vector<std::optional<double>> rewards;  ///< of each function
+  std::vector<std::optional<double>> rewards;  ///< by names_of_rewards
   double reward = 0;                           ///< their weighted sum; NaN where none applies
   double advantage = 0;
-  bool is_left_out = false;  ///< a reward failed, or it was cut and truncated completions are masked
+  bool is_left_out = false;                ///< a reward failed, or it was cut and truncated completions are masked
+  std::optional<std::string> answer = {};  ///< with agents: what it votes for
 };
 
 /// A round's completions on this rank, and what is reported of all.
@@ -70,6 +75,9 @@ class RolloutSampler final {
 
  private:
   std::vector<generate::Completion> generate(const std::vector<Slot>& slots, int64_t number, int64_t step);
+  std::optional<AgentRound> hear_agents(const std::vector<Slot>& slots,
+                                        const std::vector<generate::Completion>& answers,
+                                        const GenerationBatch& batch) const;
   rewards::Sample sample_of(const Slot& slot, const generate::Completion& completion) const;
 
   GrpoConfig config_;

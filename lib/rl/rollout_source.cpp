@@ -102,6 +102,7 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
 
 void RolloutSource::log_completions(const Round& round) {
   std::vector<std::string> objects;
+  const std::vector<std::string> names = names_of_rewards(parts_.rewards, config_);
   for (const Rollout& rollout : round.rollouts) {
     const auto number = [](double value) {  // JSON has no NaN
       return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
@@ -110,8 +111,12 @@ void RolloutSource::log_completions(const Round& round) {
                                      {"prompt", prompts_->rows[static_cast<size_t>(rollout.slot.row)].prompt},
                                      {"completion", parts_.assets->tokenizer.decode(rollout.completion.token_ids,
                                                                                     /*skip_special_tokens=*/false)}};
-    for (size_t f = 0; f < parts_.rewards.size(); ++f)
-      object["rewards"][parts_.rewards[f].metric_name()] = rollout.rewards[f] ? number(*rollout.rewards[f]) : nullptr;
+    if (config_.ensemble.has_agents()) {
+      object["agent"] = config_.ensemble.agents[static_cast<size_t>(plan_.batch().agent_of(rollout.slot.group))].name;
+      object["answer"] = rollout.answer ? nlohmann::ordered_json(*rollout.answer) : nlohmann::ordered_json();
+    }
+    for (size_t f = 0; f < names.size(); ++f)
+      object["rewards"][names[f]] = rollout.rewards[f] ? number(*rollout.rewards[f]) : nullptr;
     object["reward"] = number(rollout.reward);
     object["advantage"] = number(rollout.advantage);
     objects.push_back(object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));

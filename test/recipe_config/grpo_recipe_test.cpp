@@ -95,8 +95,34 @@ TEST_CASE("what GRPOConfig refuses, the section refuses", "[recipe_config]") {
   REQUIRE(without.faults.size() == 1);
   CHECK_THAT(to_string(without.faults[0]), ContainsSubstring("grpo.rewards: needs at least one"));
   CHECK_THAT(grpo_faults("grpo: {reward_weights: [1]}\n"), ContainsSubstring("grpo.reward_weights"));
-  for (const char* key : {"agents", "ensemble"})
-    CHECK_THAT(grpo_faults(std::string("grpo: {") + key + ": [{name: a}]}\n"), ContainsSubstring("is not built yet"));
+}
+
+TEST_CASE("agents are two or more, each with a name and an instruction", "[recipe_config]") {
+  const auto with = [](const std::string& agents) { return "grpo:\n  agents: [" + agents + "]\n"; };
+  const std::string first = "{name: a, system_prompt: Be brief.}";
+  const auto reading = read_grpo(with(first + ", {name: b, system_prompt: Take time., weight: 2}") +
+                                 "  ensemble: {agreement_weight: 0.5}\n  stop_strings: [\"</response>\"]\n");
+  REQUIRE(reading.is_ok());
+  CHECK(reading.warnings.empty());
+  const rl::EnsembleSettings& ensemble = reading.config.grpo->ensemble;
+  CHECK(ensemble.weights() == std::vector<double>{1, 2});
+  CHECK(ensemble.agents.at(1).system_prompt == "Take time.");
+  CHECK(ensemble.combination.agreement_weight == 0.5);
+  CHECK(reading.config.grpo->stop_strings == std::vector<std::string>{"</response>"});
+  CHECK_THAT(grpo_faults(with(first)), ContainsSubstring("grpo.agents: has one agent, `a`"));
+  CHECK_THAT(grpo_faults(with(first + ", " + first)), ContainsSubstring("two agents called `a`"));
+  CHECK_THAT(grpo_faults(with(first + ", {name: b}")), ContainsSubstring("`system_prompt` is required"));
+  CHECK_THAT(grpo_faults(with(first + ", {name: b, prompt: x, system_prompt: y}")),
+             ContainsSubstring("`prompt` is no key of an agent"));
+  CHECK_THAT(grpo_faults(with(first + ", {name: b/c, system_prompt: y}")), ContainsSubstring("a name has no slash"));
+  CHECK_THAT(grpo_faults(with(first + ", {name: b, system_prompt: \" \"}")),
+             ContainsSubstring("an agent `b` without a `system_prompt`"));
+  CHECK_THAT(grpo_faults(with(first + ", {name: b, system_prompt: y, weight: 0}")), ContainsSubstring("`weight` must"));
+  CHECK_THAT(grpo_faults("grpo: {stop_strings: [\"\"]}\n"), ContainsSubstring("would end every completion"));
+  CHECK_THAT(grpo_faults(with(first + ", {name: b, system_prompt: y}") + "  generation_batch_size: 24\n"),
+             ContainsSubstring("24 completions are no whole number of prompts x 2 agents x num_generations: 8"));
+  CHECK_THAT(grpo_warnings("grpo: {ensemble: {agreement_weight: 0.1}}\n"),
+             ContainsSubstring("grpo.ensemble.agreement_weight: has no effect: there are no agents"));
 }
 
 TEST_CASE("a reference is kept where it is more than the base model", "[recipe_config]") {

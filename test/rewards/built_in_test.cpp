@@ -173,6 +173,25 @@ TEST_CASE("Without a mark the last number of the text is the answer", "[rewards]
   CHECK(is_right("<answer>It is 7 dollars in 1 purse</answer>", "1"));
 }
 
+TEST_CASE("Two completions are compared without a right answer by the same rule", "[rewards]") {
+  CHECK(find_math_answer("so \\boxed{7}, not 8") == "7");
+  CHECK(find_math_answer("3 apples and 4 pears are 7 fruits.") == "7");
+  CHECK(find_math_answer("seven") == std::nullopt);
+  CHECK(find_math_answer("<answer> </answer> 5") == std::nullopt);
+  const auto are_same = [](const std::string& a, const std::string& b) {
+    const auto p = find_math_answer(a), g = find_math_answer(b);
+    CHECK(are_same_math_answer(*p, *g, 1e-6) == are_same_math_answer(*g, *p, 1e-6));
+    return are_same_math_answer(*p, *g, 1e-6);
+  };
+  CHECK(are_same("\\boxed{1/2}", "it is 0.5"));
+  CHECK(are_same("50%", "#### 0.5"));
+  CHECK(are_same("<answer>It costs 5 dollars</answer>", "5"));
+  CHECK(are_same("\\boxed{\\text{Paris}}", "<answer>paris</answer>"));
+  CHECK_FALSE(are_same("\\boxed{\\text{Paris}}", "<answer>Rome</answer>"));
+  CHECK_FALSE(are_same("\\boxed{\\text{Paris}}", "5"));
+  CHECK_FALSE(are_same("5", "5.01"));
+}
+
 TEST_CASE("Answers that are no numbers are compared as text", "[rewards]") {
   CHECK(score_math_answer("\\boxed{\\text{Paris}}", "paris", {}) == 1);
   CHECK(score_math_answer("<answer> B. </answer>", "B", {}) == 1);

@@ -30,6 +30,19 @@ TEST_CASE("A round of sampling fills gradient_accumulation_steps micro-batches u
   CHECK(plan_generation({.steps_per_generation = 2, .num_iterations = 2}, {8, 4, 2}).is_on_policy());
 }
 
+TEST_CASE("Each agent answers each prompt with a group of its own", "[rl]") {
+  rl::GrpoConfig config{.num_generations = 4};
+  config.ensemble.agents = {{"a", "A"}, {"b", "B"}, {"c", "C"}};
+  const auto batch = plan_generation(config, {.per_micro_batch = 12, .accumulation = 2, .num_ranks = 2});
+  CHECK(batch.num_prompts() == 4);
+  CHECK_THAT(batch.describe(), Catch::Matchers::StartsWith("4 prompts x 3 agents x 4 completions = 48 rows = 12"));
+  test::require_error(ErrorKind::kUsage,
+                      {"16 completions", "no whole prompts of 3 agents x grpo.num_generations 4 = 12 completions"},
+                      [&] {
+                        plan_generation(config, {16, 1, 1});
+                      });
+}
+
 TEST_CASE("A group may span ranks and micro-batches", "[rl]") {
   CHECK(plan_generation({.num_generations = 8}, {.per_micro_batch = 1, .accumulation = 1, .num_ranks = 8})
             .num_prompts() == 1);

@@ -106,6 +106,21 @@ TEST_CASE("A round that is one update has a rank answer its own prompts", "[rl]"
   }
 }
 
+TEST_CASE("A round asks every agent each of its prompts", "[rl]") {
+  GenerationBatch batch = batch_of(12, 1, 2, 1);
+  batch.num_agents = 3;
+  const RolloutPlan plan(batch, order(/*shuffle=*/false), 5);
+  CHECK(plan.rounds_per_epoch() == 2);
+  for (int64_t rank = 0; rank < 2; ++rank) {
+    const std::vector<Slot> slots = plan.slots(0, 1, rank);
+    REQUIRE(slots.size() == 12);
+    for (size_t i = 0; i < slots.size(); ++i) {
+      CHECK(slots[i].row == (2 + rank) * 3 + static_cast<int64_t>(i / 4));  // a row of the data has three prompts
+      CHECK(slots[i].group == rank * 3 + static_cast<int64_t>(i / 4));
+    }
+  }
+}
+
 TEST_CASE("Updates of an epoch: each completion as often as it is used, the last one perhaps short", "[rl]") {
   CHECK(RolloutPlan(batch_of(4, 2, 1, 4, 3), order(true), 12).updates_per_epoch() == 3 * 4 * 3 / 2);
   CHECK(RolloutPlan(batch_of(4, 8, 1, 2, 1), order(true), 10).updates_per_epoch() == 2);  // 5 rounds x 2 steps

@@ -1,0 +1,88 @@
+#include "rl/agent_round.h"
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "comm/small_collectives.h"
+
+namespace dsft::rl {
+namespace {
+
+constexpr double kNotJudged = std::numeric_limits<double>::quiet_NaN();
+
+// 1 or 0; not judged where the reward is not there.
+double is_right(double reward) {
+  if (std::isnan(reward)) return kNotJudged;
+  return reward >= 1 ? 1 : 0;
+}
+
+}  // namespace
+
+AgentRound::AgentRound(const std::vector<Slot>& slots, const Ballot& answers, const EnsembleSettings& settings,
+                       double tolerance, const GenerationBatch& batch, comm::Communicator& communicator)
+    : settings_(settings), batch_(batch), answers_(static_cast<size_t>(batch.num_completions())) {
+  gather(slots, answers, communicator);
+  count_votes(tolerance);
+}
+
+void AgentRound::gather(const std::vector<Slot>& slots, const Ballot& answers, comm::Communicator& communicator) {
+  auto own = nlohmann::json::array();
+  for (size_t i = 0; i < slots.size(); ++i)
+    if (answers[i]) own.push_back({slots[i].group, slots[i].generation, *answers[i]});
+  const std::string sent = own.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  for (int rank = 0; rank < communicator.size(); ++rank) {
+    for (const auto& entry : nlohmann::json::parse(comm::broadcast_bytes(communicator, sent, rank))) {
+      const size_t place = place_of(entry[0].get<int64_t>(), entry[1].get<int64_t>());
+      DSFT_CHECK(place < answers_.size(), "an answer at ", place, " of ", answers_.size());
+      answers_[place] = entry[2].get<std::string>();
+    }
+  }
+}
+
+void AgentRound::count_votes(double tolerance) {
+  const std::vector<double> weights = settings_.weights();
+  agreements_.resize(answers_.size());
+  for (int64_t prompt = 0; prompt < batch_.num_prompts(); ++prompt) {
+    for (int64_t generation = 0; generation < batch_.num_generations; ++generation) {
+      Ballot ballot;
+      for (int64_t agent = 0; agent < batch_.num_agents; ++agent)
+        ballot.push_back(answers_[place_of(prompt * batch_.num_agents + agent, generation)]);
+      const std::vector<double> shares = agreements(ballot, weights, tolerance);
+      for (int64_t agent = 0; agent < batch_.num_agents; ++agent)
+        agreements_[place_of(prompt * batch_.num_agents + agent, generation)] = shares[static_cast<size_t>(agent)];
+      elected_.push_back(elect(ballot, weights, tolerance));
+    }
+  }
+}
+
+std::map<std::string, double> AgentRound::metrics(const JudgedRound& judged, std::optional<size_t> math_answer) const {
+  std::vector<std::vector<double>> agreed(settings_.agents.size()), right(settings_.agents.size());
+  std::vector<double> elected_right;
+  for (int64_t group = 0; group < batch_.num_prompts() * batch_.num_agents; ++group) {
+    const auto agent = static_cast<size_t>(batch_.agent_of(group));
+    for (int64_t generation = 0; generation < batch_.num_generations; ++generation) {
+      agreed[agent].push_back(agreements_[place_of(group, generation)]);
+      if (math_answer) right[agent].push_back(is_right(judged.reward(group, generation, *math_answer)));
+    }
+  }
+  for (size_t i = 0; math_answer && i < elected_.size(); ++i) {
+    const auto prompt = static_cast<int64_t>(i) / batch_.num_generations;
+    const auto generation = static_cast<int64_t>(i) % batch_.num_generations;
+    elected_right.push_back(
+        elected_[i] ? is_right(judged.reward(prompt * batch_.num_agents + static_cast<int64_t>(*elected_[i]),
+                                             generation, *math_answer))
+                    : 0);
+  }
+  std::map<std::string, double> metrics = {{"ensemble/consistency", mean_of_scored(agreements_)}};
+  if (math_answer) metrics["ensemble/accuracy"] = mean_of_scored(elected_right);
+  for (size_t agent = 0; agent < agreed.size(); ++agent) {
+    const std::string name = "agents/" + settings_.agents[agent].name;
+    metrics[name + "/consistency"] = mean_of_scored(agreed[agent]);
+    if (math_answer) metrics[name + "/accuracy"] = mean_of_scored(right[agent]);
+  }
+  return metrics;
+}
+
+}  // namespace dsft::rl
