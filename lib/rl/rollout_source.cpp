@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "data/example.h"
 #include "rl/entropy_mask.h"
+#include "train/metric_means.h"
 
 namespace dsft::rl {
 namespace {
@@ -47,8 +48,10 @@ std::optional<std::vector<Batch>> RolloutSource::next_step() {
   const int64_t first = position_.item / completions_of_step();
   const int64_t last = std::min(first + plan_.batch().update.accumulation, plan_.steps_per_epoch());
   std::vector<Batch> batches;
+  train::MetricMeans of_rounds;
   for (int64_t step = first; step < last; ++step) {
     if (!begin_round(position_.epoch, step / plan_.steps_per_round())) return std::nullopt;
+    if (step == first || step % plan_.steps_per_round() == 0) of_rounds.add(round_metrics_);
     batches.push_back(batches_[static_cast<size_t>(step % plan_.batch().steps_per_generation)]);
   }
   if (config_.top_entropy_quantile < 1) {
@@ -56,6 +59,7 @@ std::optional<std::vector<Batch>> RolloutSource::next_step() {
     for (const Batch& batch : batches) entropies.push_back(scores_of(batch).entropies);
     mask_low_entropy(batches, entropies, config_.top_entropy_quantile, parts_.communicator);
   }
+  metrics_ = of_rounds.values();
   position_.item = last * completions_of_step();
   ++num_updates_;
   return batches;
@@ -95,7 +99,7 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
   }
   if (!shape.is_on_policy()) score_by_old_policy(batches_);
   if (config_.beta != 0) score_by_reference(batches_);
-  metrics_ = std::move(sampled.metrics);
+  round_metrics_ = std::move(sampled.metrics);
   round_ = {epoch, round};
   return true;
 }

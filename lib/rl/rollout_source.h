@@ -55,11 +55,12 @@ class RolloutSource final : public StepSource {
   int64_t num_epochs_;
   std::unique_ptr<RolloutSampler> sampler_;
   CompletionsLog completions_log_;
-  SourcePosition position_;                // items: completions of the epoch, over all ranks, each use counted
-  SourcePosition round_ = {-1, 0};         // that batches_ are of: epoch and number
-  std::vector<Batch> batches_;             // of the round, on this rank: one for each of its steps
-  std::map<std::string, double> metrics_;  // of the last round
-  int64_t num_updates_ = 0;                // given so far
+  SourcePosition position_;                      // items: completions of the epoch, over all ranks, each use counted
+  SourcePosition round_ = {-1, 0};               // that batches_ are of: epoch and number
+  std::vector<Batch> batches_;                   // of the round, on this rank: one for each of its steps
+  std::map<std::string, double> round_metrics_;  // of the round that is there
+  std::map<std::string, double> metrics_;        // of the rounds that the last update took: means
+  int64_t num_updates_ = 0;                      // given so far
   std::optional<std::string> fault_;
 };
 

@@ -43,6 +43,9 @@ class Observer {
   virtual ~Observer() = default;
   virtual void on_start(const RunPlan& /*plan*/) {}
   virtual void on_step(const StepReport& /*report*/) {}
+  /// Every RunPlan::logging_steps updates and at the last one, after on_step: the updates since the last log
+  /// (LogWindow).
+  virtual void on_log(const StepReport& /*mean*/) {}
   virtual void on_evaluation(int64_t /*step*/, double /*epoch*/, const std::map<std::string, double>& /*metrics*/) {}
   /// A line for the user; a progress line on a terminal makes room for it.
   virtual void on_message(const std::string& /*line*/) {}

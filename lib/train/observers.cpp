@@ -10,10 +10,6 @@
 namespace dsft::train {
 namespace {
 
-bool is_logged(const StepReport& report, const RunPlan& plan) {
-  return report.step % plan.logging_steps == 0 || report.step == plan.max_steps;
-}
-
 double monotonic_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -42,23 +38,23 @@ void MetricsFile::write(const std::string& line) {
   if (file_) file_->append(line + '\n');
 }
 
-void MetricsFile::on_step(const StepReport& report) {
-  if (is_logged(report, plan_)) write(format_metrics(report));
+void MetricsFile::on_log(const StepReport& mean) {
+  write(format_metrics(mean));
 }
 
 void MetricsFile::on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) {
   write(format_metrics(step, epoch, metrics));
 }
 
-void TensorboardCurves::on_step(const StepReport& report) {
-  if (!file_ || !is_logged(report, plan_)) return;
-  std::map<std::string, double> scalars = {{"train/loss", report.loss},
-                                           {"train/grad_norm", report.grad_norm},
-                                           {"train/learning_rate", report.learning_rate},
-                                           {"train/tokens_per_second", report.step_tokens / report.step_seconds},
-                                           {"train/epoch", report.epoch}};
-  for (const auto& [name, value] : report.metrics) scalars["train/" + name] = value;
-  file_->add_scalars(report.step, scalars);
+void TensorboardCurves::on_log(const StepReport& mean) {
+  if (!file_) return;
+  std::map<std::string, double> scalars = {{"train/loss", mean.loss},
+                                           {"train/grad_norm", mean.grad_norm},
+                                           {"train/learning_rate", mean.learning_rate},
+                                           {"train/tokens_per_second", mean.step_tokens / mean.step_seconds},
+                                           {"train/epoch", mean.epoch}};
+  for (const auto& [name, value] : mean.metrics) scalars["train/" + name] = value;
+  file_->add_scalars(mean.step, scalars);
 }
 
 void TensorboardCurves::on_evaluation(int64_t step, double, const std::map<std::string, double>& metrics) {

@@ -18,7 +18,7 @@ class MetricsFile final : public Observer {
   MetricsFile(std::filesystem::path output_dir, report::RecordFile::Warn warn)
       : path_(std::move(output_dir) / "metrics.jsonl"), warn_(std::move(warn)) {}
   void on_start(const RunPlan& plan) override;
-  void on_step(const StepReport& report) override;
+  void on_log(const StepReport& mean) override;
   void on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) override;
   void on_end() override { file_.reset(); }
 
@@ -37,18 +37,14 @@ class TensorboardCurves final : public Observer {
  public:
   TensorboardCurves(const std::filesystem::path& output_dir, report::RecordFile::Warn warn)
       : directory_(output_dir / "tb"), warn_(std::move(warn)) {}
-  void on_start(const RunPlan& plan) override {
-    plan_ = plan;
-    file_.emplace(directory_, warn_);
-  }
-  void on_step(const StepReport& report) override;
+  void on_start(const RunPlan&) override { file_.emplace(directory_, warn_); }
+  void on_log(const StepReport& mean) override;
   void on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) override;
 
  private:
   std::filesystem::path directory_;
   report::RecordFile::Warn warn_;
   std::optional<report::EventFile> file_;
-  RunPlan plan_;
 };
 
 /// The progress line on stderr, and messages above it.

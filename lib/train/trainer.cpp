@@ -214,9 +214,14 @@ void Trainer::tell_before_failure() noexcept {
 }
 
 void Trainer::notify(const StepReport& report) {
-  if (report.step % config_.logging_steps == 0 || report.step == job_.max_steps)
-    state_.log_history.push_back(format_metrics(report));
-  tell([&](Observer& observer) { observer.on_step(report); });
+  since_log_.add(report);
+  const bool is_logged = report.step % config_.logging_steps == 0 || report.step == job_.max_steps;
+  const StepReport mean = is_logged ? since_log_.take() : report;
+  if (is_logged) state_.log_history.push_back(format_metrics(mean));
+  tell([&](Observer& observer) {
+    observer.on_step(report);
+    if (is_logged) observer.on_log(mean);
+  });
 }
 
 void Trainer::check_finite(const UnreadStep& step) {

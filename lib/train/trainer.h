@@ -9,6 +9,7 @@
 #include "checkpoint/run_state.h"
 #include "device/moment.h"
 #include "train/job.h"
+#include "train/metric_means.h"
 #include "train/run_context.h"
 #include "train/training_step.h"
 
@@ -82,6 +83,7 @@ class Trainer final {
 
   std::optional<std::map<std::string, double>> run_evaluations();
   void evaluate();
+  [[noreturn]] void end_with_fault(const std::string& fault);
   void judge(const std::map<std::string, double>& metrics);
   void save_checkpoint(Content content);
   void note_saved();
@@ -109,6 +111,7 @@ class Trainer final {
   RunContext& context_;
   TrainingStep step_;
   State state_;
+  LogWindow since_log_;
   std::optional<UnreadStep> unread_;          ///< the last one, where numbers are read late
   std::optional<device::Moment> step_begin_;  ///< of the update that is told next: the end of the one before it, or
                                               ///< later where something else came between

@@ -148,11 +148,15 @@ TEST_CASE("Logs come every logging_steps, and trainer_state.json has the Trainer
     config.logging_steps = 3;
     config.save_steps = 4;
   };
-  run_training(setting, output.path());
+  const test::Run run = run_training(setting, output.path());
   const auto state = state_of(output.path(), 7);
   Steps logged;
   for (const auto& entry : state["log_history"]) logged.push_back(entry["step"].get<int64_t>());
   CHECK(logged == Steps{3, 6, 7});
+  // the mean of the updates since the log before, as the Trainer's
+  const double mean = (run.reports[3].loss + run.reports[4].loss + run.reports[5].loss) / 3;
+  CHECK(state["log_history"][1]["loss"].get<double>() == Catch::Approx(mean));
+  CHECK(state["log_history"][1]["grad_norm"] == run.reports[5].grad_norm);
   // the fields of transformers.TrainerState
   std::vector<std::string> names;
   for (const auto& [name, value] : state.items()) names.push_back(name);
