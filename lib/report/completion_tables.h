@@ -1,0 +1,14 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace dsft::report {
+
+/// Completions as they stand in completions.jsonl ({step, prompt, completion, rewards: {name: value}, reward,
+/// advantage} and any further fields of one value), as a <section> of a run's page: a table for each group of one
+/// prompt, each text cut where it is very long. Nothing of a text is read as markup. Empty without records.
+std::string draw_completions(const std::vector<nlohmann::ordered_json>& records);
+
+}  // namespace dsft::report

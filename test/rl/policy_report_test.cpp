@@ -1,0 +1,97 @@
+#include "rl/policy_report.h"
+
+#include <cmath>
+
+#include "catch_amalgamated.hpp"
+#include "support/temp_dir.h"
+
+using namespace dsft;
+using Catch::Matchers::ContainsSubstring;
+using test::read_file;
+
+namespace {
+
+train::StepReport report_of(int64_t step) {
+  const double wave = std::sin(static_cast<double>(step) / 50);
+  return {.step = step,
+          .loss = 0.01 * wave,
+          .grad_norm = 1,
+          .step_seconds = 2,
+          .metrics = {{"reward", 0.5 + 0.3 * wave},
+                      {"reward_std", 0.2},
+                      {"rewards/first/mean", 0.4},
+                      {"rewards/first/std", 0.1},
+                      {"rewards/<second>/mean", 0.4},
+                      {"entropy", 1.5},
+                      {"completions/mean_length", 100 + 20 * wave},
+                      {"frac_reward_zero_std", 0.25},
+                      {"rollout/tokens_per_second", 4000},
+                      {"agents/solver/accuracy", 0.5}}};
+}
+
+}  // namespace
+
+TEST_CASE("The page of a run has its curves, evaluations and newest completions, and needs nothing else", "[rl]") {
+  test::TempDir output;
+  output.write(
+      "completions.jsonl",
+      R"({"step":3,"prompt":[{"role":"user","content":"2 < 3 & \"so\"?"}],"completion":"<script>alert(1)</script>",)"
+      R"("rewards":{"first":1.0},"reward":1.0,"advantage":0.5})"
+      "\n");
+  output.write("resolved.yaml", "recipe: grpo\n");
+  std::vector<std::string> warnings;
+  {
+    rl::PolicyReport report(output.path(), [&](const std::string& text) { warnings.push_back(text); });
+    report.on_start({.max_steps = 3, .logging_steps = 10});
+    for (int64_t step = 1; step <= 3; ++step) report.on_step(report_of(step));
+    CHECK_THAT(read_file(output / "report.html"), ContainsSubstring("http-equiv=\"refresh\""));
+    report.on_evaluation(3, 1.0,
+                         {{"eval_reward", 0.6}, {"eval_pass@1", 0.25}, {"eval_pass@16", 0.75}, {"eval_pass@2", 0.5}});
+    report.on_end();
+  }
+  CHECK(warnings.empty());
+  const std::string page = read_file(output / "report.html");
+  for (const char* part :
+       {"<h3>Reward</h3>", "<h3>first</h3>", "<h3>&lt;second&gt;</h3>", "<h3>Loss</h3>", "<h3>Entropy</h3>",
+        "<h3>Length of completions</h3>", "<h3>Groups without deviation</h3>", "<h3>Sampler</h3>", "<h3>pass@k</h3>",
+        "<h3>agents/solver/accuracy</h3>", "3 of 3", "has ended", "2 &lt; 3 &amp; &quot;so&quot;?",
+        "&lt;script&gt;alert(1)&lt;/script&gt;", "+0.5", "recipe: grpo"})
+    CHECK_THAT(page, ContainsSubstring(part));
+  for (const char* part : {"<script", "http://", "https://", "src=", "@import", "nan", "http-equiv", "<h3>kl"})
+    CHECK_THAT(page, !ContainsSubstring(part));
+  CHECK(page.find("</i>pass@2") < page.find("</i>pass@16"));  // by the number, not the text
+}
+
+TEST_CASE("The page of a long run stays small, and one that goes on shows what came before", "[rl]") {
+  test::TempDir output;
+  std::string completions;
+  for (int i = 0; i < 400; ++i)
+    completions += R"({"step":1,"prompt":"p","completion":")" + std::string(20000, 'x') +
+                   R"(","rewards":{"first":1.0},"reward":1.0,"advantage":null})" + "\n";
+  output.write("completions.jsonl", completions);
+  output.write("report.html", "that of the run before");
+  rl::PolicyReport report(output.path(), [](const std::string&) {});
+  train::RunPlan plan{.max_steps = 50000, .first_step = 1};
+  plan.earlier_log = {R"({"step":1,"epoch":0.1,"loss":0.5,"reward":0.125,"reward_std":null})"};
+  report.on_start(plan);
+  CHECK(read_file(output / "report-1.html") == "that of the run before");
+  for (int64_t step = 2; step <= 50000; ++step) report.on_step(report_of(step));
+  report.on_end();
+  const std::string page = read_file(output / "report.html");
+  CHECK(page.size() < 1'000'000);
+  CHECK_THAT(page, ContainsSubstring("first 0.125"));
+}
+
+TEST_CASE("A page that cannot be written is said once and costs the run nothing", "[rl]") {
+  test::TempDir output;
+  std::filesystem::create_directory(output / "report.html");  // a folder stands in its place
+  std::filesystem::create_directory(output / "report.html" / "in it");
+  std::vector<std::string> warnings;
+  rl::PolicyReport report(output.path(), [&](const std::string& text) { warnings.push_back(text); });
+  report.on_start({.max_steps = 2, .is_new_run = false});
+  report.on_step(report_of(1));
+  report.on_evaluation(1, 1.0, {{"eval_reward", 0.6}});
+  report.on_end();
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], ContainsSubstring("the run goes on"));
+}
