@@ -11,6 +11,7 @@
 #include "dsft-trainer/tasks.h"
 #include "recipe/build_evaluations.h"
 #include "recipe/build_parts.h"
+#include "recipe/build_policy_evaluation.h"
 
 namespace dsft::apps {
 namespace {
@@ -41,6 +42,21 @@ std::string describe_weights(const recipe_config::RecipeConfig& config) {
     return concat("weights: ", config.model.path, " with the adapter in ", *config.lora->adapter);
   return concat("weights: ", config.model.path, " as it is, without an adapter; lora.adapter=", config.output_dir,
                 " evaluates the one that this recipe trains");
+}
+
+std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config,
+                                                                  const spec::TextFolders& folders,
+                                                                  train::RunContext& context) {
+  if (config.recipe != recipe_config::RecipeKind::kGrpo)
+    return recipe::build_evaluations(config, folders, recipe::prepare_recipe_data(config, folders, context), context);
+  auto assets =
+      std::make_shared<const data::TextAssets>(data::TextAssets::load(folders, config.data.chat_template.value_or("")));
+  auto scorer =
+      std::make_shared<rewards::Scorer>(config.grpo->judged_by.rewards, rewards::ScorerOptions(), context.logger);
+  scorer->wait_until_ready();
+  std::vector<std::unique_ptr<train::Evaluation>> evaluations;
+  evaluations.push_back(recipe::build_policy_evaluation(config, std::move(assets), std::move(scorer), context));
+  return evaluations;
 }
 
 // The loss is measured on all rows, the generating metrics on eval.num_samples of them: where the counts differ, the
@@ -75,11 +91,12 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
                                                         logger);
   logger.info(describe_weights(config));
   if (config.data.eval_fraction == 0) config.data.train.clear();  // an adapter can be judged where they are not
-  const data::PreparedData data = recipe::prepare_recipe_data(config, loaded.folders, context);
   std::map<std::string, double> metrics;
-  for (auto& evaluation : recipe::build_evaluations(config, loaded.folders, data, context)) {
+  for (auto& evaluation : build_evaluations(config, loaded.folders, context)) {
     logger.info("evaluating: ", evaluation->name());
-    merge(*evaluation->run(*loaded.model, *communicator), metrics);
+    const auto part = evaluation->run(*loaded.model, *communicator);
+    if (!part) fail(ErrorKind::kData, evaluation->fault().value_or("the evaluation gave nothing"));
+    merge(*part, metrics);
   }
   if (communicator->rank() == 0) print(metrics, options.is_json);
   return 0;

@@ -75,6 +75,7 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
   if (!inputs.data && !inputs.num_prompts) return plan;
   if (inputs.num_prompts) {
     plan["train_rows"] = *inputs.num_prompts;
+    plan["eval_rows"] = inputs.num_eval_prompts;
     plan["round_on_one_rank"] = generation_batch(config).describe();
   } else {
     plan["train_rows"] = inputs.data->train->size();

@@ -95,6 +95,8 @@ std::string_view purpose_of(evaluate::Metric metric) {
       return "share of rows whose generated last answer equals the row's, text for text";
     case evaluate::Metric::kToolCall:
       return "share of rows whose generated calls equal the row's in name and arguments, as JSON";
+    case evaluate::Metric::kPassAtK:
+      return "of a grpo recipe: share of prompts of which one of k completions passes, beside means of the rewards";
   }
   return "";
 }

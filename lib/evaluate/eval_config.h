@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "config/words.h"
@@ -14,7 +15,8 @@ class Section;
 
 namespace dsft::evaluate {
 
-enum class Metric { kLoss, kExactMatch, kToolCall };
+/// kPassAtK is the metric of a grpo recipe, measured by its rewards (docs/grpo.md); the others are those of sft.
+enum class Metric { kLoss, kExactMatch, kToolCall, kPassAtK };
 
 constexpr auto words_of(Metric) {
   return std::to_array<config::Word<Metric>>({{"loss", Metric::kLoss},
@@ -22,9 +24,12 @@ constexpr auto words_of(Metric) {
                                               {"tool_call", Metric::kToolCall},
                                               {"cer", {}, "the vision recipe"},
                                               {"wer", {}, "the vision recipe"},
-                                              {"pass_at_k", {}, "the GRPO recipe"},
+                                              {"pass_at_k", Metric::kPassAtK},
                                               {"language_share", {}, "the gpt-oss recipe"}});
 }
+
+/// eval.pass_reward for the weighted sum of all rewards.
+inline constexpr const char* kSumOfRewards = "reward";
 
 /// The recipe's section `eval`.
 struct EvalConfig {
@@ -32,6 +37,9 @@ struct EvalConfig {
   std::optional<int64_t> num_samples;  ///< rows for the metrics that generate; none: all
   int64_t max_new_tokens = 256;
   double temperature = 0.0;  ///< 0: greedy
+  /// By which a completion passes: the metric name of a reward of grpo.rewards, or kSumOfRewards; none: the first.
+  std::optional<std::string> pass_reward;
+  double pass_threshold = 1.0;  ///< the least value of a completion that passes
 };
 
 void describe_fields(config::Fields& fields, EvalConfig& config);

@@ -4,10 +4,12 @@
 #include "io/checksum.h"
 #include "lora/adapters.h"
 #include "recipe/build_parts.h"
+#include "recipe/build_policy_evaluation.h"
 #include "recipe/build_trained_model.h"
 #include "rewards/scorer.h"
 #include "rl/adaptive_entropy.h"
 #include "rl/grpo_loss.h"
+#include "rl/policy_report.h"
 #include "rl/rollout_source.h"
 
 namespace dsft::recipe {
@@ -20,21 +22,11 @@ void refuse_what_is_not_built(const RecipeConfig& config) {
   const auto refuse = [](const char* key, const char* what) {
     fail(ErrorKind::kUsage, key, ": ", what, " is not built yet");
   };
-  if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
-    refuse("training.eval_strategy", "evaluation of a policy by its rewards");
+  if (grpo.ensemble.has_agents() &&
+      (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start))
+    refuse("training.eval_strategy", "evaluation of a policy with grpo.agents");
   if (grpo.disable_dropout && config.lora && config.lora->lora_dropout > 0)
     fail(ErrorKind::kUsage, "grpo.disable_dropout: write lora.lora_dropout: 0, which is dsft's only dropout");
-}
-
-// Every row needs what the built-in functions compare with: said before anything is sampled.
-void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::RewardConfig>& rewards) {
-  for (const std::string& column : rewards::needed_columns(rewards)) {
-    for (size_t row = 0; row < prompts.rows.size(); ++row) {
-      if (!prompts.rows[row].columns.contains(column))
-        fail(ErrorKind::kData, "data.train: row ", row / static_cast<size_t>(prompts.num_agents) + 1,
-             " has no field \"", column, "\", which a reward of grpo.rewards compares completions with");
-    }
-  }
 }
 
 data::EpochPlanOptions order_of(const RecipeConfig& config, const rl::PromptRows& prompts, uint64_t seed) {
@@ -93,7 +85,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
       std::make_shared<const data::TextAssets>(data::TextAssets::load(folders, config.data.chat_template.value_or("")));
   const auto prompts = std::make_shared<const rl::PromptRows>(
       rl::read_prompt_rows(config.data, *assets, context.seed, grpo.ensemble.agents));
-  require_columns(*prompts, grpo.judged_by.rewards);
+  require_columns(*prompts, grpo.judged_by.rewards, "data.train");
   rl::RolloutPlan plan(
       rl::plan_generation(grpo, {config.training.per_device_train_batch_size,
                                  config.training.gradient_accumulation_steps, context.communicator.size()}),
@@ -104,6 +96,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   scorer->wait_until_ready();
 
   train::Job job;
+  if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
+    job.evaluations.push_back(build_policy_evaluation(config, assets, scorer, context));
   const int64_t per_epoch = plan.updates_per_epoch();
   job.max_steps =
       plan.batch().count_updates(config.training.max_steps, config.training.num_train_epochs, plan.rounds_per_epoch());
@@ -120,6 +114,9 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
         "not 1 even before it has changed");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
   job.observers = build_observers(config, context);
+  if (context.communicator.rank() == 0)
+    job.observers.push_back(std::make_unique<rl::PolicyReport>(
+        context.output_dir, [&logger = context.logger](const std::string& text) { logger.warn(text); }));
   auto loss = std::make_unique<rl::GrpoLoss>(grpo, context.device, /*compares_sampler=*/true);
   if (grpo.use_adaptive_entropy) job.callbacks.push_back(std::make_unique<rl::AdaptiveEntropy>(grpo, *loss));
   job.loss = std::move(loss);

@@ -59,7 +59,7 @@ class InputChecker {
     attempt("training.resume_from_checkpoint", [&] { check_resume_from(config_); });
     const bool has_text = check_text();
     const bool has_train = check_files("data.train", config_.data.train);
-    const bool has_files = check_files("data.eval", config_.data.eval) && has_train;
+    const bool has_eval = check_files("data.eval", config_.data.eval);
     if (has_text) attempt("data.chat_template", [&] { run_checks(check_template_kwargs, folders_.text); });
     if (has_model) {
       attempt("model.path", [&] { check_weights(); });
@@ -68,7 +68,8 @@ class InputChecker {
     }
     if (config_.recipe == RecipeKind::kGrpo) {
       if (has_train) attempt("data.train", [&] { check_prompts(); });
-    } else if (has_text && has_files) {
+      if (has_eval) attempt("data.eval", [&] { check_evaluation_prompts(); });
+    } else if (has_text && has_train && has_eval) {
       check_data();
     }
     return std::move(report_);
@@ -160,30 +161,53 @@ class InputChecker {
     return is_ok;
   }
 
-  void check_prompts() {
+  /// Of a file's rows as of prompts: their number, those that are held out counted apart.
+  struct PromptCounts {
+    int64_t kept = 0, held_out = 0;
+  };
+
+  PromptCounts check_prompt_rows(const std::string& path, const std::function<bool(int64_t number)>& is_held_out) {
     const std::vector<std::string> columns = rewards::needed_columns(config_.grpo->judged_by.rewards);
+    PromptCounts counts;
+    data::RowFile rows = data::RowFile::open(path);
+    for (data::RawRow raw; rows.next(raw);) {
+      const nlohmann::ordered_json row = rows.parse(raw);
+      if (std::none_of(kFieldsOfPrompts.begin(), kFieldsOfPrompts.end(),
+                       [&](const char* field) { return row.contains(field); }))
+        fail(ErrorKind::kData, data::name_row(path, raw.number), ": there is no prompt: write one of ",
+             join_words({kFieldsOfPrompts.begin(), kFieldsOfPrompts.end()}));
+      if (config_.grpo->ensemble.has_agents() && !is_conversation(row))
+        fail(ErrorKind::kData, data::name_row(path, raw.number),
+             ": is no conversation, so there is no place for the system messages of grpo.agents; write its prompt as "
+             "messages, [{\"role\": \"user\", \"content\": ...}]");
+      for (const std::string& column : columns)
+        if (!row.contains(column))
+          fail(ErrorKind::kData, data::name_row(path, raw.number), ": field \"", column,
+               "\": is missing; a reward of grpo.rewards compares completions with it");
+      ++(is_held_out(raw.number) ? counts.held_out : counts.kept);
+    }
+    return counts;
+  }
+
+  void check_prompts() {
     double num_rows = 0;
-    for (const data::DataFile& file : config_.data.train) {
-      data::RowFile rows = data::RowFile::open(file.path);
-      int64_t count = 0;
-      for (data::RawRow raw; rows.next(raw); ++count) {
-        const nlohmann::ordered_json row = rows.parse(raw);
-        if (std::none_of(kFieldsOfPrompts.begin(), kFieldsOfPrompts.end(),
-                         [&](const char* field) { return row.contains(field); }))
-          fail(ErrorKind::kData, data::name_row(file.path, raw.number), ": there is no prompt: write one of ",
-               join_words({kFieldsOfPrompts.begin(), kFieldsOfPrompts.end()}));
-        if (config_.grpo->ensemble.has_agents() && !is_conversation(row))
-          fail(ErrorKind::kData, data::name_row(file.path, raw.number),
-               ": is no conversation, so there is no place for the system messages of grpo.agents; write its prompt as "
-               "messages, [{\"role\": \"user\", \"content\": ...}]");
-        for (const std::string& column : columns)
-          if (!row.contains(column))
-            fail(ErrorKind::kData, data::name_row(file.path, raw.number), ": field \"", column,
-                 "\": is missing; a reward of grpo.rewards compares completions with it");
-      }
-      num_rows += std::round(file.weight * static_cast<double>(count));
+    const auto seed = static_cast<uint64_t>(config_.seed);
+    for (size_t i = 0; i < config_.data.train.size(); ++i) {
+      const data::DataFile& file = config_.data.train[i];
+      const PromptCounts counts = check_prompt_rows(file.path, [&](int64_t number) {
+        return config_.data.eval_fraction > 0 && data::is_held_out(seed, i, number, config_.data.eval_fraction);
+      });
+      num_rows += std::round(file.weight * static_cast<double>(counts.kept));
+      report_.num_eval_prompts += counts.held_out;
     }
     report_.num_prompts = static_cast<int64_t>(num_rows);
+  }
+
+  void check_evaluation_prompts() {
+    for (const data::DataFile& file : config_.data.eval)
+      report_.num_eval_prompts += check_prompt_rows(file.path, [](int64_t) { return true; }).held_out;
+    if (report_.num_prompts && evaluates(config_) && report_.num_eval_prompts == 0)
+      fail(ErrorKind::kUsage, no_evaluation_rows(config_));
   }
 
   /// Each list of files by itself first, so that what is wrong with one does not hide what is wrong with the other.

@@ -30,6 +30,7 @@ struct InputReport {
   int64_t hidden_size = 0;                 ///< 0: the model could not be read
   std::optional<data::PreparedData> data;  ///< not of a grpo recipe
   std::optional<int64_t> num_prompts;      ///< of a grpo recipe: rows of an epoch
+  int64_t num_eval_prompts = 0;            ///< of a grpo recipe
 };
 
 /// Looks at everything that a resolved recipe names, without LibTorch: output folder, model directory, config.json

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/nearest_name.h"
+#include "recipe_config/recipe_defaults.h"
 
 namespace dsft::recipe_config {
 namespace {
@@ -34,6 +35,17 @@ void validate_places(const RecipeConfig& config, config::Section& top) {
   if (!has_output) top.fault("output_dir", "is required: the folder that the run writes");
 }
 
+// The names that the evaluation of a policy reports (lib/rl/policy_evaluation.h), without "eval_".
+std::vector<std::string> reported_metrics(const rl::GrpoConfig& config) {
+  std::vector<std::string> names = {"reward", "reward_std", "frac_reward_zero_std"};
+  for (const int64_t k : config.reported_k()) names.push_back(concat("pass@", k));
+  for (const rewards::RewardConfig& reward : config.judged_by.rewards)
+    for (const char* what : {"/mean", "/std"}) names.push_back("rewards/" + reward.metric_name() + what);
+  for (const char* what : {"mean_length", "mean_terminated_length", "clipped_ratio"})
+    names.push_back(concat("completions/", what));
+  return names;
+}
+
 // The names that the evaluations of eval.metrics report (lib/evaluate), without "eval_".
 std::vector<std::string> reported_metrics(const evaluate::EvalConfig& config) {
   std::vector<std::string> names;
@@ -45,12 +57,34 @@ std::vector<std::string> reported_metrics(const evaluate::EvalConfig& config) {
 }
 
 void validate_metric(const RecipeConfig& config, config::Section& top) {
-  std::string name = config.training.metric_for_best_model.value_or("loss");
+  std::string name = config.training.metric_for_best_model.value_or(default_best_metric(config.recipe));
   if (name.starts_with("eval_")) name.erase(0, 5);
-  const std::vector<std::string> reported = reported_metrics(config.eval);
+  const bool is_grpo = config.recipe == RecipeKind::kGrpo;
+  const std::vector<std::string> reported = is_grpo ? reported_metrics(*config.grpo) : reported_metrics(config.eval);
   if (std::find(reported.begin(), reported.end(), name) != reported.end()) return;
   top.fault("training.metric_for_best_model",
-            concat("`", name, "` is not measured: eval.metrics gives ", join_words(reported)));
+            concat("`", name, "` is not measured: ", is_grpo ? "the evaluation of a policy" : "eval.metrics", " gives ",
+                   join_words(reported)));
+}
+
+// A policy is evaluated by its rewards, and nothing else has any.
+void validate_eval_metrics(const RecipeConfig& config, config::Section& top) {
+  const bool is_grpo = config.recipe == RecipeKind::kGrpo;
+  for (const evaluate::Metric metric : config.eval.metrics) {
+    if (is_grpo == (metric == evaluate::Metric::kPassAtK)) continue;
+    const std::string_view word = config::to_word(metric);
+    top.fault("eval.metrics",
+              is_grpo ? concat("has ", word, ": a grpo recipe is evaluated by its rewards; write [pass_at_k]")
+                      : concat("has ", word, ", which is measured by grpo.rewards, but recipe is ",
+                               config::to_word(config.recipe)));
+  }
+  if (!is_grpo || !config.eval.pass_reward) return;
+  std::vector<std::string> names;
+  for (const rewards::RewardConfig& reward : config.grpo->judged_by.rewards) names.push_back(reward.metric_name());
+  names.emplace_back(evaluate::kSumOfRewards);
+  if (std::find(names.begin(), names.end(), *config.eval.pass_reward) == names.end())
+    top.fault("eval.pass_reward",
+              concat("`", *config.eval.pass_reward, "` is no reward of grpo.rewards: write ", join_words(names)));
 }
 
 void validate_evaluation(const RecipeConfig& config, config::Section& top) {
@@ -59,6 +93,7 @@ void validate_evaluation(const RecipeConfig& config, config::Section& top) {
   if (!has_data && training.eval_strategy != EvalStrategy::kNo) {
     top.fault("training.eval_strategy", "needs evaluation rows: write data.eval or data.eval_fraction");
   }
+  validate_eval_metrics(config, top);
   if (!has_data && training.eval_on_start) {
     top.fault("training.eval_on_start", "needs evaluation rows: write data.eval or data.eval_fraction");
   }

@@ -98,10 +98,10 @@ void resolve_dtype(RecipeConfig& config) {
   training.fp16.reset();
 }
 
-void resolve_evaluation(train::TrainingConfig& training) {
+void resolve_evaluation(train::TrainingConfig& training, RecipeKind recipe) {
   if (training.eval_strategy == train::EvalStrategy::kSteps) training.eval_steps = eval_steps_of(training);
   if (!tracks_best(training)) return;
-  if (!training.metric_for_best_model) training.metric_for_best_model = "loss";
+  if (!training.metric_for_best_model) training.metric_for_best_model = default_best_metric(recipe);
   if (!training.greater_is_better) training.greater_is_better = !ends_with_loss(*training.metric_for_best_model);
 }
 
@@ -176,7 +176,7 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda) {
                             training.lr_scheduler_type != optim::SchedulerType::kOneCycle;
     training.warmup_ratio = has_warmup ? 0.03 : 0.0;
   }
-  resolve_evaluation(training);
+  resolve_evaluation(training, config.recipe);
   if (!config.data.num_workers) config.data.num_workers = std::max<int64_t>(1, std::thread::hardware_concurrency());
 }
 

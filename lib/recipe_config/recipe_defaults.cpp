@@ -18,7 +18,13 @@ void apply_grpo_defaults(train::TrainingConfig& training) {
 void apply_recipe_defaults(const config::Node& recipe, RecipeConfig& config) {
   const config::Node* kind = recipe.find("recipe");
   if (!kind || !kind->is_scalar()) return;
-  if (config::from_word<RecipeKind>(kind->text) == RecipeKind::kGrpo) apply_grpo_defaults(config.training);
+  if (config::from_word<RecipeKind>(kind->text) != RecipeKind::kGrpo) return;
+  apply_grpo_defaults(config.training);
+  config.eval.metrics = {evaluate::Metric::kPassAtK};
+}
+
+const char* default_best_metric(RecipeKind recipe) {
+  return recipe == RecipeKind::kGrpo ? "reward" : "loss";
 }
 
 }  // namespace dsft::recipe_config

@@ -9,4 +9,7 @@ namespace dsft::recipe_config {
 /// keys of `recipe` are read over them.
 void apply_recipe_defaults(const config::Node& recipe, RecipeConfig& config);
 
+/// What metric_for_best_model is where it is not written, without "eval_".
+const char* default_best_metric(RecipeKind recipe);
+
 }  // namespace dsft::recipe_config

@@ -226,6 +226,13 @@ void validate_level(const GrpoConfig& config, config::Section& section) {
 
 }  // namespace
 
+std::vector<int64_t> GrpoConfig::reported_k() const {
+  std::vector<int64_t> all;
+  for (int64_t k = 1; k < generations_in_evaluation(); k *= 2) all.push_back(k);
+  all.push_back(generations_in_evaluation());
+  return all;
+}
+
 void describe_fields(config::Fields& fields, GrpoConfig& config) {
   describe_batch(fields, config);
   describe_sampling(fields, config);

@@ -112,6 +112,10 @@ struct GrpoConfig {
 
   /// epsilon_high where it is written, else epsilon.
   double upper_epsilon() const { return epsilon_high.value_or(epsilon); }
+  /// Completions of a prompt in evaluation.
+  int64_t generations_in_evaluation() const { return num_generations_eval.value_or(num_generations); }
+  /// The k of the reported eval_pass@k: 1, 2, 4, ... and generations_in_evaluation().
+  std::vector<int64_t> reported_k() const;
   /// Whether the loss has an entropy term, also while an adaptive coefficient is 0.
   bool has_entropy_bonus() const { return entropy_coef != 0 || use_adaptive_entropy; }
 };

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "data/dataset.h"
 #include "data/row_file.h"
-#include "generate/row_prompt.h"
 
 namespace dsft::rl {
 namespace {
@@ -40,6 +39,13 @@ void require_different(const std::vector<AgentConfig>& agents, const std::vector
 
 }  // namespace
 
+PromptRow make_prompt_row(const generate::PromptBuilder& prompts, Json row,
+                          const std::optional<std::string>& system_prompt) {
+  generate::RowPrompt prompt = prompts.build_next(row, system_prompt);
+  Json columns = columns_of(std::move(row), prompt.answer);
+  return {std::move(prompt.ids), std::move(prompt.asked), std::move(columns)};
+}
+
 PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed,
                             const std::vector<AgentConfig>& agents) {
   const generate::PromptBuilder prompts(assets, text::Json::parse(config.chat_template_kwargs));
@@ -56,11 +62,8 @@ PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAsse
       if (config.eval_fraction > 0 && data::is_held_out(seed, i, raw.number, config.eval_fraction)) continue;
       try {
         const Json row = file.parse(raw);
-        for (const auto& system_prompt : system_prompts) {
-          generate::RowPrompt prompt = prompts.build_next(row, system_prompt);
-          Json columns = columns_of(row, prompt.answer);
-          all.rows.push_back({std::move(prompt.ids), std::move(prompt.asked), std::move(columns)});
-        }
+        for (const auto& system_prompt : system_prompts)
+          all.rows.push_back(make_prompt_row(prompts, row, system_prompt));
       } catch (Error& error) {
         throw error.add_context("in " + data::name_row(config.train[i].path, raw.number));
       }

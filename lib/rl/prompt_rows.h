@@ -2,10 +2,13 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "data/data_config.h"
 #include "data/example_builder.h"
+#include "generate/row_prompt.h"
 #include "rl/ensemble_config.h"
 
 namespace dsft::rl {
@@ -27,6 +30,10 @@ struct PromptRows {
   /// Of the data.
   int64_t num_rows() const { return static_cast<int64_t>(rows.size()) / num_agents; }
 };
+
+/// What a policy is asked by a row of any format; `system_prompt` as PromptBuilder::build_next takes it. Throws kData.
+PromptRow make_prompt_row(const generate::PromptBuilder& prompts, nlohmann::ordered_json row,
+                          const std::optional<std::string>& system_prompt = {});
 
 /// The rows of data.train, in file order, without those that eval_fraction holds out with this seed. Where a row has an
 /// answer (messages that end with the assistant's, a completion), it is left out of the prompt and is the column

@@ -134,41 +134,50 @@ std::optional<AgentRound> RolloutSampler::hear_agents(const std::vector<Slot>& s
   return AgentRound(slots, own, config_.ensemble, tolerance, batch, parts_.communicator);
 }
 
-Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
-                             int64_t step) {
+Answers RolloutSampler::answer(const std::vector<Slot>& slots, int64_t number, int64_t step) {
   const Stopwatch stopwatch;
-  std::vector<generate::Completion> completions = generate(slots, number, step);
-  const double sampled = stopwatch.seconds();
+  Answers answers;
+  answers.completions = generate(slots, number, step);
+  answers.sampling_seconds = stopwatch.seconds();
   while (!parts_.scorer->wait_for(kBetweenBeats))
     if (parts_.heart) parts_.heart->progress();
   const rewards::Scores scores = parts_.scorer->collect();
-  const double judged_after = stopwatch.seconds();
-
-  const std::optional<AgentRound> agents = hear_agents(slots, completions, batch);
-  std::vector<Judgement> own;
+  answers.waiting_seconds = stopwatch.seconds() - answers.sampling_seconds;
   for (size_t i = 0; i < slots.size(); ++i) {
-    own.push_back({.group = slots[i].group,
-                   .generation = slots[i].generation,
-                   .num_tokens = static_cast<int64_t>(completions[i].token_ids.size()),
-                   .is_truncated = completions[i].finish_reason == generate::FinishReason::kLength,
-                   .rewards = scores.rewards[i]});
-    if (agents) own.back().rewards.emplace_back(agents->agreement_of(slots[i]));
+    const generate::Completion& completion = answers.completions[i];
+    answers.judgements.push_back({.group = slots[i].group,
+                                  .generation = slots[i].generation,
+                                  .num_tokens = static_cast<int64_t>(completion.token_ids.size()),
+                                  .is_truncated = completion.finish_reason == generate::FinishReason::kLength,
+                                  .rewards = scores.rewards[i]});
   }
-  for (const int64_t index : scores.failed_indices()) own[static_cast<size_t>(index)].has_failed = true;
+  for (const int64_t index : scores.failed_indices()) answers.judgements[static_cast<size_t>(index)].has_failed = true;
+  answers.num_failures = scores.count_failures(parts_.rewards.size());
+  return answers;
+}
+
+Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
+                             int64_t step) {
+  Answers answers = answer(slots, number, step);
+  const std::optional<AgentRound> agents = hear_agents(slots, answers.completions, batch);
+  std::vector<Judgement>& own = answers.judgements;
   std::vector<double> weights = parts_.reward_weights;
-  if (agents) weights.push_back(config_.ensemble.combination.agreement_weight);
+  if (agents) {
+    for (size_t i = 0; i < slots.size(); ++i) own[i].rewards.emplace_back(agents->agreement_of(slots[i]));
+    weights.push_back(config_.ensemble.combination.agreement_weight);
+  }
   const JudgedRound judged(own, config_, weights, batch, parts_.communicator);
 
   Round round;
   round.metrics = judged.metrics(names_of_rewards(parts_.rewards, config_));
   if (agents) round.metrics.merge(agents->metrics(judged, find_math_answer_reward(parts_.rewards)));
   // the slowest rank's time is the round's
-  at::Tensor seconds = torch::tensor({sampled, judged_after - sampled}, at::kDouble);
+  at::Tensor seconds = torch::tensor({answers.sampling_seconds, answers.waiting_seconds}, at::kDouble);
   parts_.communicator.all_reduce(seconds, comm::ReduceOp::kMax);
   round.metrics["rollout/sampling_seconds"] = seconds[0].item<double>();
   round.metrics["rollout/waiting_for_rewards_seconds"] = seconds[1].item<double>();
   round.metrics["rollout/tokens_per_second"] = static_cast<double>(judged.num_tokens()) / seconds[0].item<double>();
-  at::Tensor failures = torch::tensor(scores.count_failures(parts_.rewards.size()), at::kLong);
+  at::Tensor failures = torch::tensor(answers.num_failures, at::kLong);
   parts_.communicator.all_reduce(failures);
   const auto* counts = failures.const_data_ptr<int64_t>();
   round.fault =
@@ -177,7 +186,7 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
   for (size_t i = 0; i < slots.size(); ++i) {
     round.rollouts.push_back(
         {.slot = slots[i],
-         .completion = std::move(completions[i]),
+         .completion = std::move(answers.completions[i]),
          .rewards = own[i].rewards,
          .reward = judged.reward_of(own[i]),
          .advantage = judged.advantage_of(own[i]),

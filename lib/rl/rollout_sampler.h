@@ -16,6 +16,7 @@
 #include "rl/advantages.h"
 #include "rl/agent_round.h"
 #include "rl/grpo_config.h"
+#include "rl/judged_round.h"
 #include "rl/prompt_rows.h"
 #include "rl/reference_policy.h"
 #include "rl/rollout_plan.h"
@@ -39,8 +40,8 @@ struct RolloutParts {
   std::vector<rewards::RewardConfig> rewards;
   std::vector<double> reward_weights;  ///< of each
   double max_failed_rewards = 0.1;
-  std::filesystem::path completions_file;  ///< completions.jsonl
-  watchdog::Heart* heart = nullptr;        ///< is told what is done; null: nobody
+  std::filesystem::path completions_file = {};  ///< completions.jsonl
+  watchdog::Heart* heart = nullptr;             ///< is told what is done; null: nobody
 };
 
 /// What the rewards of a completion are called: those of the recipe, and with agents their agreement.
@@ -55,6 +56,15 @@ struct Rollout {
   double advantage = 0;
   bool is_left_out = false;                ///< a reward failed, or it was cut and truncated completions are masked
   std::optional<std::string> answer = {};  ///< with agents: what it votes for
+};
+
+/// Completions of this rank and what its rewards said of them, in the order of their slots.
+struct Answers {
+  std::vector<generate::Completion> completions;
+  std::vector<Judgement> judgements;
+  std::vector<int64_t> num_failures;  ///< of each function
+  double sampling_seconds = 0;
+  double waiting_seconds = 0;  ///< for rewards, after the last answer
 };
 
 /// A round's completions on this rank, and what is reported of all.
@@ -72,6 +82,9 @@ class RolloutSampler final {
 
   /// The slots of this rank in round `number` of the run. `step`: the update that is next, for reports. Collective.
   Round sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number, int64_t step);
+
+  /// The first half of it: answers these slots, which are the rank's own affair, and has the answers judged.
+  Answers answer(const std::vector<Slot>& slots, int64_t number, int64_t step);
 
  private:
   std::vector<generate::Completion> generate(const std::vector<Slot>& slots, int64_t number, int64_t step);

@@ -32,6 +32,10 @@ class Evaluation {
   virtual std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
                                                            const StopCheck& must_stop = {},
                                                            nn::BlockHooks* hooks = nullptr) = 0;
+
+  /// Why the last run() gave nothing, where it was not asked to stop: the job is to save and to end with kData. Equal
+  /// on all ranks.
+  virtual std::optional<std::string> fault() const { return std::nullopt; }
 };
 
 }  // namespace dsft::train

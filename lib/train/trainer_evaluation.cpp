@@ -32,6 +32,7 @@ void Trainer::evaluate() {
 
 std::optional<std::map<std::string, double>> Trainer::run_evaluations() {
   std::map<std::string, double> metrics;
+  std::optional<std::string> fault;
   for (auto& evaluation : job_.evaluations) {
     context_.enter("evaluating");
     const bool gathers_blocks = job_.shards && evaluation->runs_by_blocks();
@@ -44,15 +45,27 @@ std::optional<std::map<std::string, double>> Trainer::run_evaluations() {
         },
         gathers_blocks ? job_.hooks.get() : nullptr);
     if (gathers_blocks) job_.shards->end_passes();
-    if (!part) return std::nullopt;
+    if (!part) {
+      fault = evaluation->fault();
+      if (fault) break;
+      return std::nullopt;
+    }
     // how much was measured on never changes in a run, and num_tokens is another number there
     std::erase_if(*part, [](const auto& metric) { return metric.first.starts_with("num_"); });
     metrics.merge(*part);
   }
+  if (fault) end_with_fault(*fault);
   const double epoch = job_.source->epoch_progress();
   state_.log_history.push_back(format_metrics(state_.step, epoch, metrics));
   tell([&](Observer& observer) { observer.on_evaluation(state_.step, epoch, metrics); });
   return metrics;
+}
+
+// The run that goes on makes up for the evaluation.
+void Trainer::end_with_fault(const std::string& fault) {
+  state_.is_evaluation_cut = state_.step > 0;
+  if (state_.step > 0) save_checkpoint(Content::kResumable);
+  fail(ErrorKind::kData, fault);
 }
 
 void Trainer::judge(const std::map<std::string, double>& metrics) {

@@ -140,7 +140,7 @@ void describe_reports(config::Fields& fields, TrainingConfig& config) {
   fields.add("load_best_model_at_end", config.load_best_model_at_end,
              "Leave the weights of the best checkpoint that was saved in output_dir");
   fields.add("metric_for_best_model", config.metric_for_best_model,
-             "What is best: loss, or another number of eval.metrics; null: loss");
+             "What is best, a number that evaluations report; null: loss, in a grpo recipe reward");
   fields.add("greater_is_better", config.greater_is_better,
              "null: unless the metric's name ends in loss or perplexity");
   fields.add("early_stopping_patience", config.early_stopping_patience,

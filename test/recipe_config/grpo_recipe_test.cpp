@@ -157,3 +157,36 @@ TEST_CASE("keys of vLLM and of other settings are named where they have no effec
   REQUIRE(sft.warnings.size() == 1);
   CHECK_THAT(to_string(sft.warnings[0]), ContainsSubstring("grpo: has no effect: recipe is sft"));
 }
+
+TEST_CASE("a grpo recipe is evaluated by its rewards, and its best is that of a number they give", "[recipe_config]") {
+  const std::string best =
+      "training: {eval_strategy: steps, eval_steps: 5, save_steps: 5, load_best_model_at_end: true";
+  auto reading = read_grpo(best + "}\n", {"data.eval=[e.jsonl]", "grpo.num_generations_eval=6"});
+  REQUIRE(reading.is_ok());
+  CHECK(reading.warnings.empty());
+  CHECK(reading.config.eval.metrics == std::vector{evaluate::Metric::kPassAtK});
+  recipe_config::resolve_defaults(reading.config, false);
+  CHECK(reading.config.training.metric_for_best_model == "reward");
+  CHECK(reading.config.training.greater_is_better == true);
+  const auto faults_of = [&](const std::string& addition, std::vector<std::string> overrides = {}) {
+    overrides.insert(overrides.end(), {"data.eval=[e.jsonl]", "grpo.num_generations_eval=6"});
+    std::string all;
+    for (const config::Fault& fault : read_grpo(addition, overrides).faults) all += to_string(fault) + "\n";
+    return all;
+  };
+  for (const char* name : {"eval_pass@1", "pass@4", "pass@6", "eval_rewards/json_valid/mean"})
+    CHECK(faults_of(best + ", metric_for_best_model: \"" + name + "\"}\n").empty());
+  CHECK_THAT(faults_of(best + ", metric_for_best_model: loss}\n"),
+             ContainsSubstring("`loss` is not measured: the evaluation of a policy gives reward, "));
+  CHECK_THAT(faults_of(best + ", metric_for_best_model: \"pass@8\"}\n"), ContainsSubstring("`pass@8` is not measured"));
+  CHECK_THAT(faults_of("eval: {metrics: [loss]}\n"), ContainsSubstring("evaluated by its rewards; write [pass_at_k]"));
+  CHECK_THAT(faults_of("eval: {pass_reward: maths}\n"),
+             ContainsSubstring("`maths` is no reward of grpo.rewards: write unique_characters, json_valid or reward"));
+  CHECK(faults_of("eval: {pass_reward: json_valid, pass_threshold: 0.5, num_samples: 3}\n").empty());
+  CHECK_THAT(grpo_warnings("eval: {max_new_tokens: 7}\n"), ContainsSubstring("pass_at_k samples as section grpo says"));
+  const auto sft = recipe_config::read_recipe_text(
+      "recipe: sft\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl}\neval: {metrics: [pass_at_k]}\n", "r.yaml",
+      {});
+  REQUIRE(sft.faults.size() == 1);
+  CHECK_THAT(to_string(sft.faults[0]), ContainsSubstring("measured by grpo.rewards, but recipe is sft"));
+}
