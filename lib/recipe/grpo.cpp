@@ -1,6 +1,7 @@
 #include "recipe/grpo.h"
 
 #include "base/error.h"
+#include "checkpoint/agreed_step.h"
 #include "io/checksum.h"
 #include "lora/adapters.h"
 #include "recipe/build_parts.h"
@@ -73,6 +74,20 @@ std::shared_ptr<rl::ReferencePolicy> build_reference(const RecipeConfig& config,
   return reference;
 }
 
+// The learned weights of an ensemble's pool stand beside the policy's, in checkpoints too.
+void save_with_pool(train::Job& job, const std::shared_ptr<rl::PoolWeights>& pool, comm::Communicator& communicator) {
+  job.save_weights = [save = std::move(job.save_weights), pool, &communicator](const std::filesystem::path& directory) {
+    save(directory);
+    checkpoint::run_agreed(communicator, [&] {
+      if (communicator.rank() == 0) pool->save(directory);
+    });
+  };
+  job.load_weights = [load = std::move(job.load_weights), pool](const std::filesystem::path& directory) {
+    load(directory);
+    pool->load(directory);
+  };
+}
+
 }  // namespace
 
 train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context) {
@@ -121,6 +136,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   if (grpo.use_adaptive_entropy) job.callbacks.push_back(std::make_unique<rl::AdaptiveEntropy>(grpo, *loss));
   job.loss = std::move(loss);
   build_trained_model(job, config, context);
+  const auto pool = grpo.ensemble.has_pool() ? std::make_shared<rl::PoolWeights>(grpo.ensemble) : nullptr;
+  if (pool && pool->are_learned()) save_with_pool(job, pool, context.communicator);
   warn_of_long_prompts(*prompts, grpo, *job.model, context.logger);
   const auto reference = build_reference(config, job, context);
   job.source = std::make_unique<rl::RolloutSource>(
@@ -137,6 +154,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .scorer = scorer,
                        .rewards = grpo.judged_by.rewards,
                        .reward_weights = rewards::weights_of(grpo.judged_by.rewards, grpo.reward_weights),
+                       .pool = pool,
                        .max_failed_rewards = grpo.judged_by.max_failed_rewards,
                        .completions_file = context.output_dir / "completions.jsonl",
                        .heart = context.heart},

@@ -202,6 +202,12 @@ const MathAnswerConfig* math_answer_of(const RewardConfig& reward) {
   return built_in == nullptr ? nullptr : std::get_if<MathAnswerConfig>(built_in);
 }
 
+std::optional<size_t> find_math_answer_reward(const std::vector<RewardConfig>& rewards) {
+  for (size_t i = 0; i < rewards.size(); ++i)
+    if (math_answer_of(rewards[i]) != nullptr) return i;
+  return std::nullopt;
+}
+
 std::string list_built_in_rewards() {
   std::string text;
   for (const BuiltIn& row : built_in_rewards()) {

@@ -64,6 +64,8 @@ std::vector<std::string> needed_columns(const std::vector<RewardConfig>& rewards
 
 /// The parameters of an entry that is math_answer; null: it is another function.
 const MathAnswerConfig* math_answer_of(const RewardConfig& reward);
+/// The place of the first such entry; nothing where there is none.
+std::optional<size_t> find_math_answer_reward(const std::vector<RewardConfig>& rewards);
 
 /// The table of built-in rewards as `dsft recipes --rewards` prints it: name, what it does, its keys with defaults.
 std::string list_built_in_rewards();

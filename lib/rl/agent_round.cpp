@@ -76,7 +76,7 @@ std::map<std::string, double> AgentRound::metrics(const JudgedRound& judged, std
                     : 0);
   }
   std::map<std::string, double> metrics = {{"ensemble/consistency", mean_of_scored(agreements_)}};
-  if (math_answer) metrics["ensemble/accuracy"] = mean_of_scored(elected_right);
+  if (math_answer && !settings_.has_pool()) metrics["ensemble/accuracy"] = mean_of_scored(elected_right);
   for (size_t agent = 0; agent < agreed.size(); ++agent) {
     const std::string name = "agents/" + settings_.agents[agent].name;
     metrics[name + "/consistency"] = mean_of_scored(agreed[agent]);

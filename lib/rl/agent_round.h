@@ -29,7 +29,8 @@ class AgentRound {
 
   /// agents/<name>/consistency and ensemble/consistency: means of agreement_of. Where a reward of the recipe judges
   /// answers (`math_answer`: its place among the rewards), agents/<name>/accuracy and ensemble/accuracy: the shares of
-  /// an agent's answers, and of those that the agents elect, that are right.
+  /// an agent's answers, and of those that the agents elect, that are right; not the latter where the ensemble's
+  /// answers are decoded (AgentPool).
   std::map<std::string, double> metrics(const JudgedRound& judged, std::optional<size_t> math_answer) const;
 
  private:

@@ -91,16 +91,24 @@ void describe_fields(config::Fields& fields, EnsembleSettings& settings) {
 }
 
 void describe_fields(config::Fields& fields, EnsembleConfig& config) {
-  fields.add("combine", config.combine, "The ensemble's answer: the one of most votes, by the agents' weights");
+  fields.add(
+      "combine", config.combine,
+      "The ensemble's answer: vote: the one of most votes, by the agents' weights; mean, learned: decoded from a "
+      "pool of the agents' last hidden states, by their weights or by learned ones");
   fields.add("agreement_weight", config.agreement_weight,
              "Weight in the reward of the share of the other agents that give the same answer", config::at_least(0));
+  fields.add("pool_learning_rate", config.pool_learning_rate, "learned: the rate of Adam for the weights of the pool",
+             config::above(0));
 }
 
 void validate(const EnsembleSettings& settings, config::Section& section) {
   const auto& agents = settings.agents;
+  const EnsembleConfig none;
+  config::Section ensemble = section.inside("ensemble");
+  if (settings.combination.combine != Combine::kLearned &&
+      settings.combination.pool_learning_rate != none.pool_learning_rate)
+    ensemble.no_effect("pool_learning_rate", concat("combine is ", config::to_word(settings.combination.combine)));
   if (agents.empty()) {
-    const EnsembleConfig none;
-    config::Section ensemble = section.inside("ensemble");
     if (settings.combination.combine != none.combine) ensemble.no_effect("combine", kNoAgents);
     if (settings.combination.agreement_weight != none.agreement_weight)
       ensemble.no_effect("agreement_weight", kNoAgents);

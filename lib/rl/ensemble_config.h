@@ -21,19 +21,20 @@ struct AgentConfig {
   double weight = 1.0;        ///< of its vote, relative to the others'
 };
 
-/// How one answer is made of the agents'.
+/// How one answer is made of the agents': by a vote on their answers, or decoded from a pool of their last hidden
+/// states, by their weights or by learned ones.
 enum class Combine { kVote, kMean, kLearned };
 
 constexpr auto words_of(Combine) {
-  return std::to_array<config::Word<Combine>>({{"vote", Combine::kVote},
-                                               {"mean", Combine::kMean, "the pool of hidden states"},
-                                               {"learned", Combine::kLearned, "the pool of hidden states"}});
+  return std::to_array<config::Word<Combine>>(
+      {{"vote", Combine::kVote}, {"mean", Combine::kMean}, {"learned", Combine::kLearned}});
 }
 
 /// The section grpo.ensemble.
 struct EnsembleConfig {
   Combine combine = Combine::kVote;
-  double agreement_weight = 0.3;  ///< of the agents' agreement in a completion's reward
+  double agreement_weight = 0.3;     ///< of the agents' agreement in a completion's reward
+  double pool_learning_rate = 0.01;  ///< of learned weights
 };
 
 /// The keys of the recipe's section `grpo` that are about several agents over one set of weights (docs/agents.md).
@@ -44,6 +45,8 @@ struct EnsembleSettings {
   bool has_agents() const { return !agents.empty(); }
   /// Answers of a prompt are asked for so many times over: 1 without agents.
   int64_t num_askers() const { return has_agents() ? static_cast<int64_t>(agents.size()) : 1; }
+  /// Whether the ensemble's answer is decoded from a pool of the agents' hidden states.
+  bool has_pool() const { return has_agents() && combination.combine != Combine::kVote; }
   /// The agents' weights, in their order.
   std::vector<double> weights() const;
 };

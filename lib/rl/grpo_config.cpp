@@ -144,6 +144,12 @@ void validate_agents(const GrpoConfig& config, config::Section& section) {
     if (reward.metric_name() == kAgreement)
       section.fault("rewards", concat("has a reward called `", kAgreement,
                                       "`, which is what the agents' agreement is called; give it another `label`"));
+  if (config.ensemble.has_pool() && !rewards::find_math_answer_reward(config.judged_by.rewards))
+    section.inside("ensemble")
+        .fault("combine",
+               concat("is ", config::to_word(config.ensemble.combination.combine),
+                      ", and the answers that the ensemble decodes need a reward `math_answer` in grpo.rewards that "
+                      "says whether they are right; add one, or write combine: vote"));
 }
 
 bool is_clipped(LossType type) {

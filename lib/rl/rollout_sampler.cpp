@@ -12,6 +12,7 @@
 #include "generate/sample_stream.h"
 #include "generate/stop_strings.h"
 #include "rewards/math_answer.h"
+#include "rl/agent_pool.h"
 #include "rl/judged_round.h"
 
 namespace dsft::rl {
@@ -46,13 +47,6 @@ generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutPa
   options.releases_memory = true;
   options.weights_move = parts.shards != nullptr;
   return options;
-}
-
-// Its place among the rewards.
-std::optional<size_t> find_math_answer_reward(const std::vector<rewards::RewardConfig>& rewards) {
-  for (size_t i = 0; i < rewards.size(); ++i)
-    if (rewards::math_answer_of(rewards[i]) != nullptr) return i;
-  return std::nullopt;
 }
 
 }  // namespace
@@ -128,7 +122,7 @@ std::optional<AgentRound> RolloutSampler::hear_agents(const std::vector<Slot>& s
   for (const generate::Completion& answer : answers)
     own.push_back(
         rewards::find_math_answer(parts_.assets->tokenizer.decode(answer.token_ids, /*skip_special_tokens=*/true)));
-  const std::optional<size_t> math_answer = find_math_answer_reward(parts_.rewards);
+  const std::optional<size_t> math_answer = rewards::find_math_answer_reward(parts_.rewards);
   const double tolerance =
       math_answer ? math_answer_of(parts_.rewards[*math_answer])->tolerance : rewards::MathAnswerConfig().tolerance;
   return AgentRound(slots, own, config_.ensemble, tolerance, batch, parts_.communicator);
@@ -159,6 +153,8 @@ Answers RolloutSampler::answer(const std::vector<Slot>& slots, int64_t number, i
 Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
                              int64_t step) {
   Answers answers = answer(slots, number, step);
+  std::map<std::string, double> of_pool;
+  if (parts_.pool) of_pool = AgentPool(config_, parts_, prompts_).answer(slots);
   const std::optional<AgentRound> agents = hear_agents(slots, answers.completions, batch);
   std::vector<Judgement>& own = answers.judgements;
   std::vector<double> weights = parts_.reward_weights;
@@ -170,7 +166,8 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
 
   Round round;
   round.metrics = judged.metrics(names_of_rewards(parts_.rewards, config_));
-  if (agents) round.metrics.merge(agents->metrics(judged, find_math_answer_reward(parts_.rewards)));
+  if (agents) round.metrics.merge(agents->metrics(judged, rewards::find_math_answer_reward(parts_.rewards)));
+  for (const auto& [name, value] : of_pool) round.metrics[name] = value;
   // the slowest rank's time is the round's
   at::Tensor seconds = torch::tensor({answers.sampling_seconds, answers.waiting_seconds}, at::kDouble);
   parts_.communicator.all_reduce(seconds, comm::ReduceOp::kMax);

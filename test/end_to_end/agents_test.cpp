@@ -28,9 +28,17 @@ int right_answer(int number) {
   return number * 7 % 10;
 }
 
-// The made task: each agent is wrong, in its own way, on a third of the questions, and no two on the same.
-int known_answer(int agent, int number) {
-  return number % kAgents == agent ? (right_answer(number) + 1 + agent) % 10 : right_answer(number);
+// Made tasks: what the agents have learned to answer.
+enum class Task {
+  kNothing,
+  kThirds,   ///< each is wrong, in its own way, on a third of the questions, and no two on the same
+  kOneKnows  ///< the last one is right on all, the others say the same wrong things
+};
+
+int known_answer(Task task, int agent, int number) {
+  const int right = right_answer(number);
+  if (task == Task::kOneKnows) return agent == kAgents - 1 ? right : (right + 1) % 10;
+  return number % kAgents == agent ? (right + 1 + agent) % 10 : right;
 }
 
 // A tiny model that has learned what each agent knows, by its system prompt, and a recipe that asks all three.
@@ -38,38 +46,39 @@ struct AgentsJob {
   TempDir folder;
   std::string recipe;
 
-  explicit AgentsJob(bool learns = true) {
+  explicit AgentsJob(Task task) {
     const std::string lessons = make_tiny_job(folder,
-                                              "training: {num_train_epochs: 120, per_device_train_batch_size: 27, "
+                                              "training: {num_train_epochs: 150, per_device_train_batch_size: 27, "
                                               "learning_rate: 1.0e-2, logging_steps: 20, report_to: [none], "
                                               "save_strategy: \"no\"}\n")
                                     .string();
     std::string known, asked;
     for (int number = 0; number < kQuestions; ++number) {
-      asked += json{{"prompt", {question(number)}}, {"answer", std::to_string(right_answer(number))}}.dump() + "\n";
+      asked += json{{"prompt", {question(number)}}, {"answer", "#### " + std::to_string(right_answer(number))}}.dump() +
+               "\n";
       for (int agent = 0; agent < kAgents; ++agent)
-        known +=
-            json{{"messages",
-                  {{{"role", "system"}, {"content", system_prompt(agent)}},
-                   question(number),
-                   {{"role", "assistant"},
-                    {"content", "#### " + std::to_string(known_answer(agent, number)) + "</response> and so on"}}}}}
-                .dump() +
-            "\n";
+        known += json{{"messages",
+                       {{{"role", "system"}, {"content", system_prompt(agent)}},
+                        question(number),
+                        {{"role", "assistant"},
+                         {"content",
+                          "#### " + std::to_string(known_answer(task, agent, number)) + "\n</response> and so on"}}}}}
+                     .dump() +
+                 "\n";
     }
     folder.write("train.jsonl", known);
     folder.write("asked.jsonl", asked);
-    if (learns) {
+    if (task != Task::kNothing) {
       const ProgramRun lesson = run_dsft({"train", lessons, "data.eval=[]"}, folder);
       INFO(lesson.err);
       REQUIRE(lesson.exit_code == 0);
     }
     recipe = folder
                  .write("agents.yaml", "recipe: grpo\noutput_dir: " + in("grpo") +
-                                           "\nmodel: {path: " + in(learns ? "run" : "model") +
+                                           "\nmodel: {path: " + in(task == Task::kNothing ? "model" : "run") +
                                            ", dtype: fp32}\ndevice: cpu\ndata: {train: [" + in("asked.jsonl") +
                                            "], chat_template: " + in("chatml.jinja") +
-                                           "}\ngrpo:\n  num_generations: 4\n  max_completion_length: 12\n"
+                                           "}\ngrpo:\n  num_generations: 4\n  max_completion_length: 16\n"
                                            "  temperature: 0.2\n  stop_strings: [\"</response>\"]\n"
                                            "  rewards: [{name: math_answer, weight: 1.0}]\n  agents:\n" +
                                            agents() +
@@ -115,7 +124,7 @@ Answers answers_of(const std::vector<json>& lines) {
 }  // namespace
 
 TEST_CASE("An ensemble of agents that know different things beats each of them by its vote", "[end_to_end]") {
-  const AgentsJob job;
+  const AgentsJob job(Task::kThirds);
   const ProgramRun run = job.run(1, "grpo", {});
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
@@ -166,12 +175,55 @@ TEST_CASE("An ensemble of agents that know different things beats each of them b
   }
 }
 
+TEST_CASE("An ensemble that decodes from its agents' mean state beats each of them", "[end_to_end]") {
+  const AgentsJob job(Task::kThirds);
+  const ProgramRun run = job.run(1, "grpo", {"grpo.ensemble.combine=mean"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const json metrics = read_lines(job.folder / "grpo" / "metrics.jsonl").at(0);
+  INFO(metrics.dump());
+  for (const std::string& name : kNames)
+    CHECK(metrics.at("agents/" + name + "/accuracy").get<double>() <
+          metrics.at("ensemble/accuracy").get<double>() - 0.1);
+}
+
+TEST_CASE("An ensemble learns whom to listen to, and goes on where it was saved", "[end_to_end]") {
+  const AgentsJob job(Task::kOneKnows);
+  const std::vector<std::string> settings = {
+      "grpo.ensemble={combine: learned, agreement_weight: 0, pool_learning_rate: 0.5}", "training.max_steps=10",
+      "training.save_strategy=steps", "training.save_steps=5", "lora={r: 4}"};
+  const ProgramRun whole = job.run(1, "whole", settings);
+  INFO(whole.err);
+  REQUIRE(whole.exit_code == 0);
+  const auto metrics = read_lines(job.folder / "whole" / "metrics.jsonl");
+  REQUIRE(metrics.size() == 10);
+  INFO(metrics.front().dump() << metrics.back().dump());
+  CHECK(metrics.front().at("ensemble/accuracy") == 0);  // two of three are wrong
+  CHECK(metrics.back().at("ensemble/accuracy") == 1);
+  CHECK(metrics.back().at("agents/blue/pool_weight").get<double>() > 0.8);
+  CHECK(metrics.back().at("ensemble/loss").get<double>() < metrics.front().at("ensemble/loss").get<double>());
+  for (const char* folder : {"whole", "whole/checkpoint-5"})
+    for (const char* file : {"adapter_model.safetensors", "ensemble.safetensors"})
+      CHECK(std::filesystem::exists(job.folder / folder / file));
+  std::filesystem::remove_all(job.folder / "whole" / "checkpoint-10");
+  std::vector<std::string> again = settings;
+  again.emplace_back("training.resume_from_checkpoint=true");
+  const ProgramRun rest = job.run(1, "whole", again);
+  INFO(rest.err);
+  REQUIRE(rest.exit_code == 0);
+  const auto resumed = read_lines(job.folder / "whole" / "metrics.jsonl");
+  REQUIRE(resumed.size() == 10);
+  for (const char* name : {"ensemble/loss", "ensemble/accuracy", "agents/blue/pool_weight"})
+    CHECK(resumed.back().at(name).get<double>() == Catch::Approx(metrics.back().at(name).get<double>()).epsilon(1e-6));
+}
+
 TEST_CASE("Ranks ask agents, and hear each other's, as one process would", "[end_to_end][slow]") {
-  const AgentsJob job(/*learns=*/false);
+  const AgentsJob job(Task::kNothing);
   const auto size = [](int rows) {
     return std::vector<std::string>{"training.max_steps=3",
                                     "grpo.temperature=1.0",
-                                    "grpo.rewards=[{name: length, unit: characters, max: 1, ramp: 50}]",
+                                    "grpo.rewards=[{name: length, unit: characters, max: 1, ramp: 50}, math_answer]",
+                                    "grpo.ensemble.combine=learned",
                                     "grpo.ensemble.agreement_weight=1.0",
                                     "grpo.num_generations=2",
                                     "training.learning_rate=1.0e-3",
@@ -196,14 +248,16 @@ TEST_CASE("Ranks ask agents, and hear each other's, as one process would", "[end
   REQUIRE(expected.size() == 3);
   REQUIRE(given.size() == 3);
   for (size_t i = 0; i < expected.size(); ++i) {
-    CHECK_FALSE(expected[i].contains("ensemble/accuracy"));  // no reward judges answers
-    for (const char* name : {"reward", "rewards/agreement/mean", "ensemble/consistency", "agents/red/consistency"})
+    for (const char* name : {"ensemble/loss", "agents/red/pool_weight"})
+      CHECK(given[i].at(name).get<double>() == Catch::Approx(expected[i].at(name).get<double>()).epsilon(2e-5));
+    for (const char* name : {"reward", "rewards/agreement/mean", "ensemble/consistency", "agents/red/consistency",
+                             "agents/red/accuracy", "ensemble/accuracy"})
       CHECK(given[i].at(name).get<double>() == Catch::Approx(expected[i].at(name).get<double>()).epsilon(1e-9));
   }
 }
 
 TEST_CASE("Agents that cannot be asked are said before anything is sampled", "[end_to_end]") {
-  const AgentsJob job(/*learns=*/false);
+  const AgentsJob job(Task::kNothing);
   const ProgramRun no_prompts = job.run(1, "run", {"training.per_device_train_batch_size=10"});
   CHECK(no_prompts.exit_code == 2);
   CHECK_THAT(no_prompts.err, Catch::Matchers::ContainsSubstring("3 agents x grpo.num_generations 4 = 12 completions"));

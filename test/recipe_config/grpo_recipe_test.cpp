@@ -121,6 +121,11 @@ TEST_CASE("agents are two or more, each with a name and an instruction", "[recip
   CHECK_THAT(grpo_faults("grpo: {stop_strings: [\"\"]}\n"), ContainsSubstring("would end every completion"));
   CHECK_THAT(grpo_faults(with(first + ", {name: b, system_prompt: y}") + "  generation_batch_size: 24\n"),
              ContainsSubstring("24 completions are no whole number of prompts x 2 agents x num_generations: 8"));
+  const std::string two = with(first + ", {name: b, system_prompt: y}");
+  CHECK_THAT(grpo_faults(two + "  ensemble: {combine: learned}\n"),
+             ContainsSubstring("grpo.ensemble.combine: is learned, and the answers that the ensemble decodes need"));
+  CHECK_THAT(grpo_warnings(two + "  ensemble: {combine: vote, pool_learning_rate: 0.1}\n"),
+             ContainsSubstring("grpo.ensemble.pool_learning_rate: has no effect: combine is vote"));
   CHECK_THAT(grpo_warnings("grpo: {ensemble: {agreement_weight: 0.1}}\n"),
              ContainsSubstring("grpo.ensemble.agreement_weight: has no effect: there are no agents"));
 }

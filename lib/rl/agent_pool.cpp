@@ -1,0 +1,151 @@
+#include "rl/agent_pool.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "generate/pooled_decoding.h"
+#include "generate/stop_strings.h"
+#include "rewards/built_in.h"
+
+namespace dsft::rl {
+namespace {
+
+constexpr int64_t kTokensAtOnce = 64;  // of a right answer, whose logits by all agents are there together
+
+const rewards::MathAnswerConfig& judge_of(const std::vector<rewards::RewardConfig>& rewards) {
+  const std::optional<size_t> place = rewards::find_math_answer_reward(rewards);
+  DSFT_CHECK(place, "no reward judges the ensemble's answers");
+  return *rewards::math_answer_of(rewards[*place]);
+}
+
+at::Tensor sum_over_ranks(const std::vector<double>& values, comm::Communicator& communicator) {
+  at::Tensor sums = torch::tensor(values, at::kDouble);
+  communicator.all_reduce(sums);
+  return sums;
+}
+
+}  // namespace
+
+std::map<std::string, double> AgentPool::answer(const std::vector<Slot>& slots) {
+  const torch::NoGradGuard no_grad;
+  const zero::WholeParameters whole(parts_.shards);
+  const std::vector<int64_t> rows = choose_prompts(slots);
+  std::map<std::string, double> metrics;
+  add_accuracy(rows, metrics);
+  if (parts_.pool->are_learned()) learn(rows, metrics);
+  return metrics;
+}
+
+// The rank that samples the first agent's first completion of a prompt has it: its first row of PromptRows.
+std::vector<int64_t> AgentPool::choose_prompts(const std::vector<Slot>& slots) const {
+  std::vector<int64_t> rows;
+  for (const Slot& slot : slots)
+    if (slot.generation == 0 && slot.group % prompts_.num_agents == 0) rows.push_back(slot.row);
+  return rows;
+}
+
+void AgentPool::add_accuracy(const std::vector<int64_t>& rows, std::map<std::string, double>& metrics) {
+  generate::PooledOptions options{.weights = parts_.pool->values(),
+                                  .max_new_tokens = config_.max_completion_length,
+                                  .stop_ids = parts_.assets->stop_ids,
+                                  .ends_answer = {},
+                                  .on_step = {}};
+  if (!config_.stop_strings.empty())
+    options.ends_answer = generate::StopStrings(parts_.assets->tokenizer, config_.stop_strings);
+  if (parts_.heart) options.on_step = [this] { parts_.heart->progress(); };
+  std::vector<generate::PooledRequest> requests(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i)
+    for (int64_t agent = 0; agent < prompts_.num_agents; ++agent)
+      requests[i].prompts.push_back(prompts_.rows[static_cast<size_t>(rows[i] + agent)].ids);
+  const std::vector<generate::Completion> completions =
+      generate::decode_pooled(parts_.model, runner_, requests, options);
+  double num_right = 0, num_judged = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const double score = judge(rows[i], completions[i]);
+    if (std::isnan(score)) continue;
+    num_right += score >= 1 ? 1 : 0;
+    ++num_judged;
+  }
+  const at::Tensor sums = sum_over_ranks({num_right, num_judged}, parts_.communicator);
+  metrics["ensemble/accuracy"] = sums[0].item<double>() / sums[1].item<double>();
+}
+
+// NaN where the row has nothing to compare with, as the scorer says of its completions.
+double AgentPool::judge(int64_t row, const generate::Completion& completion) const {
+  rewards::Sample sample;
+  sample.text = parts_.assets->tokenizer.decode(completion.token_ids, /*skip_special_tokens=*/true);
+  sample.columns = prompts_.rows[static_cast<size_t>(row)].columns;
+  try {
+    const auto score = rewards::make_built_in(judge_of(parts_.rewards))(sample);
+    return score.value_or(std::numeric_limits<double>::quiet_NaN());
+  } catch (const Error&) {  // the scorer counts it among the failed rewards
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
+void AgentPool::learn(const std::vector<int64_t>& rows, std::map<std::string, double>& metrics) {
+  const size_t num_agents = config_.ensemble.agents.size();
+  std::vector<double> sums(num_agents + 2);  // gradient, loss, tokens
+  for (const int64_t row : rows) {
+    if (parts_.heart) parts_.heart->progress();
+    const std::vector<int32_t> answer = right_answer(row);
+    if (!answer.empty()) add_loss(row, answer, sums);
+  }
+  const at::Tensor all = sum_over_ranks(sums, parts_.communicator);
+  const auto* values = all.const_data_ptr<double>();
+  const double num_tokens = values[num_agents + 1];
+  if (num_tokens > 0) {
+    std::vector<double> gradient(values, values + num_agents);
+    for (double& value : gradient) value /= num_tokens;
+    parts_.pool->update(gradient);
+    metrics["ensemble/loss"] = values[num_agents] / num_tokens;
+  }
+  const std::vector<double> weights = parts_.pool->values();
+  for (size_t agent = 0; agent < num_agents; ++agent)
+    metrics["agents/" + config_.ensemble.agents[agent].name + "/pool_weight"] = weights[agent];
+}
+
+// Its tokens, as many as a completion may have; none where the row has no text or number.
+std::vector<int32_t> AgentPool::right_answer(int64_t row) const {
+  const nlohmann::ordered_json& columns = prompts_.rows[static_cast<size_t>(row)].columns;
+  const auto column = columns.find(judge_of(parts_.rewards).column);
+  if (column == columns.end() || !(column->is_string() || column->is_number())) return {};
+  const std::string text = column->is_string() ? column->get<std::string>() : column->dump();
+  std::vector<int32_t> ids = parts_.assets->tokenizer.encode(text, /*add_special_tokens=*/false);
+  ids.resize(std::min(ids.size(), static_cast<size_t>(config_.max_completion_length)));
+  return ids;
+}
+
+// `sums`: gradient [A], loss and number of tokens so far.
+void AgentPool::add_loss(int64_t row, const std::vector<int32_t>& answer, std::vector<double>& sums) {
+  std::vector<Document> documents;
+  for (int64_t agent = 0; agent < prompts_.num_agents; ++agent) {
+    Document document{.ids = prompts_.rows[static_cast<size_t>(row + agent)].ids, .labels = {}};
+    document.labels.assign(document.ids.size(), -100);
+    document.ids.insert(document.ids.end(), answer.begin(), answer.end());
+    document.labels.insert(document.labels.end(), answer.begin(), answer.end());
+    documents.push_back(std::move(document));
+  }
+  const Batch batch = make_batch(documents, /*epoch=*/0).to(parts_.device);
+  const at::Tensor hidden = parts_.model.hidden_states(batch, runner_, /*training=*/nullptr);
+  const auto length = static_cast<int64_t>(answer.size());
+  const at::Tensor before =
+      hidden.index_select(0, batch.supervised - 1).view({prompts_.num_agents, length, hidden.size(1)});
+  const at::Tensor targets = batch.labels.index_select(0, batch.supervised.narrow(0, 0, length));
+  for (int64_t begin = 0; begin < length; begin += kTokensAtOnce) {
+    const int64_t count = std::min(kTokensAtOnce, length - begin);
+    const at::Tensor states = before.narrow(1, begin, count).reshape({-1, hidden.size(1)});
+    const at::Tensor logits = parts_.model.logits(states, runner_);
+    const PoolLoss loss = pool_loss(logits.view({prompts_.num_agents, count, logits.size(1)}),
+                                    targets.narrow(0, begin, count), parts_.pool->values());
+    for (size_t a = 0; a < loss.gradient.size(); ++a) sums[a] += loss.gradient[a];
+    sums[loss.gradient.size()] += loss.loss;
+    sums[loss.gradient.size() + 1] += static_cast<double>(count);
+  }
+}
+
+}  // namespace dsft::rl
