@@ -34,6 +34,6 @@ TEST_CASE("Judgements of ranks with different numbers of them are gathered on ea
     CHECK_FALSE(all[1].has_failed);
     CHECK(all[2].group == 1);
     CHECK(all[2].has_failed);
-    CHECK(all[2].rewards == std::vector<std::optional<double>>{0.25, {}});
+    CHECK((all[2].rewards == std::vector<std::optional<double>>{0.25, {}}));  // such vectors cannot be printed
   }
 }

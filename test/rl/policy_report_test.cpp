@@ -65,9 +65,13 @@ TEST_CASE("The page of a run has its curves, evaluations and newest completions,
 TEST_CASE("The page of a long run stays small, and one that goes on shows what came before", "[rl]") {
   test::TempDir output;
   std::string completions;
-  for (int i = 0; i < 400; ++i)
-    completions += R"({"step":1,"prompt":"p","completion":")" + std::string(20000, 'x') +
-                   R"(","rewards":{"first":1.0},"reward":1.0,"advantage":null})" + "\n";
+  const std::string text(20000, 'x');
+  for (int i = 0; i < 400; ++i) {
+    completions += R"({"step":1,"prompt":"p","completion":")";
+    completions += text;
+    completions += R"(","rewards":{"first":1.0},"reward":1.0,"advantage":null})";
+    completions += '\n';
+  }
   output.write("completions.jsonl", completions);
   output.write("report.html", "that of the run before");
   rl::PolicyReport report(output.path(), [](const std::string&) {});
