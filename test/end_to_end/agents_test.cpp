@@ -175,7 +175,7 @@ TEST_CASE("An ensemble of agents that know different things beats each of them b
   }
 }
 
-TEST_CASE("An ensemble that decodes from its agents' mean state beats each of them", "[end_to_end]") {
+TEST_CASE("An ensemble that decodes from its agents' mean state beats each of them", "[end_to_end][slow]") {
   const AgentsJob job(Task::kThirds);
   const ProgramRun run = job.run(1, "grpo", {"grpo.ensemble.combine=mean"});
   INFO(run.err);
@@ -187,7 +187,7 @@ TEST_CASE("An ensemble that decodes from its agents' mean state beats each of th
           metrics.at("ensemble/accuracy").get<double>() - 0.1);
 }
 
-TEST_CASE("An ensemble learns whom to listen to, and goes on where it was saved", "[end_to_end]") {
+TEST_CASE("An ensemble learns whom to listen to, and goes on where it was saved", "[end_to_end][slow]") {
   const AgentsJob job(Task::kOneKnows);
   const std::vector<std::string> settings = {
       "grpo.ensemble={combine: learned, agreement_weight: 0, pool_learning_rate: 0.5}", "training.max_steps=10",
