@@ -83,8 +83,8 @@ void validate_eval_metrics(const RecipeConfig& config, config::Section& top) {
   for (const rewards::RewardConfig& reward : config.grpo->judged_by.rewards) names.push_back(reward.metric_name());
   names.emplace_back(evaluate::kSumOfRewards);
   if (std::find(names.begin(), names.end(), *config.eval.pass_reward) == names.end())
-    top.fault("eval.pass_reward",
-              concat("`", *config.eval.pass_reward, "` is no reward of grpo.rewards: write ", join_words(names)));
+    top.fault("eval.pass_reward", concat("`", *config.eval.pass_reward, "` is no reward of grpo.rewards: write ",
+                                         join_words(names, " or ")));
 }
 
 void validate_evaluation(const RecipeConfig& config, config::Section& top) {
