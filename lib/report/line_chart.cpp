@@ -63,8 +63,10 @@ Scale scale_of(const LineChart& chart) {
     least = std::min(least, chart.shows_all->first);
     most = std::max(most, chart.shows_all->second);
   }
-  if (most - least < 1e-12 * std::max(1.0, std::abs(most))) {  // a level line stands in the middle
-    const double room = most == 0 ? 1 : std::abs(most) * 0.1;
+  if (least == 0 && most == 0) {  // what could only rise
+    most = 1;
+  } else if (most - least < 1e-12 * std::max(1.0, std::abs(most))) {  // a level line stands in the middle
+    const double room = std::abs(most) * 0.1;
     least -= room;
     most += room;
   }
