@@ -71,7 +71,8 @@ std::map<std::string, double> PolicyEvaluation::measure(const std::vector<Judgem
   const auto alone = comm::make_single_process_communicator();  // every rank has all of them
   const JudgedRound judged(all, config_, parts_.reward_weights, one_round(num_prompts, num_generations_), *alone);
   std::map<std::string, double> metrics;
-  for (const auto& [name, value] : judged.metrics(names_of_rewards(parts_.rewards, config_))) metrics["eval_" + name] = value;
+  for (const auto& [name, value] : judged.metrics(names_of_rewards(parts_.rewards, config_)))
+    metrics["eval_" + name] = value;
   std::vector<PassCount> passes(prompts_.rows.size());
   for (const Judgement& judgement : all) {
     const std::optional<double> reward =

@@ -39,8 +39,8 @@ struct RolloutParts {
   std::shared_ptr<ReferencePolicy> reference = {};  ///< with beta
   std::shared_ptr<rewards::Scorer> scorer;          ///< of these rewards
   std::vector<rewards::RewardConfig> rewards;
-  std::vector<double> reward_weights;  ///< of each
-  std::shared_ptr<PoolWeights> pool = {};   ///< by which an ensemble's answers are decoded; null: none are
+  std::vector<double> reward_weights;      ///< of each
+  std::shared_ptr<PoolWeights> pool = {};  ///< by which an ensemble's answers are decoded; null: none are
   double max_failed_rewards = 0.1;
   std::filesystem::path completions_file = {};  ///< completions.jsonl
   watchdog::Heart* heart = nullptr;             ///< is told what is done; null: nobody
