@@ -47,6 +47,7 @@ std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(const RecipeConfig
                                                               std::shared_ptr<rewards::Scorer> scorer,
                                                               const train::RunContext& context) {
   const rl::GrpoConfig& grpo = *config.grpo;
+  if (grpo.ensemble.has_agents()) fail(ErrorKind::kUsage, "grpo.agents: an evaluation with agents is not built yet");
   rl::PromptRows prompts = read_evaluation_prompts(config, *assets, context.seed);
   require_columns(prompts, grpo.judged_by.rewards, "the evaluation data");
   return std::make_unique<rl::PolicyEvaluation>(
@@ -68,8 +69,8 @@ void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::R
   for (const std::string& column : rewards::needed_columns(rewards)) {
     for (size_t row = 0; row < prompts.rows.size(); ++row) {
       if (!prompts.rows[row].columns.contains(column))
-        fail(ErrorKind::kData, key, ": row ", row + 1, " has no field \"", column,
-             "\", which a reward of grpo.rewards compares completions with");
+        fail(ErrorKind::kData, key, ": row ", row / static_cast<size_t>(prompts.num_agents) + 1, " has no field \"",
+             column, "\", which a reward of grpo.rewards compares completions with");
     }
   }
 }

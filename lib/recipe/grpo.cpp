@@ -18,15 +18,8 @@ namespace {
 
 using recipe_config::RecipeConfig;
 
-void refuse_what_is_not_built(const RecipeConfig& config) {
-  const rl::GrpoConfig& grpo = *config.grpo;
-  const auto refuse = [](const char* key, const char* what) {
-    fail(ErrorKind::kUsage, key, ": ", what, " is not built yet");
-  };
-  if (grpo.ensemble.has_agents() &&
-      (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start))
-    refuse("training.eval_strategy", "evaluation of a policy with grpo.agents");
-  if (grpo.disable_dropout && config.lora && config.lora->lora_dropout > 0)
+void refuse_dropout_to_disable(const RecipeConfig& config) {
+  if (config.grpo->disable_dropout && config.lora && config.lora->lora_dropout > 0)
     fail(ErrorKind::kUsage, "grpo.disable_dropout: write lora.lora_dropout: 0, which is dsft's only dropout");
 }
 
@@ -91,7 +84,7 @@ void save_with_pool(train::Job& job, const std::shared_ptr<rl::PoolWeights>& poo
 }  // namespace
 
 train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context) {
-  refuse_what_is_not_built(config);
+  refuse_dropout_to_disable(config);
   const rl::GrpoConfig& grpo = *config.grpo;
   const spec::TextFolders folders =
       spec::find_text_folders(spec::find_model(config.model.path, config.model.revision), config.adapter());

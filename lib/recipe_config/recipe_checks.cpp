@@ -123,6 +123,11 @@ void validate_grpo(const RecipeConfig& config, config::Section& top) {
         "sync_ref_model",
         "the reference of a run with LoRA is not moved, as in TRL: it is the model that training begins with. "
         "Leave it out, or train all weights (no section lora)");
+  if (grpo.ensemble.has_agents() &&
+      (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start))
+    section.fault("agents",
+                  "evaluation of a policy with agents is not built yet; leave training.eval_strategy at \"no\", and "
+                  "training.eval_on_start false");
   if (config.training.auto_find_batch_size)
     top.fault("training.auto_find_batch_size",
               "halves the micro-batch, and a round of sampling then has no whole groups of completions; choose "

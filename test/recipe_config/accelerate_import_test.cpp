@@ -139,7 +139,7 @@ TEST_CASE("An Accelerate file may name a DeepSpeed file, which then holds every 
                 "acc.yaml:2:20: deepspeed_config.deepspeed_config_file: other.json cannot be read");
   CHECK_THAT(read_accelerate(file + "mixed_precision: fp16\n", "", R"({"bf16": {"enabled": true}})").faults,
              Catch::Matchers::ContainsSubstring(
-                 "mixed_precision: `fp16` contradicts `model.dtype` at ds.json:1:11, which is `bf16`"));
+                 "mixed_precision: `fp16` contradicts `bf16.enabled` at ds.json:1:11, which is `bf16`"));
 }
 
 TEST_CASE("What an Accelerate file asks for and dsft does not have is one sentence", "[recipe_config]") {

@@ -140,7 +140,7 @@ TEST_CASE("A value of a DeepSpeed file that contradicts a written key names both
       "{\"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 1e-4}}, \"scheduler\": {\"type\": \"WarmupLR\", "
       "\"params\": "
       "{\"warmup_max_lr\": 2e-4}}}",
-      "scheduler.params.warmup_max_lr: `2e-4` contradicts `training.learning_rate` at ds.json:1:44");
+      "scheduler.params.warmup_max_lr: `2e-4` contradicts `optimizer.params.lr` at ds.json:1:44");
 }
 
 TEST_CASE("Equal values and defaults never contradict a DeepSpeed file", "[recipe_config]") {
@@ -168,7 +168,7 @@ TEST_CASE("ZeRO's block is strict, and its old forms are understood", "[recipe_c
   check_file_fault("{\"zero_optimization\": {\n\"stage\": 4}}",
                    "ds.json:2:10: zero.stage: must be between 0 and 3, not 4");
   check_file_fault(R"({"zero_optimization": {"stage3_max_reuse_distance": 5, "max_reuse_distance": 6}})",
-                   "contradicts `zero.stage3_max_reuse_distance` at ds.json:1:24");
+                   "contradicts `zero_optimization.stage3_max_reuse_distance` at ds.json:1:24");
   CHECK(resolved(R"({"zero_optimization": true})").zero.stage == 1);
   check_file_warning(R"({"zero_optimization": true})", "is deprecated as true or false");
   CHECK_THAT(file_warnings(R"({"zero_optimization": {"cpu_offload": true}})"),
