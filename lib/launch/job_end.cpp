@@ -58,9 +58,11 @@ int rank_with_error(const RankLogs& logs, int num_ranks) {
   return -1;
 }
 
+constexpr ExitStatus kCannotStart{127, 0};  // of the shell and the dynamic loader
+
 /// Whether MPI itself has ended a rank, whose peer was gone: the trainer has no such codes.
 bool is_mpi_code(ExitStatus status) {
-  return status.signal == 0 && status.exit_code <= 128 && !is_contract_code(status.exit_code);
+  return status.signal == 0 && status.exit_code <= 128 && !is_contract_code(status.exit_code) && status != kCannotStart;
 }
 
 }  // namespace
@@ -94,7 +96,11 @@ LaunchResult explain_process(const std::string& who, ExitStatus status, int stop
     return {status.exit_code,
             "stopped after saving; the same command with training.resume_from_checkpoint=true goes on"};
   }
-  const std::string what = (who.empty() ? "the trainer" : who) + " " + status.describe();
+  const std::string name = who.empty() ? "the trainer" : who;
+  if (status == kCannotStart)
+    return {static_cast<int>(ErrorKind::kUsage),
+            concat(name, " could not be started: a program or a shared library is missing there (127)")};
+  const std::string what = name + " " + status.describe();
   if (status.signal == 0) return {is_contract_code(status.exit_code) ? status.exit_code : 1, what};
   if (stop_signal == 0 || !is_stop_request(status.signal)) return explain_death(what, status.signal, who.empty());
   // stopped before the trainer had its own handlers: nothing was begun, nothing is lost
@@ -110,14 +116,9 @@ LaunchResult explain_job(const JobEnd& end, const RankLogs& logs, const HeartMon
   if (const auto loss = monitor.first_loss(); rank < 0 && loss) rank = loss->rank;
   const std::string who = rank < 0 ? "a rank" : concat("rank ", rank);
   LaunchResult result = explain_process(who, end.status, end.stop_signal);
-  constexpr int kCannotStart = 127;  // of the shell and the dynamic loader
-  if (end.status.exit_code == kCannotStart) {
-    result = {static_cast<int>(ErrorKind::kUsage),
-              concat(who, " could not be started: a program or a shared library is missing there (127)")};
-  } else if (is_mpi_code(end.status)) {
+  if (is_mpi_code(end.status))
     result = {static_cast<int>(ErrorKind::kCommunication),
               concat(who, " was lost, and MPI ended the others with code ", end.status.exit_code)};
-  }
   if (result.exit_code == static_cast<int>(ErrorKind::kStopped)) return result;
   if (rank > 0) result.tail = logs.tail(rank).text();
   const std::string did = rank < 0 ? "" : monitor.last_words(rank);

@@ -284,17 +284,18 @@ LaunchPlan plan_launch(const LaunchRequest& request, const Machine& machine) {
     plan.warnings.push_back(concat("CUDA_VISIBLE_DEVICES=", *machine.cuda_visible_devices,
                                    " is not used: the slots of ", request.hostfile, " are the GPUs of its hosts"));
   }
+  // several names of this machine are one machine
+  std::vector<int> slots;
+  for (const Host& host : hosts)
+    if (!is_remote(host)) slots.insert(slots.end(), host.slots.begin(), host.slots.end());
+  if (!runs_on_cpu(request) && std::set<int>(slots.begin(), slots.end()).size() < slots.size())
+    fail(ErrorKind::kUsage, request.hostfile, " names this machine more than once, as ", describe_hosts(hosts),
+         ": the same GPUs would have several ranks; write one line with all of its slots");
   if (plan.uses_mpi()) plan.argv = mpirun_words(plan, machine, hosts);
   if (plan.has_remote_hosts) {
     add_hosts(plan.argv, request, machine, plan, hosts);
     return plan;
   }
-  // several names of this machine are one machine
-  std::vector<int> slots;
-  for (const Host& host : hosts) slots.insert(slots.end(), host.slots.begin(), host.slots.end());
-  if (!runs_on_cpu(request) && std::set<int>(slots.begin(), slots.end()).size() < slots.size())
-    fail(ErrorKind::kUsage, request.hostfile, " names this machine more than once, as ", describe_hosts(hosts),
-         ": the same GPUs would have several ranks; write one line with all of its slots");
   if (!slots.empty() && !runs_on_cpu(request) && needs_visible_devices({"", slots}, machine)) {
     plan.environment.emplace_back("CUDA_VISIBLE_DEVICES", join_slots(slots));
   }

@@ -36,3 +36,16 @@ TEST_CASE("A job whose hosts cannot be reached ends with 6 and the host's name",
   CHECK(other.exit_code == 6);
   CHECK(other.reason == "mpirun ended with code 1");
 }
+
+TEST_CASE("A program or a library that is missing is a fault of use, with one process and with several", "[launch]") {
+  CHECK(launch::explain_process("", {127, 0}, 0).exit_code == 2);
+  CHECK(launch::explain_process("", {127, 0}, 0).reason ==
+        "the trainer could not be started: a program or a shared library is missing there (127)");
+  const test::TempDir folder;
+  const launch::HeartMonitor monitor(2, folder.path(), /*has_remote_hosts=*/false, {});
+  const launch::RankLogs logs({}, 2, /*appends=*/false, [](process::Stream, std::string_view) {});
+  const launch::LaunchResult result = launch::explain_job(
+      {{127, 0}, "Primary job  terminated normally, but 1 process returned\n", 2, 0}, logs, monitor);
+  CHECK(result.exit_code == 2);
+  CHECK_THAT(result.reason, StartsWith("a rank could not be started"));
+}

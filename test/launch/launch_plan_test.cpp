@@ -207,6 +207,9 @@ TEST_CASE("A hostfile of this machine alone starts no remote shell", "[launch]")
   request.hosts = launch::parse_hostfile("node1 slots=2\nlocalhost slots=2\n", "hosts");
   test::require_error(ErrorKind::kUsage, {"hosts names this machine more than once", "localhost (slots 0, 1)"},
                       [&] { launch::plan_launch(request, machine); });
+  request.hosts = launch::parse_hostfile("node1 slots=2\nlocalhost slots=2\nnode2 slots=2\n", "hosts");
+  test::require_error(ErrorKind::kUsage, {"hosts names this machine more than once"},
+                      [&] { launch::plan_launch(request, machine); });
 }
 
 TEST_CASE("GPUs of this machine are chosen by number, of those that are visible", "[launch]") {
