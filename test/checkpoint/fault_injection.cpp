@@ -25,6 +25,7 @@ std::atomic<long> num_calls{0};
 size_t largest_allocation = 0;  // 0: any
 size_t largest_new = 0;
 const char* hang_file = nullptr;  // this rank's; null: it never hangs
+size_t least_of_hang = 0;
 
 bool is_below(const char* path) {
   const size_t length = std::strlen(folder);
@@ -81,14 +82,18 @@ long dsft_fault_num_calls() {
 }
 
 // DSFT_FAULT="kind:call:folder" arms it from the start; DSFT_FAULT_ALLOCATION=BYTES refuses larger tensors,
-// DSFT_FAULT_NEW=BYTES larger objects of C++; DSFT_FAULT_HANG=RANK:FILE has a rank of mpirun hang in its next tensor
-// once the file is there.
+// DSFT_FAULT_NEW=BYTES larger objects of C++; DSFT_FAULT_HANG=RANK:BYTES:FILE has a rank of mpirun hang in its next
+// tensor of so many bytes or more once the file is there.
 __attribute__((constructor)) void dsft_fault_arm_from_environment() {
   if (const char* bytes = std::getenv("DSFT_FAULT_ALLOCATION")) largest_allocation = std::strtoull(bytes, nullptr, 10);
   if (const char* bytes = std::getenv("DSFT_FAULT_NEW")) largest_new = std::strtoull(bytes, nullptr, 10);
   const char *hang = std::getenv("DSFT_FAULT_HANG"), *rank = std::getenv("OMPI_COMM_WORLD_RANK");
-  const char* file = hang ? std::strchr(hang, ':') : nullptr;
-  if (file && rank && std::atoi(hang) == std::atoi(rank)) hang_file = file + 1;
+  const char* bytes = hang ? std::strchr(hang, ':') : nullptr;
+  const char* file = bytes ? std::strchr(bytes + 1, ':') : nullptr;
+  if (file && rank && std::atoi(hang) == std::atoi(rank)) {
+    hang_file = file + 1;
+    least_of_hang = std::strtoull(bytes + 1, nullptr, 10);
+  }
   const char* text = std::getenv("DSFT_FAULT");
   char name[32], path[PATH_MAX];
   long call = 0;
@@ -137,7 +142,7 @@ int unlinkat(int descriptor, const char* path, int flags) noexcept {
 
 int posix_memalign(void** address, size_t alignment, size_t size) noexcept {
   if (largest_allocation > 0 && size > largest_allocation) return ENOMEM;
-  while (hang_file && ::access(hang_file, F_OK) == 0) ::pause();
+  while (hang_file && size >= least_of_hang && ::access(hang_file, F_OK) == 0) ::pause();
   return real(&::posix_memalign, "posix_memalign")(address, alignment, size);
 }
 }

@@ -183,10 +183,12 @@ TEST_CASE("A rank that hangs in an update ends the run at --step-timeout, and th
   test::TempDir folder;
   const auto recipe = test::make_tiny_job(folder, kSections);
   const fs::path file = folder / "hang";
-  const WatchedRun run = launch_ranks({"--step-timeout", "3", recipe.string(), "training.save_steps=1000"}, folder,
-                                      "step 1/", [&](pid_t) { folder.write("hang", ""); },
+  // in a tensor that is larger than what travels between the ranks, 16 kB of each: where it hangs in a collective, both
+  // wait in the same one
+  const WatchedRun run = launch_ranks({"--step-timeout", "3", recipe.string(), "training.save_steps=1000", "lora.r=2"},
+                                      folder, "step 1/", [&](pid_t) { folder.write("hang", ""); },
                                       {{"LD_PRELOAD", std::string(DSFT_BIN_DIR) + "/libdsft_fault_injection.so"},
-                                       {"DSFT_FAULT_HANG", "1:" + file.string()}});
+                                       {"DSFT_FAULT_HANG", "1:40000:" + file.string()}});
   INFO(run.err);
   CHECK(run.exit_code == 6);
   CHECK(run.seconds_after_fault < 10);
