@@ -23,6 +23,25 @@ template <int64_t kLanes>
     return sum[0] + sum[1];
 }
 
+// sum += a * b, rounded once where there are instructions for that. Left to itself a compiler contracts the sums of one
+// block and not those of another (GCC 13 avoids chains of 256 bits), and their entries differ.
+template <int64_t kLanes>
+[[gnu::always_inline]] inline void multiply_add(typename Lanes<kLanes>::Type& sum,
+                                                const typename Lanes<kLanes>::Type& a,
+                                                const typename Lanes<kLanes>::Type& b) {
+#if defined(__x86_64__)
+  if constexpr (kLanes > 4)
+    asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  else
+    sum += a * b;  // plain x86-64 has no such instruction
+#elif defined(__aarch64__)
+  static_assert(kLanes == 4);
+  asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum) : "w"(a), "w"(b));
+#else
+#error "row products need a multiply-add that is the same in every block"
+#endif
+}
+
 // kRows x kColumns entries from (row, column) on. However large the block, an entry's sum is the same.
 template <int64_t kLanes, int64_t kRows, int64_t kColumns>
 [[gnu::always_inline]] inline void multiply_block(const RowProducts& products, int64_t row, int64_t column) {
@@ -39,7 +58,7 @@ template <int64_t kLanes, int64_t kRows, int64_t kColumns>
     for (int64_t r = 0; r < kRows; ++r) {
       const Vector values = *reinterpret_cast<const Vector*>(x + r * in + k);
 #pragma GCC unroll 8
-      for (int64_t c = 0; c < kColumns; ++c) sums[r][c] += values * weights[c];
+      for (int64_t c = 0; c < kColumns; ++c) multiply_add<kLanes>(sums[r][c], values, weights[c]);
     }
   }
   if (k < in) {  // what is left, with zeros behind it
@@ -52,7 +71,7 @@ template <int64_t kLanes, int64_t kRows, int64_t kColumns>
       for (int64_t c = 0; c < kColumns; ++c) {
         Vector weights = {};
         std::memcpy(&weights, weight + c * in + k, rest);
-        sums[r][c] += values * weights;
+        multiply_add<kLanes>(sums[r][c], values, weights);
       }
     }
   }
