@@ -133,9 +133,10 @@ class ShardedOptimizer final {
   int64_t num_applied_updates() const;
   const optim::LossScaler* loss_scaler() const { return loss_scaler_ ? &*loss_scaler_ : nullptr; }
 
-  /// All that a run needs to go on bit for bit, beside the parameters themselves: CPU tensors in the parameters' order.
-  /// They may share memory with the optimizer until the next update. Where the state is sharded it is what this rank
-  /// adds: its parts of what is sharded, and on rank 0 the rest too; nothing is copied that is not given.
+  /// All that a run needs to go on bit for bit, beside the parameters themselves: tensors in the parameters' order,
+  /// where they lie. They may share memory with the optimizer until the next update. Where the state is sharded it is
+  /// what this rank adds: its parts of what is sharded, and on rank 0 the rest too; nothing is copied that is not
+  /// given.
   std::vector<NamedState> state() const;
   /// Whether ranks hold slices, one rank the only ones of what is offloaded.
   bool is_sharded() const { return flat_.plan().is_sharded(); }
