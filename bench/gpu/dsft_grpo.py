@@ -31,7 +31,7 @@ grpo:
   max_completion_length: {completion_length}
   rewards: [{{name: unique_characters}}]
 training: {{max_steps: {steps}, per_device_train_batch_size: {micro_batch}, gradient_accumulation_steps: {accumulation}, learning_rate: 1.0e-6,
-  gradient_checkpointing: {recompute}, logging_steps: 1, save_strategy: "no", report_to: none}}
+  gradient_checkpointing: {recompute}, full_determinism: {full_determinism}, logging_steps: 1, save_strategy: "no", report_to: none}}
 """
 LORA = "lora: {r: 32, lora_alpha: 64, target_modules: all-linear, task_type: CAUSAL_LM}\n"
 
@@ -55,7 +55,7 @@ def write_inputs(folder, args):
     (folder / "recipe.yaml").write_text(RECIPE.format(
         folder=folder, lora="" if args.full else LORA, zero_stage=args.zero_stage, completion_length=args.completion_length,
         steps=args.steps + args.warmup, micro_batch=args.micro_batch,
-        accumulation=args.prompts * GENERATIONS // args.micro_batch // args.ranks, recompute=str(args.recompute).lower()))
+        accumulation=args.prompts * GENERATIONS // args.micro_batch // args.ranks, recompute=str(args.recompute).lower(), full_determinism=str(args.full_determinism).lower()))
 
 
 if __name__ == "__main__":
@@ -69,6 +69,7 @@ if __name__ == "__main__":
     parser.add_argument("--micro-batch", type=int, default=32, help="completions per forward and backward")
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     parser.add_argument("--full", action="store_true", help="all weights in place of LoRA")
+    parser.add_argument("--full-determinism", action="store_true", help="sampler and trainer agree to the bit")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--zero-stage", type=int, default=0)
     parser.add_argument("--warmup", type=int, default=2)
@@ -97,8 +98,8 @@ if __name__ == "__main__":
     sampling, waiting = median("rollout/sampling_seconds"), median("rollout/waiting_for_rewards_seconds")
     print(json.dumps(dict(
         kind="grpo", ranks=args.ranks, zero_stage=args.zero_stage, prompts=args.prompts, prompt_length=args.prompt_length, micro_batch=args.micro_batch,
-        recompute=args.recompute, full=args.full, completions=args.prompts * GENERATIONS, mean_completion=round(median("completions/mean_length"), 1),
+        recompute=args.recompute, full=args.full, full_determinism=args.full_determinism, completions=args.prompts * GENERATIONS, mean_completion=round(median("completions/mean_length"), 1),
         seconds_per_step=round(step, 2), generation_s=round(sampling, 2), rewards_s=round(waiting, 2), update_s=round(step - sampling - waiting, 2),
-        generated_tokens_per_s=round(median("rollout/tokens_per_second")), logp_difference_mean=median("sampling/sampling_logp_difference/mean"),
+        generated_tokens_per_s=round(median("rollout/tokens_per_second")), logp_difference_mean=median("sampling/sampling_logp_difference/mean"), logp_difference_max=max(line["sampling/sampling_logp_difference/max"] for line in lines),
         logp_difference_signed=median("sampling/sampling_logp_difference/signed_mean"), first_step_s=round(first, 2), all_steps=[round(s, 2) for s in seconds],
         peak_gib=round(lines[-1]["peak_memory_gib"], 2))), flush=True)

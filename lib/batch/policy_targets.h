@@ -22,6 +22,10 @@ struct PolicyTargets {
   at::Tensor sampling_log_probs;   ///< by the sampler; undefined: as old_log_probs
   at::Tensor entropy_mask;         ///< 1 where the token's entropy is among the update's highest, else 0
 
+  /// [R] tokens of each row before its completion, where a pass is to compute what the sampler did, to the bit
+  /// (kernels::place_as_decoded); empty: it need not. On the host.
+  std::vector<int64_t> prompt_lengths = {};
+
   std::vector<at::Tensor*> device_tensors();
   /// Which of the tensors that may be undefined are not, as bits, and one that is always set.
   int64_t members() const;

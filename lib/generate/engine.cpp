@@ -26,7 +26,8 @@ int64_t count_pages(const model::CausalLm& model, const EngineOptions& options, 
   const double in_share = options.free_memory_share * static_cast<double>(device::free_memory_bytes(model.device()));
   const int64_t bytes = std::min(options.cache_bytes, static_cast<int64_t>(in_share));
   const int64_t in_memory = bytes / PagedCache::page_bytes(model.spec(), model.dtype());
-  return 1 + std::max(pages_for(longest), std::min(in_memory, options.max_sequences * pages_for(longest)));
+  return 1 + std::max(kernels::pages_for(longest),
+                      std::min(in_memory, options.max_sequences * kernels::pages_for(longest)));
 }
 
 }  // namespace
@@ -41,9 +42,10 @@ Engine::Engine(model::CausalLm& model, const nn::BlockRunner& runner, const Engi
       options_(options),
       longest_(longest),
       num_pages_(count_pages(model, options, longest)),
-      cache_(model.spec(), model.dtype(), model.device(), num_pages_),
+      cache_(model.spec(), model.dtype(), model.device(), num_pages_, options.isolates_rows),
       num_seen_words_(options.sampling.repetition_penalty == 1.0 ? 0 : (model.spec().vocab_size + 31) / 32),
-      rows_(options.max_sequences, pages_for(longest), num_seen_words_, options.wants_log_probs, model.device()),
+      rows_(options.max_sequences, kernels::pages_for(longest), num_seen_words_, options.wants_log_probs,
+            model.device()),
       group_(std::in_place, model.device()) {
   if (!options.releases_memory) cache_.take_memory();
 }

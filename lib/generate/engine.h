@@ -52,6 +52,10 @@ struct EngineOptions {
   /// call of the driver. Recorded steps have its address in them, and are recorded again where the next call gets
   /// another (Engine::counts tells how often): rollout and update taking turns, the same sizes find the same place.
   bool releases_memory = false;
+  /// Tokens and log-probabilities of a request do not depend on what else is asked for, to the bit, and a training pass
+  /// that reads answers as they were decoded (kernels::place_as_decoded) computes the same: on a GPU, and in 16 bits,
+  /// at the price of slower products. In fp32 on the CPU they never do.
+  bool isolates_rows = false;
   /// The weights have other addresses at each call (ZeRO-3): steps that were recorded serve one call.
   bool weights_move = false;
 };
@@ -79,8 +83,9 @@ using OnCompletion = std::function<void(size_t request, const Completion& comple
 /// the same, the sequence that came last leaves its pages, waits in front of the others and is read again later; the
 /// first one always goes on, since an engine has pages for one sequence of the longest kind at least.
 ///
-/// In fp32 on the CPU tokens and log-probabilities of a request are the same to the bit whatever else is asked for, in
-/// any order, with any options but sampling, seed and stops, and with any number of threads.
+/// In fp32 on the CPU, and with EngineOptions::isolates_rows elsewhere, tokens and log-probabilities of a request are
+/// the same to the bit whatever else is asked for, in any order, with any options but sampling, seed and stops, and
+/// with any number of threads.
 class Engine {
  public:
   /// For requests whose prompt and answer together have at most `longest` tokens. Borrows the model and the runner.

@@ -7,6 +7,7 @@
 #include "base/counter_random.h"
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "kernels/token_log_probs_rows.h"
 
 namespace dsft::generate {
 namespace {
@@ -33,7 +34,7 @@ Generation::Generation(Engine& engine, const std::vector<Request>& requests, con
       device_(engine.model_.device()),
       requests_(requests),
       on_completion_(on_completion),
-      is_ample_(engine.num_pages_ > options_.max_sequences * pages_for(engine.longest_)),
+      is_ample_(engine.num_pages_ > options_.max_sequences * kernels::pages_for(engine.longest_)),
       completions_(requests.size()),
       waiting_(requests.size()) {
   std::iota(waiting_.begin(), waiting_.end(), size_t{0});
@@ -100,7 +101,7 @@ bool Generation::fits(int64_t num_sequences, int64_t num_free_pages, const std::
   const size_t request = waiting_.front();
   const int64_t num_shared = shares(request, prompt) ? prompt_length(request) / kernels::kPageTokens : 0;
   const int64_t left_to_others = is_ample_ ? 0 : num_sequences;
-  return pages_for(num_planned(request)) - num_shared + left_to_others <= num_free_pages;
+  return kernels::pages_for(num_planned(request)) - num_shared + left_to_others <= num_free_pages;
 }
 
 // To let requests in, a few at a time, and to leave rows out that nobody needs any more.
@@ -125,7 +126,7 @@ int64_t Generation::num_missing(const Sequence& sequence) const {
   if (sequence.is_done) return 0;
   const int64_t num_tokens = std::min(
       room_for(sequence.request), num_cached(sequence.request) + static_cast<int64_t>(pending_.size()) + kStepsAhead);
-  return std::max<int64_t>(0, pages_for(num_tokens) - static_cast<int64_t>(sequence.pages.size()));
+  return std::max<int64_t>(0, kernels::pages_for(num_tokens) - static_cast<int64_t>(sequence.pages.size()));
 }
 
 int64_t Generation::num_missing() const {
@@ -195,7 +196,7 @@ void Generation::add_next(Prefill& prefill) {
   const size_t request = waiting_.front();
   const std::vector<int32_t>& prompt = requests_[request].prompt_ids;
   const std::vector<int32_t>& answer = completions_[request].token_ids;
-  const int64_t num_pages = pages_for(num_planned(request));
+  const int64_t num_pages = kernels::pages_for(num_planned(request));
   waiting_.pop_front();
   Sequence sequence{request, {}};
   if (shares(request, prefill.last)) {
@@ -266,7 +267,7 @@ void Generation::keep_prompt(const Prefill& prefill, const at::Tensor& hidden) {
   if (waiting_.empty() || !shares(waiting_.front(), prefill.last)) return forget_prompt();
   if (kept_ && prefill.last->row == kept_->row) return;
   ReadPrompt prompt = *prefill.last;
-  prompt.pages.resize(static_cast<size_t>(pages_for(static_cast<int64_t>(prompt.ids->size()))));
+  prompt.pages.resize(static_cast<size_t>(kernels::pages_for(static_cast<int64_t>(prompt.ids->size()))));
   engine_.cache_.share(prompt.pages);
   const at::Tensor last_hidden = hidden.narrow(0, prompt.row, 1).clone();
   forget_prompt();
@@ -337,11 +338,17 @@ void Generation::step(DecodeRows& rows) {
 // Chooses the next token of each row.
 void Generation::sample(DecodeRows& rows, const at::Tensor& hidden) {
   nn::ForwardContext context;
-  context.isolates_rows = true;
+  context.isolates_rows = engine_.cache_.isolates_rows();
   context.adapters = engine_.cache_.adapters();
-  const at::Tensor logits = engine_.model_.logits(hidden, engine_.runner_, context);
+  at::Tensor logits = engine_.model_.logits(hidden, engine_.runner_, context);
   rows.ids.copy_(kernels::sample_tokens(logits, options_.sampling, {options_.seed, kPurpose, rows.streams, rows.draws},
-                                        rows.seen, rows.log_probs));
+                                        rows.seen, context.isolates_rows ? at::Tensor() : rows.log_probs));
+  if (rows.log_probs.defined() && context.isolates_rows) {  // in a loss's order of sums
+    const double temperature = options_.sampling.temperature;
+    const kernels::PolicyRows policy{.temperature = temperature > 0 ? temperature : 1.0, .wants_entropies = true};
+    rows.log_probs.copy_(
+        kernels::token_log_probs_rows(logits, rows.ids, /*makes_gradient=*/false, {}, policy).log_probs);
+  }
   rows.draws.add_(1);
 }
 

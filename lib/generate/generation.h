@@ -44,7 +44,7 @@ class Generation {
   // What a pass over prompts reads, and whose first tokens come out of it.
   struct Prefill {
     std::vector<Document> documents;
-    std::vector<PrefilledSequence> sequences;
+    std::vector<kernels::PrefilledSequence> sequences;
     int64_t num_tokens = 0;
     std::vector<size_t> members;  // sequences that get their first token, by the hidden states in
     std::vector<int64_t> rows;

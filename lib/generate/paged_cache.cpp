@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "device/device.h"
+#include "kernels/row_products.h"
 
 namespace dsft::generate {
 
@@ -21,14 +22,12 @@ std::string in_gib(double bytes) {
 
 }  // namespace
 
-int64_t pages_for(int64_t num_tokens) {
-  return (num_tokens + kPageTokens - 1) / kPageTokens;
-}
-
-PagedCache::PagedCache(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device, int64_t num_pages)
+PagedCache::PagedCache(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device, int64_t num_pages,
+                       bool isolates_rows)
     : spec_(spec),
       options_(at::TensorOptions(dtype).device(device)),
       num_pages_(num_pages),
+      isolates_rows_(isolates_rows || kernels::has_row_products(options_)),
       num_holders_(static_cast<size_t>(num_pages), 0) {
   DSFT_CHECK(num_pages > 1, num_pages, " pages");
   for (int64_t page = num_pages - 1; page > 0; --page) free_pages_.push_back(static_cast<int32_t>(page));
@@ -98,77 +97,25 @@ void PagedCache::copy_pages(const std::vector<int64_t>& from, const std::vector<
     for (at::Tensor& cache : *caches) cache.index_copy_(0, targets, cache.index_select(0, sources));
 }
 
-void PagedCache::begin_prefill(const std::vector<PrefilledSequence>& sequences) {
-  const at::Device device = options_.device();
-  const auto to_device = [&](const std::vector<int64_t>& values) {
-    return device::copy_from_host(torch::tensor(values, at::kLong), device);
-  };
-  std::vector<int64_t> pages, offsets, boundaries = {0}, prompt_rows, answer_rows, answer_lengths, answer_sequences;
-  std::vector<int32_t> tables;
-  size_t width = 1;
-  for (const auto& sequence : sequences) width = std::max(width, sequence.pages.size());
-  for (const auto& sequence : sequences) {
-    DSFT_CHECK(sequence.num_prompt_tokens <= sequence.num_tokens &&
-                   pages_for(sequence.num_tokens) <= static_cast<int64_t>(sequence.pages.size()),
-               sequence.pages.size(), " pages for ", sequence.num_tokens, " tokens, ", sequence.num_prompt_tokens,
-               " of them a prompt");
-    for (int64_t token = 0; token < sequence.num_tokens; ++token) {
-      const auto row = static_cast<int64_t>(pages.size());
-      pages.push_back(sequence.pages[static_cast<size_t>(token / kPageTokens)]);
-      offsets.push_back(token % kPageTokens);
-      if (token < sequence.num_prompt_tokens) {
-        prompt_rows.push_back(row);
-        continue;
-      }
-      answer_rows.push_back(row);
-      answer_lengths.push_back(token + 1);
-      answer_sequences.push_back(static_cast<int64_t>(tables.size() / width));
-    }
-    boundaries.push_back(boundaries.back() + sequence.num_prompt_tokens);
-    tables.insert(tables.end(), sequence.pages.begin(), sequence.pages.end());
-    tables.resize((tables.size() + width - 1) / width * width);
-  }
-  documents_ = kernels::make_documents(boundaries, device);
-  answers_ = {};
-  if (!answer_rows.empty()) {
-    prompt_rows_ = to_device(prompt_rows);
-    answer_rows_ = to_device(answer_rows);
-    const at::Tensor table = torch::tensor(tables, at::kInt).view({-1, static_cast<int64_t>(width)});
-    answers_ = {device::copy_from_host(table.index_select(0, torch::tensor(answer_sequences, at::kLong)), device),
-                to_device(answer_lengths)};
-  }
-  token_pages_ = device::copy_from_host(torch::tensor(pages, at::kLong), device);
-  token_offsets_ = device::copy_from_host(torch::tensor(offsets, at::kLong), device);
+void PagedCache::begin_prefill(const std::vector<kernels::PrefilledSequence>& sequences) {
+  prefilled_ = kernels::place_tokens(sequences, options_.device(), isolates_rows_);
 }
 
 void PagedCache::begin_decode(const kernels::PagedSequences& sequences) {
-  documents_ = {};
+  prefilled_.reset();
   sequences_ = sequences;
+  sequences_.are_isolated = isolates_rows_;
 }
 
 at::Tensor PagedCache::attend(int64_t layer, const at::Tensor& qkv, const kernels::PackedHeads& heads,
                               const kernels::HeadNorms& norms, const kernels::RotaryAngles& angles, double scale) {
-  at::Tensor &keys = keys_[layer], &values = values_[layer];
-  if (documents_.boundaries.empty())
+  const at::Tensor &keys = keys_[layer], &values = values_[layer];
+  if (!prefilled_)
     return kernels::rotary_append_and_attend(qkv, heads, norms, angles, {keys, values, sequences_}, scale,
                                              windows_[layer]);
   const kernels::Heads turned = kernels::rotate_heads(qkv, heads, norms, angles);
-  kernels::append_rows(turned.k, keys, token_pages_, token_offsets_);
-  kernels::append_rows(turned.v, values, token_pages_, token_offsets_);
-  if (!answers_.pages.defined())
-    return kernels::varlen_attention(turned.q, turned.k, turned.v, documents_, scale, windows_[layer])
-        .reshape({qkv.size(0), -1});
-  const auto rows_of = [&](const at::Tensor& rows) {
-    return kernels::Heads{turned.q.index_select(0, rows), turned.k.index_select(0, rows),
-                          turned.v.index_select(0, rows)};
-  };
-  const kernels::Heads prompts = rows_of(prompt_rows_), answers = rows_of(answer_rows_);
-  at::Tensor out = torch::empty({qkv.size(0), turned.q.size(1), turned.q.size(2)}, turned.q.options());
-  out.index_copy_(0, prompt_rows_,
-                  kernels::varlen_attention(prompts.q, prompts.k, prompts.v, documents_, scale, windows_[layer]));
-  out.index_copy_(0, answer_rows_,
-                  kernels::append_and_attend(answers, {keys, values, answers_}, scale, windows_[layer]));
-  return out.view({qkv.size(0), -1});
+  return kernels::append_and_attend(turned, keys, values, *prefilled_, scale, windows_[layer])
+      .reshape({qkv.size(0), -1});
 }
 
 }  // namespace dsft::generate

@@ -12,7 +12,8 @@ namespace {
 
 int64_t num_pages(const PooledRequest& request, int64_t max_new_tokens) {
   int64_t count = 0;
-  for (const auto& prompt : request.prompts) count += pages_for(static_cast<int64_t>(prompt.size()) + max_new_tokens);
+  for (const auto& prompt : request.prompts)
+    count += kernels::pages_for(static_cast<int64_t>(prompt.size()) + max_new_tokens);
   return count;
 }
 
@@ -24,7 +25,7 @@ class PooledBatch {
       : model_(model), runner_(runner), requests_(requests), options_(options), completions_(requests.size()) {
     int64_t pages = 1;
     for (const PooledRequest& request : requests) pages += num_pages(request, options.max_new_tokens);
-    cache_.emplace(model.spec(), model.dtype(), model.device(), pages);
+    cache_.emplace(model.spec(), model.dtype(), model.device(), pages, options.isolates_rows);
     cache_->adapters()->renew();
     cache_->take_memory();
     live_.resize(requests.size());
@@ -48,13 +49,13 @@ class PooledBatch {
   // The hidden states [live x A, H] of the prompts' last tokens.
   at::Tensor read_prompts() {
     std::vector<Document> documents;
-    std::vector<PrefilledSequence> sequences;
+    std::vector<kernels::PrefilledSequence> sequences;
     std::vector<int64_t> rows;
     int64_t num_tokens = 0;
     for (const PooledRequest& request : requests_) {
       for (const std::vector<int32_t>& prompt : request.prompts) {
         const auto length = static_cast<int64_t>(prompt.size());
-        pages_.push_back(cache_->take_pages(pages_for(length + options_.max_new_tokens)));
+        pages_.push_back(cache_->take_pages(kernels::pages_for(length + options_.max_new_tokens)));
         sequences.push_back({length, length, pages_.back()});
         documents.push_back({prompt, std::vector<int32_t>(prompt.size(), -100), 0});
         num_tokens += length;
@@ -99,7 +100,7 @@ class PooledBatch {
   // The likeliest token of each live request, int64 [live] on the host.
   at::Tensor choose(const at::Tensor& hidden) {
     nn::ForwardContext context;
-    context.isolates_rows = true;
+    context.isolates_rows = cache_->isolates_rows();
     context.adapters = cache_->adapters();
     const at::Tensor weights =
         device::copy_from_host(torch::tensor(options_.weights, at::kFloat), hidden.device()).view({1, -1, 1});

@@ -24,13 +24,14 @@ struct PooledOptions {
   std::function<void()> on_step;   ///< called after each token; undefined: nobody asks
   int64_t max_sequences = 96;      ///< prompts that are continued together; those of one request at least
   double free_memory_share = 0.5;  ///< for keys and values, but at least one request's
+  bool isolates_rows = false;      ///< as EngineOptions::isolates_rows
 };
 
 /// Greedy answers of an ensemble by its pool of last hidden states: at each step each prompt, followed by the same
 /// answer so far, gives the hidden state h_a of its last token behind the final norm (transformers' hidden_states[-1]),
 /// and the next token is the likeliest by the head on sum_a w_a h_a. Without gradients, the completions in the order of
-/// the requests and without log-probabilities. In fp32 on the CPU an answer is the same to the bit whatever else is
-/// asked for. Throws kDevice where there is no memory for one request.
+/// the requests and without log-probabilities. In fp32 on the CPU, and where rows are isolated, an answer is the same
+/// to the bit whatever else is asked for. Throws kDevice where there is no memory for one request.
 std::vector<Completion> decode_pooled(model::CausalLm& model, const nn::BlockRunner& runner,
                                       const std::vector<PooledRequest>& requests, const PooledOptions& options);
 

@@ -65,7 +65,7 @@ at::Tensor by_cuda_kernel(cuda::DecodeTensors rows, const at::Tensor& like, cons
   rows.pages = pages.const_data_ptr<int32_t>();
   rows.lengths = lengths.const_data_ptr<int64_t>();
   rows.out = out.data_ptr();
-  rows.num_splits = cuda::decode_attention_splits(shape);
+  rows.num_splits = paged.sequences.are_isolated ? 1 : cuda::decode_attention_splits(shape);
   if (rows.num_splits > 1) {
     parts = at::empty({rows.num_splits, shape.num_sequences, num_heads, shape.head_dim + 2},
                       like.options().dtype(at::kFloat));
@@ -114,6 +114,19 @@ void append_rows(const at::Tensor& rows, at::Tensor& cache, const at::Tensor& pa
                     cuda::float_type(dense), cuda::stream_for(dense));
 }
 
+bool isolates_sequences(const at::TensorOptions& options, const PackedHeads& heads) {
+  const at::ScalarType type = c10::typeMetaToScalarType(options.dtype());
+  if (options.device().is_cpu()) return type != at::kDouble;
+  return type != at::kDouble && cuda::has_decode_attention({.num_sequences = 1,
+                                                            .num_kv_heads = heads.num_kv_heads,
+                                                            .group_size = heads.num_heads / heads.num_kv_heads,
+                                                            .head_dim = heads.head_dim,
+                                                            .page_tokens = kPageTokens,
+                                                            .pages_per_sequence = 1,
+                                                            .window = 0,
+                                                            .scale = 1});
+}
+
 at::Tensor append_and_attend(const Heads& heads, const PagedKeys& paged, double scale, int64_t window) {
   const at::Tensor &q = heads.q, &k = heads.k;
   DSFT_CHECK(
@@ -141,7 +154,8 @@ at::Tensor rotary_append_and_attend(const at::Tensor& qkv, const PackedHeads& he
   check(heads, qkv.size(0), paged);
   const cpu::DecodeAttentionShape shape = shape_of(heads, paged, scale, window);
   const bool is_16_bit = c10::elementSize(qkv.scalar_type()) == 2;
-  if (!is_16_bit || !cuda::takes(qkv) || !cuda::has_decode_attention(shape))
+  // a pass over whole sequences turns heads by a kernel of its own
+  if (!is_16_bit || paged.sequences.are_isolated || !cuda::takes(qkv) || !cuda::has_decode_attention(shape))
     return append_and_attend(rotate_heads(qkv, heads, norms, angles), paged, scale, window)
         .reshape({qkv.size(0), heads.num_heads * heads.head_dim});
   const at::Tensor dense = qkv.contiguous(), cos = angles.cos.contiguous(), sin = angles.sin.contiguous();

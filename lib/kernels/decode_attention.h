@@ -14,8 +14,9 @@ constexpr int64_t kPageTokens = 64;
 /// Sequences in a paged cache: token t of sequence s stands at place t % kPageTokens of page pages[s][t / kPageTokens]
 /// (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023).
 struct PagedSequences {
-  at::Tensor pages;    ///< int32 [S, P]; entries behind a sequence's last page are not read
-  at::Tensor lengths;  ///< int64 [S]: its tokens, the new one included
+  at::Tensor pages;           ///< int32 [S, P]; entries behind a sequence's last page are not read
+  at::Tensor lengths;         ///< int64 [S]: its tokens, the new one included
+  bool are_isolated = false;  ///< the result of one depends on no other to the bit: none is cut to fill a GPU
 };
 
 /// Where a layer's keys and values stand: [pages, K, kPageTokens, D] each, and the sequences in them.
@@ -35,6 +36,9 @@ at::Tensor append_and_attend(const Heads& heads, const PagedKeys& paged, double 
 at::Tensor rotary_append_and_attend(const at::Tensor& qkv, const PackedHeads& heads, const HeadNorms& norms,
                                     const RotaryAngles& angles, const PagedKeys& paged, double scale,
                                     int64_t window = 0);
+
+/// Whether such sequences can be isolated: a kernel takes tensors of this type and device with these heads.
+bool isolates_sequences(const at::TensorOptions& options, const PackedHeads& heads);
 
 /// append_and_attend by LibTorch's operations on any device.
 at::Tensor append_and_attend_reference(const Heads& heads, const PagedKeys& paged, double scale, int64_t window = 0);

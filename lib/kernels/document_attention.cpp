@@ -32,7 +32,7 @@ AttendedDocuments attend_documents(const at::Tensor& q, const at::Tensor& k, con
                                    const Documents& documents, double scale, int64_t window) {
   DSFT_CHECK(attends_by_device(q.options(), q.size(2)), "attention to all documents at once of ", q.sizes());
   const at::NoGradGuard no_grad;
-  if (cudnn::may_take(q.options(), q.size(2))) {
+  if (!documents.are_isolated && cudnn::may_take(q.options(), q.size(2))) {
     if (const auto attended = cudnn::forward(q, k, v, documents, scale, window))
       return {attended->out, attended->statistics, {}};
   }

@@ -5,6 +5,7 @@
 #include "kernels/decode_attention_cuda.h"
 #include "kernels/dropped_products_cuda.h"
 #include "kernels/embedding_gradient_cuda.h"
+#include "kernels/equal_products_cuda.h"
 #include "kernels/few_rows_product_cuda.h"
 #include "kernels/packed_adapters_cuda.h"
 #include "kernels/rms_norm_cuda.h"
@@ -23,6 +24,9 @@ namespace {
 
 }  // namespace
 
+void equal_products(const at::Tensor&, const at::Tensor&, at::Tensor) {
+  fail_without_cuda();
+}
 bool has_rms_norm(FloatType, int64_t) {
   return false;
 }

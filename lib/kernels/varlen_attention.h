@@ -13,6 +13,7 @@ struct Documents {
   std::vector<int64_t> boundaries;                     ///< [S + 1] starts, then T
   int64_t longest = 0;                                 ///< tokens of the longest one, or more
   at::Tensor on_device;                                ///< int32 [S + 1]: the boundaries where a GPU reads them
+  bool are_isolated = false;                           ///< the result of one depends on no other to the bit
   mutable std::shared_ptr<const void> of_kernel = {};  ///< what a kernel works out from them once a batch
 };
 
@@ -21,7 +22,8 @@ Documents make_documents(std::vector<int64_t> boundaries, at::Device device);
 
 /// Causal attention inside each document. q [T, N, D], k and v [T, K, D] with N a multiple of K (each kv head serves
 /// N/K query heads); gives [T, N, D]. `window` > 0: only the last so many tokens are seen. On a GPU in 16 bits
-/// all documents at once by cuDNN, where it has no plan by FlashAttention (Dao, "FlashAttention-2", 2023); else
+/// all documents at once by cuDNN, where it has no plan or documents are isolated by FlashAttention (Dao,
+/// "FlashAttention-2", 2023); else
 /// scaled_dot_product_attention document by document.
 at::Tensor varlen_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
                             double scale, int64_t window = 0);

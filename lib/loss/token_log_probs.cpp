@@ -4,7 +4,9 @@
 
 #include "base/error.h"
 #include "kernels/float_products.h"
+#include "kernels/row_products.h"
 #include "kernels/token_log_probs_rows.h"
+#include "nn/replaced_values.h"
 
 namespace dsft::loss {
 namespace {
@@ -23,6 +25,10 @@ int64_t rows_of_chunk(const at::Tensor& weight) {
   const int64_t elements = weight.requires_grad() ? kTrainedChunkBytes / weight.element_size() : kChunkElements;
   const int64_t rows = elements / weight.size(0);
   return rows < kTile / 2 ? std::max(kFewest, rows) : (rows + kTile / 2) / kTile * kTile;
+}
+
+at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& weight, bool isolates_rows) {
+  return isolates_rows ? kernels::multiply_each_row(hidden, weight) : torch::linear(hidden, weight);
 }
 
 // log p is a function of one hidden state alone, so its gradient there, W[target] - softmax W, can be made in the
@@ -46,9 +52,13 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
     at::Tensor row_gradients = keeps_row_gradients ? torch::empty_like(hidden) : at::Tensor();
     for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
       const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
-      at::Tensor logits = torch::linear(hidden.narrow(0, begin, count), weight);
+      const at::Tensor of_chunk = targets.narrow(0, begin, count);
+      at::Tensor logits = logits_of(hidden.narrow(0, begin, count), weight, distribution.isolates_rows);
+      // the kernel that makes the gradient may add in another order
+      const bool is_apart = keeps_row_gradients && distribution.isolates_rows;
       const auto statistics =
-          kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), keeps_row_gradients, {}, policy);
+          kernels::token_log_probs_rows(logits, of_chunk, keeps_row_gradients && !is_apart, {}, policy);
+      if (is_apart) kernels::token_log_probs_rows(logits, of_chunk, /*makes_gradient=*/true, {}, policy);
       log_probs.narrow(0, begin, count).copy_(statistics.log_probs);
       is_argmax.narrow(0, begin, count).copy_(statistics.is_argmax);
       if (entropies.defined()) entropies.narrow(0, begin, count).copy_(statistics.entropies);
@@ -60,6 +70,7 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
     context->saved_data["trains_head"] = trains_head;
     context->saved_data["computes_again"] = computes_again;
     context->saved_data["temperature"] = distribution.temperature;
+    context->saved_data["isolates_rows"] = distribution.isolates_rows;
     context->saved_data["chunk_rows"] = chunk_rows;
     if (computes_again)
       context->save_for_backward({hidden, weight, targets});
@@ -90,6 +101,7 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
     if (hidden.size(0) == 0)
       return {torch::zeros_like(hidden), trains_head ? torch::zeros_like(weight) : at::Tensor(), {}, {}, {}, {}};
     const int64_t chunk_rows = context->saved_data["chunk_rows"].toInt();
+    const bool isolates_rows = context->saved_data["isolates_rows"].toBool();
     at::Tensor hidden_gradient = torch::empty_like(hidden);
     at::Tensor sum, weight_gradient;
     if (trains_head) sum = weight.grad();
@@ -100,7 +112,7 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
     for (int64_t begin = 0; begin < hidden.size(0); begin += chunk_rows) {
       const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
       const at::Tensor rows = hidden.narrow(0, begin, count);
-      at::Tensor logits = torch::linear(rows, weight);
+      at::Tensor logits = logits_of(rows, weight, isolates_rows);
       kernels::PolicyRows policy = all_rows;
       if (policy.entropy_scales.defined()) policy.entropy_scales = policy.entropy_scales.narrow(0, begin, count);
       kernels::token_log_probs_rows(logits, targets.narrow(0, begin, count), true, scale.narrow(0, begin, count),
@@ -123,6 +135,14 @@ kernels::DropoutKeys choose(kernels::DropoutKeys keys, const Choose& choose_of) 
   return keys;
 }
 
+// Log-probabilities by the kernel that a sampler has, without a gradient.
+at::Tensor values_of(const at::Tensor& logits, const at::Tensor& targets, const Distribution& distribution) {
+  const at::NoGradGuard no_grad;
+  at::Tensor read = logits.detach().contiguous();
+  const kernels::PolicyRows policy{.temperature = distribution.temperature, .wants_entropies = true};
+  return kernels::token_log_probs_rows(read, targets, /*makes_gradient=*/false, {}, policy).log_probs;
+}
+
 // A head with an adapter: each chunk is its own recomputed block, so that the same memory bound holds. Without a row
 // there is one empty chunk, so that the result stays connected to the adapter.
 TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head, const at::Tensor& targets,
@@ -135,6 +155,7 @@ TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head
     const int64_t count = std::min(chunk_rows, hidden.size(0) - begin);
     const at::Tensor chunk_targets = targets.narrow(0, begin, count);
     nn::ForwardContext context;
+    context.isolates_rows = distribution.isolates_rows;
     context.dropout = choose(dropout, [=](const at::Tensor& keys) { return keys.narrow(0, begin, count); });
     const auto results = chunks.run(
         0,
@@ -143,8 +164,10 @@ TokenLogProbs adapted_log_probs(const at::Tensor& hidden, const nn::Linear& head
           const at::Tensor wide = distribution.temperature == 1
                                       ? torch::log_softmax(logits, -1, at::kFloat)
                                       : torch::log_softmax(logits.to(at::kFloat) / distribution.temperature, -1);
-          std::vector<at::Tensor> out = {wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1),
-                                         logits.argmax(-1).eq(chunk_targets)};
+          at::Tensor log_prob = wide.gather(1, chunk_targets.unsqueeze(1)).squeeze(1);
+          if (distribution.isolates_rows)
+            log_prob = nn::replace_values(log_prob, values_of(logits, chunk_targets, distribution));
+          std::vector<at::Tensor> out = {log_prob, logits.argmax(-1).eq(chunk_targets)};
           if (wants_entropies) out.push_back(-(wide.exp() * wide).sum(-1));
           return out;
         },

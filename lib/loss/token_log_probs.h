@@ -21,6 +21,9 @@ enum class Entropies { kNone, kValues, kDifferentiable };
 struct Distribution {
   double temperature = 1;  ///< logits are divided by it
   Entropies entropies = Entropies::kNone;
+  /// Log-probabilities depend on no other row to the bit, and are those of a sampler that isolates rows too: of logits
+  /// by kernels::multiply_each_row, with or without a gradient in one order of sums.
+  bool isolates_rows = false;
 };
 
 /// ln p(targets[i]) after hidden[rows[i]]: the one function behind the loss, `dsft score`, evaluation and reference

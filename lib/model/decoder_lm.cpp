@@ -69,7 +69,11 @@ nn::ForwardContextPtr DecoderLm::make_context(const Batch& batch, const Training
   std::tie(context->cos, context->sin) = rotary_.angles(batch.positions, batch.boundaries);
   if (!cache) context->documents = {batch.boundaries, batch.longest, batch.starts};
   context->cache = cache;
-  context->isolates_rows = cache != nullptr;
+  const bool is_as_decoded = !cache && batch.policy && !batch.policy->prompt_lengths.empty();
+  if (is_as_decoded)
+    context->as_decoded = std::make_shared<kernels::PrefilledTokens>(
+        kernels::place_as_decoded(batch.boundaries, batch.policy->prompt_lengths, batch.ids.device()));
+  context->isolates_rows = cache ? cache->isolates_rows() : is_as_decoded;
   context->adapters = cache ? cache->adapters() : nullptr;
   context->recomputes_mlp = recomputes_mlp;
   context->dropout = dropout_keys(batch, training);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "nn/replaced_values.h"
 #include "nn/side_by_side.h"
 
 namespace dsft::nn {
@@ -33,10 +34,21 @@ at::Tensor Attention::forward(const at::Tensor& x, const ForwardContext& context
   kernels::HeadNorms norms;
   if (q_norm_) norms = {q_norm_->weight(), k_norm_->weight(), q_norm_->eps()};
   const kernels::RotaryAngles angles{context.cos, context.sin};
-  const at::Tensor attended =
-      context.cache ? context.cache->attend(layer_, qkv, heads_, norms, angles, scale_)
-                    : kernels::rotary_attention(qkv, heads_, norms, angles, context.documents, scale_, window_);
-  return o_proj_->forward_to_residual(attended, context);
+  return o_proj_->forward_to_residual(attend(qkv, norms, angles, context), context);
+}
+
+at::Tensor Attention::attend(const at::Tensor& qkv, const kernels::HeadNorms& norms,
+                             const kernels::RotaryAngles& angles, const ForwardContext& context) const {
+  if (context.cache) return context.cache->attend(layer_, qkv, heads_, norms, angles, scale_);
+  at::Tensor as_decoded;
+  if (context.as_decoded) {
+    const at::NoGradGuard no_grad;
+    const kernels::Heads heads = kernels::rotate_heads(qkv, heads_, norms, angles);
+    as_decoded = kernels::attend_as_decoded(heads, *context.as_decoded, scale_, window_).reshape({qkv.size(0), -1});
+  }
+  if (as_decoded.defined() && !at::GradMode::is_enabled()) return as_decoded;
+  const at::Tensor attended = kernels::rotary_attention(qkv, heads_, norms, angles, context.documents, scale_, window_);
+  return as_decoded.defined() ? replace_values(attended, as_decoded) : attended;
 }
 
 void Attention::prepare(const kernels::Documents& documents) const {

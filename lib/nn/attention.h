@@ -23,6 +23,9 @@ class Attention final : public torch::nn::Module {
   void prepare(const kernels::Documents& documents) const;
 
  private:
+  at::Tensor attend(const at::Tensor& qkv, const kernels::HeadNorms& norms, const kernels::RotaryAngles& angles,
+                    const ForwardContext& context) const;
+
   int64_t layer_, window_;
   kernels::PackedHeads heads_;
   double scale_;

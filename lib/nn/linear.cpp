@@ -59,7 +59,8 @@ at::Tensor Linear::forward(const at::Tensor& x, const ForwardContext& context, V
 }
 
 at::Tensor Linear::forward_to_residual(const at::Tensor& x, const ForwardContext& context, Values values) const {
-  const bool is_plain = context.is_generating() && !(adapter_ && adapter_->is_enabled) && !bias_.defined();
+  const bool is_plain =
+      context.is_generating() && !context.isolates_rows && !(adapter_ && adapter_->is_enabled) && !bias_.defined();
   if (is_plain && storage_->resident().defined()) {
     at::Tensor product = kernels::multiply_few_rows(x, storage_->resident());
     if (!product.defined()) product = kernels::multiply_in_parts(x, storage_->resident());

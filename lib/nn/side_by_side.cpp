@@ -100,11 +100,9 @@ at::Tensor joined_bias(const Group& group) {
 // x W^T + bias by the kernels that a generating group or one of isolated rows has; undefined where that is none.
 at::Tensor multiply_specially(const Group& group, const at::Tensor& x, const at::Tensor& weight,
                               const at::Tensor& bias) {
-  at::Tensor product;
-  if (group.isolates_rows && weight.defined()) product = kernels::multiply_each_row(x, weight, bias);
-  if (!product.defined() && group.is_generating && weight.defined())
-    product = kernels::multiply_few_rows(x, weight, bias);
-  return product;
+  if (!weight.defined()) return {};
+  if (group.isolates_rows) return kernels::multiply_each_row(x, weight, bias);
+  return group.is_generating ? kernels::multiply_few_rows(x, weight, bias) : at::Tensor();
 }
 
 // x W^T + bias of all parts.
@@ -180,8 +178,7 @@ NarrowAdapters narrow_adapters(const Group& group, const at::Tensor& x) {
 // A(dropout(x)) of all adapters, [T, sum of ranks].
 at::Tensor multiply_low(const Group& group, const at::Tensor& x, const at::Tensor& a) {
   if (group.drops()) return kernels::multiply_dropped(x, a, group.dropped_rows(), group.keys);
-  const at::Tensor product = group.isolates_rows ? kernels::multiply_each_row(x, a) : at::Tensor();
-  return product.defined() ? product : at::mm(x, a.t());
+  return group.isolates_rows ? kernels::multiply_each_row(x, a) : at::mm(x, a.t());
 }
 
 // Up to so many tokens the gradients of all b of a group are one product, of which each part reads its block. For n
@@ -243,16 +240,18 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
   // y += scale * B(low), for each adapter.
   static void add_adapted(const Group& group, const at::Tensor& low, const NarrowAdapters& narrow, at::Tensor& y) {
     if (group.is_packed) {
-      y.addmm_(low, narrow.b[0].t());
+      if (group.isolates_rows)
+        y.add_(kernels::multiply_each_row(low, narrow.b[0]));
+      else
+        y.addmm_(low, narrow.b[0].t());
       return;
     }
     size_t next = 0;
     for (const Part& part : group.parts) {
       if (!part.a.defined()) continue;
       const at::Tensor &b = narrow.b[next++], of_low = part.of_low(low);
-      const at::Tensor product = group.isolates_rows ? kernels::multiply_each_row(of_low, b) : at::Tensor();
-      if (product.defined())
-        part.of(y).add_(product, part.scale);
+      if (group.isolates_rows)
+        part.of(y).add_(kernels::multiply_each_row(of_low, b), part.scale);
       else
         part.of(y).addmm_(of_low, b.t(), /*beta=*/1, part.scale);
     }
@@ -391,8 +390,9 @@ at::Tensor multiply_side_by_side(const at::Tensor& x, const std::vector<const Li
 at::Tensor multiply_gated(const at::Tensor& x, const Linear& gate, const Linear& up, const ForwardContext& context) {
   variable_list inputs = {x};
   const auto group = make_group({&gate, &up}, context, Values::kRead, inputs);
-  const at::Tensor joined =
-      group->is_generating && group->rank == 0 && !gate.bias().defined() ? joined_weight(*group) : at::Tensor();
+  const at::Tensor joined = group->is_generating && !group->isolates_rows && group->rank == 0 && !gate.bias().defined()
+                                ? joined_weight(*group)
+                                : at::Tensor();
   const at::Tensor product = joined.defined() ? kernels::multiply_few_rows_gated(x, joined) : at::Tensor();
   return product.defined() ? product : kernels::swiglu(SideBySide::apply(at::TensorList(inputs), group));
 }

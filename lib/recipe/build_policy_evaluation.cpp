@@ -57,6 +57,7 @@ std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(const RecipeConfig
                                 .rewards = grpo.judged_by.rewards,
                                 .reward_weights = rewards::weights_of(grpo.judged_by.rewards, grpo.reward_weights),
                                 .max_failed_rewards = grpo.judged_by.max_failed_rewards,
+                                .isolates_rows = config.training.full_determinism,
                                 .pass = pass_rule(config),
                                 .device = context.device,
                                 .seed = context.seed,

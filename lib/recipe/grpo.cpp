@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "checkpoint/agreed_step.h"
 #include "io/checksum.h"
+#include "kernels/decode_attention.h"
 #include "lora/adapters.h"
 #include "recipe/build_parts.h"
 #include "recipe/build_policy_evaluation.h"
@@ -52,6 +53,18 @@ void warn_of_long_prompts(const rl::PromptRows& prompts, const rl::GrpoConfig& g
   if (num_long > 0)
     logger.warn(num_long, " of ", prompts.rows.size(), " prompts with a completion of grpo.max_completion_length ",
                 grpo.max_completion_length, " tokens are longer than the model's ", positions, " positions");
+}
+
+// Under full_determinism answers and the passes over them agree to the bit.
+void require_isolated_rows(const model::CausalLm& model) {
+  const spec::ModelSpec& spec = model.spec();
+  const at::TensorOptions options = at::TensorOptions(model.dtype()).device(model.device());
+  if (!kernels::isolates_sequences(options, {spec.num_attention_heads, spec.num_key_value_heads, spec.head_dim}))
+    fail(ErrorKind::kUsage,
+         "training.full_determinism with recipe grpo: on a GPU it is built for heads of 64 and 128 in "
+         "groups of up to 8, and this model has heads of ",
+         spec.head_dim, " in groups of ", spec.num_attention_heads / spec.num_key_value_heads,
+         "; leave it out, or train with device: cpu");
 }
 
 // Null without a KL term. Follows the policy where the recipe says so.
@@ -131,6 +144,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   build_trained_model(job, config, context);
   const auto pool = grpo.ensemble.has_pool() ? std::make_shared<rl::PoolWeights>(grpo.ensemble) : nullptr;
   if (pool && pool->are_learned()) save_with_pool(job, pool, context.communicator);
+  if (config.training.full_determinism) require_isolated_rows(*job.model);
   warn_of_long_prompts(*prompts, grpo, *job.model, context.logger);
   const auto reference = build_reference(config, job, context);
   job.source = std::make_unique<rl::RolloutSource>(
@@ -149,6 +163,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .reward_weights = rewards::weights_of(grpo.judged_by.rewards, grpo.reward_weights),
                        .pool = pool,
                        .max_failed_rewards = grpo.judged_by.max_failed_rewards,
+                       .isolates_rows = config.training.full_determinism,
                        .completions_file = context.output_dir / "completions.jsonl",
                        .heart = context.heart},
       /*num_epochs=*/job.max_steps / per_epoch + 1);

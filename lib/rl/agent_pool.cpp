@@ -53,7 +53,8 @@ void AgentPool::add_accuracy(const std::vector<int64_t>& rows, std::map<std::str
                                   .max_new_tokens = config_.max_completion_length,
                                   .stop_ids = parts_.assets->stop_ids,
                                   .ends_answer = {},
-                                  .on_step = {}};
+                                  .on_step = {},
+                                  .isolates_rows = parts_.isolates_rows};
   if (!config_.stop_strings.empty())
     options.ends_answer = generate::StopStrings(parts_.assets->tokenizer, config_.stop_strings);
   if (parts_.heart) options.on_step = [this] { parts_.heart->progress(); };

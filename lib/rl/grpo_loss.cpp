@@ -156,9 +156,10 @@ loss::LossResult GrpoLoss::compute(model::CausalLm& model, const at::Tensor& hid
   const PolicyTargets policy = batch.policy ? *batch.policy : no_rows(batch.supervised);
   const loss::SupervisedTokens supervised = loss::supervised_tokens(batch);
   const auto entropies = config_.has_entropy_bonus() ? loss::Entropies::kDifferentiable : loss::Entropies::kValues;
-  const loss::TokenLogProbs scores = loss::token_log_probs(
-      model, hidden, supervised.rows, supervised.targets, runner,
-      model::dropout_keys(batch, model.has_head_dropout() ? training : nullptr), {config_.temperature, entropies});
+  const loss::TokenLogProbs scores =
+      loss::token_log_probs(model, hidden, supervised.rows, supervised.targets, runner,
+                            model::dropout_keys(batch, model.has_head_dropout() ? training : nullptr),
+                            {config_.temperature, entropies, !policy.prompt_lengths.empty()});
   const ScoredTokens tokens{scores.log_probs, scores.entropies,
                             batch.weights.defined() ? batch.weights : torch::ones_like(scores.entropies)};
   const PolicyTerms terms = policy_terms(tokens, policy, config_);

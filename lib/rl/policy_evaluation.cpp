@@ -104,6 +104,7 @@ std::optional<std::map<std::string, double>> PolicyEvaluation::run(model::Causal
                            .scorer = parts_.scorer,
                            .rewards = parts_.rewards,
                            .reward_weights = parts_.reward_weights,
+                           .isolates_rows = parts_.isolates_rows,
                            .heart = parts_.heart};
   Own own{.judgements = {}, .num_failures = std::vector<int64_t>(parts_.rewards.size(), 0)};
   const auto num_completions = static_cast<int64_t>(prompts_.rows.size()) * num_generations_;

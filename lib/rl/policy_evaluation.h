@@ -28,6 +28,7 @@ struct PolicyEvaluationParts {
   std::vector<rewards::RewardConfig> rewards;
   std::vector<double> reward_weights;  ///< of each
   double max_failed_rewards = 0.1;
+  bool isolates_rows = false;  ///< as in RolloutParts
   PassRule pass = {};
   at::Device device;
   uint64_t seed = 42;  ///< of the run
@@ -41,8 +42,8 @@ struct PolicyEvaluationParts {
 /// (GrpoConfig::reported_k); num_rows (prompts), num_completions, num_tokens (sampled).
 ///
 /// The random numbers of an answer belong to (seed, prompt, answer): any evaluation of the same weights gives the same
-/// numbers, in fp32 on the CPU on any number of ranks, and none shares them with a round of training. Rewards are told
-/// step 0.
+/// numbers, in fp32 on the CPU and with isolated rows on any number of ranks, and none shares them with a round of
+/// training. Rewards are told step 0.
 class PolicyEvaluation final : public train::Evaluation {
  public:
   PolicyEvaluation(const GrpoConfig& config, PromptRows prompts, PolicyEvaluationParts parts);

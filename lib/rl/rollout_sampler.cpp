@@ -45,6 +45,7 @@ generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutPa
   options.cache_bytes = std::numeric_limits<int64_t>::max();  // as far as memory is free
   options.free_memory_share = kCacheShare;
   options.releases_memory = true;
+  options.isolates_rows = parts.isolates_rows;
   options.weights_move = parts.shards != nullptr;
   return options;
 }

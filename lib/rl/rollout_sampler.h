@@ -42,6 +42,7 @@ struct RolloutParts {
   std::vector<double> reward_weights;      ///< of each
   std::shared_ptr<PoolWeights> pool = {};  ///< by which an ensemble's answers are decoded; null: none are
   double max_failed_rewards = 0.1;
+  bool isolates_rows = false;  ///< answers and the passes over them agree to the bit (EngineOptions::isolates_rows)
   std::filesystem::path completions_file = {};  ///< completions.jsonl
   watchdog::Heart* heart = nullptr;             ///< is told what is done; null: nobody
 };

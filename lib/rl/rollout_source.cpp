@@ -85,9 +85,12 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
     std::vector<Document> documents;
     std::vector<PolicyRow> rows;
     std::vector<float> sampling_log_probs;
+    std::vector<int64_t> prompt_lengths;
     for (size_t i = begin; i < begin + size; ++i) {
       const Rollout& rollout = sampled.rollouts[i];
-      documents.push_back(document_of(prompts_->rows[static_cast<size_t>(rollout.slot.row)].ids, rollout));
+      const std::vector<int32_t>& prompt = prompts_->rows[static_cast<size_t>(rollout.slot.row)].ids;
+      documents.push_back(document_of(prompt, rollout));
+      prompt_lengths.push_back(static_cast<int64_t>(prompt.size()));
       rows.push_back({static_cast<float>(rollout.advantage), rollout.is_left_out});
       sampling_log_probs.insert(sampling_log_probs.end(), rollout.completion.log_probs.begin(),
                                 rollout.completion.log_probs.end());
@@ -95,6 +98,7 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
     Batch batch = make_batch(documents, epoch);
     set_policy_rows(batch, rows);
     batch.policy->sampling_log_probs = torch::tensor(sampling_log_probs);
+    if (parts_.isolates_rows) batch.policy->prompt_lengths = std::move(prompt_lengths);
     batches_.push_back(std::move(batch));
   }
   if (!shape.is_on_policy()) score_by_old_policy(batches_);

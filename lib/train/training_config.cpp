@@ -156,7 +156,8 @@ void describe_reports(config::Fields& fields, TrainingConfig& config) {
       problems.push_back({node.position, "has `none` beside others: write none alone, or leave it out"});
   };
   fields.add("full_determinism", config.full_determinism,
-             "Operations that give the same bits each time, slower on CUDA");
+             "Operations that give the same bits each time, slower on CUDA; in GRPO also a sampler and a trainer that "
+             "agree to the bit");
 }
 
 /// What DeepSpeed's schedules need of the keys beside them, and those that they do not read.

@@ -217,7 +217,7 @@ TEST_CASE(
   generate::PagedCache cache(lm->spec(), at::kFloat, at::kCPU, 20);
   cache.take_memory();
   std::vector<Document> documents;
-  std::vector<generate::PrefilledSequence> sequences;
+  std::vector<kernels::PrefilledSequence> sequences;
   std::vector<int64_t> rows, targets;
   int64_t first = 0;
   for (size_t p = 0; p < prompts.size(); ++p) {
@@ -229,7 +229,7 @@ TEST_CASE(
     targets.insert(targets.end(), answer.begin(), answer.end());
     first += length;
     documents.push_back({ids, Ids(ids.size(), -100), 0});
-    sequences.push_back({length, prompt_length, cache.take_pages(generate::pages_for(length))});
+    sequences.push_back({length, prompt_length, cache.take_pages(kernels::pages_for(length))});
   }
   const torch::NoGradGuard no_grad;
   const nn::BlockRunner runner;
@@ -238,8 +238,9 @@ TEST_CASE(
   nn::ForwardContext context;
   context.isolates_rows = true;
   at::Tensor logits = lm->logits(hidden.index_select(0, torch::tensor(rows)), runner, context);
-  const at::Tensor log_probs =
-      kernels::token_log_probs_rows(logits, torch::tensor(targets), /*makes_gradient=*/false).log_probs;
+  const at::Tensor log_probs = kernels::token_log_probs_rows(logits, torch::tensor(targets), /*makes_gradient=*/false,
+                                                             {}, {.temperature = 1.0, .wants_entropies = true})
+                                   .log_probs;
   std::vector<float> of_sampler;
   for (const auto& completion : completions)
     of_sampler.insert(of_sampler.end(), completion.log_probs.begin(), completion.log_probs.end());
