@@ -44,18 +44,23 @@ std::string describe_weights(const recipe_config::RecipeConfig& config) {
                 " evaluates the one that this recipe trains");
 }
 
+/// All that is asked and judged, before the model is loaded.
 std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_config::RecipeConfig& config,
-                                                                  const spec::TextFolders& folders,
                                                                   train::RunContext& context) {
+  const spec::TextFolders folders =
+      spec::find_text_folders(spec::find_model(config.model.path, config.model.revision), config.adapter());
   if (config.recipe != recipe_config::RecipeKind::kGrpo)
     return recipe::build_evaluations(config, folders, recipe::prepare_recipe_data(config, folders, context), context);
   auto assets =
       std::make_shared<const data::TextAssets>(data::TextAssets::load(folders, config.data.chat_template.value_or("")));
-  auto scorer =
-      std::make_shared<rewards::Scorer>(config.grpo->judged_by.rewards, rewards::ScorerOptions(), context.logger);
-  scorer->wait_until_ready();
+  const auto start_rewards = [&] {
+    auto scorer =
+        std::make_shared<rewards::Scorer>(config.grpo->judged_by.rewards, rewards::ScorerOptions(), context.logger);
+    scorer->wait_until_ready();
+    return scorer;
+  };
   std::vector<std::unique_ptr<train::Evaluation>> evaluations;
-  evaluations.push_back(recipe::build_policy_evaluation(config, std::move(assets), std::move(scorer), context));
+  evaluations.push_back(recipe::build_policy_evaluation(config, std::move(assets), start_rewards, context));
   return evaluations;
 }
 
@@ -82,6 +87,8 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
   const at::Device device = device::choose_device(config.device, placement.gpu(device::cuda::device_count()));
   const auto communicator = comm::make_communicator();
   train::RunContext context{*communicator, device, static_cast<uint64_t>(config.seed), config.output_dir, logger};
+  if (config.data.eval_fraction == 0) config.data.train.clear();  // an adapter can be judged where they are not
+  const auto evaluations = build_evaluations(config, context);
   // An adapter that is still to be trained is the base model; one to continue from is judged as it stands.
   const recipe::LoadedModel loaded = recipe::load_model({.path = config.model.path,
                                                          .revision = config.model.revision,
@@ -90,9 +97,8 @@ int run_eval(const EvalOptions& options, const Logger& logger) {
                                                          .device = device},
                                                         logger);
   logger.info(describe_weights(config));
-  if (config.data.eval_fraction == 0) config.data.train.clear();  // an adapter can be judged where they are not
   std::map<std::string, double> metrics;
-  for (auto& evaluation : build_evaluations(config, loaded.folders, context)) {
+  for (const auto& evaluation : evaluations) {
     logger.info("evaluating: ", evaluation->name());
     const auto part = evaluation->run(*loaded.model, *communicator);
     if (!part) fail(ErrorKind::kData, evaluation->fault().value_or("the evaluation gave nothing"));

@@ -5,10 +5,10 @@
 
 #include "base/nearest_name.h"
 #include "data/row_file.h"
+#include "data/row_prompt.h"
 #include "dsft-trainer/loaded_text.h"
 #include "dsft-trainer/tasks.h"
 #include "generate/engine.h"
-#include "generate/row_prompt.h"
 #include "io/json.h"
 #include "io/replaced_file.h"
 
@@ -28,7 +28,7 @@ Json read_conversation(const std::string& file) {
 }
 
 std::vector<std::vector<int32_t>> read_prompts(const GenerateOptions& options, const data::TextAssets& assets) {
-  const generate::PromptBuilder builder(assets, Json::object());
+  const data::PromptBuilder builder(assets, Json::object());
   if (options.prompt) return {builder.encode_text(*options.prompt)};
   if (!options.messages.empty()) {
     try {

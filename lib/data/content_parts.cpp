@@ -18,4 +18,17 @@ void refuse_printed_parts(const Conversation& conversation, const text::Rendered
   }
 }
 
+std::vector<text::ByteRange> plain_ranges(const text::RenderedChat& chat) {
+  std::vector<text::ByteRange> ranges;
+  for (const auto& span : chat.spans) {
+    if (!span.is_user_text || span.begin == span.end) continue;
+    if (!ranges.empty() && ranges.back().end == span.begin) {
+      ranges.back().end = span.end;
+    } else {
+      ranges.push_back({span.begin, span.end});
+    }
+  }
+  return ranges;
+}
+
 }  // namespace dsft::data

@@ -45,20 +45,6 @@ bool has_tool_calls(const Conversation& conversation) {
   });
 }
 
-/// What the template may not turn into special tokens, merged.
-std::vector<text::ByteRange> plain_ranges(const text::RenderedChat& chat) {
-  std::vector<text::ByteRange> ranges;
-  for (const auto& span : chat.spans) {
-    if (!span.is_user_text || span.begin == span.end) continue;
-    if (!ranges.empty() && ranges.back().end == span.begin) {
-      ranges.back().end = span.end;
-    } else {
-      ranges.push_back({span.begin, span.end});
-    }
-  }
-  return ranges;
-}
-
 /// In the order of the text: a template may write messages in another order than the row's.
 std::vector<text::ByteRange> merged(std::vector<text::ByteRange> ranges) {
   std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });

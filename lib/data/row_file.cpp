@@ -96,6 +96,12 @@ std::string name_row(const std::filesystem::path& file, int64_t number) {
   return concat(file.string(), is_jsonl(file) ? ":" : ": row ", number);
 }
 
+Error at_row(const Error& error, const std::string& name) {
+  Error placed(error.kind(), concat(name, ": ", error.message()));
+  for (const std::string& line : error.context()) placed.add_context(line);
+  return placed;
+}
+
 struct RowFile::State {
   std::filesystem::path path;
   std::optional<io::JsonlReader> lines;

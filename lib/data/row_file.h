@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/error.h"
+
 namespace dsft::data {
 
 /// One row as it stands in its file.
@@ -20,6 +22,9 @@ struct RawRow {
 
 /// "train.jsonl:12" or "train.json: row 12".
 std::string name_row(const std::filesystem::path& file, int64_t number);
+
+/// The same error, the row's name before its message: "train.jsonl:12: ...".
+Error at_row(const Error& error, const std::string& name);
 
 /// Reads the rows of a data file in order: .jsonl (streamed, blank lines skipped) or .json (a list of rows or a dict of
 /// columns, parsed at once).

@@ -42,9 +42,7 @@ Example build_row(const RowFile& file, RawRow& row, ExampleBuilder& builder) {
   try {
     return builder.build(value);
   } catch (const Error& error) {
-    Error placed(error.kind(), concat(file.describe(row), ": ", error.message()));
-    for (const std::string& line : error.context()) placed.add_context(line);
-    throw placed;
+    throw at_row(error, file.describe(row));
   }
 }
 

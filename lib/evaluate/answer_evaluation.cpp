@@ -5,8 +5,8 @@
 #include "base/error.h"
 #include "base/nearest_name.h"
 #include "config/words.h"
+#include "data/row_prompt.h"
 #include "evaluate/answer_match.h"
-#include "generate/row_prompt.h"
 
 namespace dsft::evaluate {
 namespace {
@@ -35,11 +35,11 @@ AnswerEvaluation::AnswerEvaluation(const std::vector<EvaluationRow>& rows,
                                    std::shared_ptr<const data::TextAssets> assets, const text::Json& template_kwargs,
                                    std::vector<Metric> metrics, int64_t max_new_tokens, generate::EngineOptions engine)
     : assets_(std::move(assets)), metrics_(std::move(metrics)), engine_(std::move(engine)) {
-  const generate::PromptBuilder prompts(*assets_, template_kwargs);
+  const data::PromptBuilder prompts(*assets_, template_kwargs);
   data::ExampleBuilder builder(*assets_, data::LossOn::kCompletion, template_kwargs);
   for (const EvaluationRow& row : rows) {
     try {
-      generate::RowPrompt prompt = prompts.build_last_answer(row.row);
+      data::RowPrompt prompt = prompts.build_last_answer(row.row);
       if (prompt.answer.is_null()) continue;
       const bool compares_text = std::find(metrics_.begin(), metrics_.end(), Metric::kExactMatch) != metrics_.end();
       tasks_.push_back({.request = {std::move(prompt.ids), max_new_tokens, tasks_.size()},

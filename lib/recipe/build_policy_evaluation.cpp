@@ -3,9 +3,11 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "data/row_file.h"
 #include "evaluate/evaluation_rows.h"
 #include "io/json.h"
 #include "recipe_config/input_checks.h"
+#include "rewards/row_columns.h"
 
 namespace dsft::recipe {
 namespace {
@@ -13,17 +15,11 @@ namespace {
 using recipe_config::RecipeConfig;
 
 rl::PromptRows read_evaluation_prompts(const RecipeConfig& config, const data::TextAssets& assets, uint64_t seed) {
-  const generate::PromptBuilder prompts(
+  const data::PromptBuilder prompts(
       assets, io::parse_ordered_json(config.data.chat_template_kwargs, "data.chat_template_kwargs", ErrorKind::kUsage));
   rl::PromptRows all;
-  for (const evaluate::EvaluationRow& row :
-       evaluate::read_evaluation_rows(config.data, seed, config.eval.num_samples)) {
-    try {
-      all.rows.push_back(rl::make_prompt_row(prompts, row.row));
-    } catch (Error& error) {
-      throw error.add_context("in evaluation row " + row.where);
-    }
-  }
+  for (const evaluate::EvaluationRow& row : evaluate::read_evaluation_rows(config.data, seed, config.eval.num_samples))
+    all.rows.push_back(rl::make_prompt_row(prompts, row.row, row.where));
   if (all.rows.empty()) fail(ErrorKind::kUsage, recipe_config::no_evaluation_rows(config));
   return all;
 }
@@ -44,16 +40,16 @@ rl::PassRule pass_rule(const RecipeConfig& config) {
 
 std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(const RecipeConfig& config,
                                                               std::shared_ptr<const data::TextAssets> assets,
-                                                              std::shared_ptr<rewards::Scorer> scorer,
+                                                              const StartRewards& start_rewards,
                                                               const train::RunContext& context) {
   const rl::GrpoConfig& grpo = *config.grpo;
   if (grpo.ensemble.has_agents()) fail(ErrorKind::kUsage, "grpo.agents: an evaluation with agents is not built yet");
   rl::PromptRows prompts = read_evaluation_prompts(config, *assets, context.seed);
-  require_columns(prompts, grpo.judged_by.rewards, "the evaluation data");
+  require_columns(prompts, grpo.judged_by.rewards);
   return std::make_unique<rl::PolicyEvaluation>(
       grpo, std::move(prompts),
       rl::PolicyEvaluationParts{.assets = std::move(assets),
-                                .scorer = std::move(scorer),
+                                .scorer = start_rewards(),
                                 .rewards = grpo.judged_by.rewards,
                                 .reward_weights = rewards::weights_of(grpo.judged_by.rewards, grpo.reward_weights),
                                 .max_failed_rewards = grpo.judged_by.max_failed_rewards,
@@ -65,13 +61,13 @@ std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(const RecipeConfig
                                 .heart = context.heart});
 }
 
-void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::RewardConfig>& rewards,
-                     const std::string& key) {
-  for (const std::string& column : rewards::needed_columns(rewards)) {
-    for (size_t row = 0; row < prompts.rows.size(); ++row) {
-      if (!prompts.rows[row].columns.contains(column))
-        fail(ErrorKind::kData, key, ": row ", row / static_cast<size_t>(prompts.num_agents) + 1, " has no field \"",
-             column, "\", which a reward of grpo.rewards compares completions with");
+void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::RewardConfig>& rewards) {
+  const std::vector<std::string> needed = rewards::needed_columns(rewards);
+  for (const rl::PromptRow& row : prompts.rows) {
+    try {
+      rewards::require_columns(row.columns, needed);
+    } catch (const Error& error) {
+      throw data::at_row(error, row.where);
     }
   }
 }

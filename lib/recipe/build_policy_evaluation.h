@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "data/example_builder.h"
@@ -11,16 +12,19 @@
 
 namespace dsft::recipe {
 
+/// Gives the scorer of grpo.rewards, its programs ready.
+using StartRewards = std::function<std::shared_ptr<rewards::Scorer>()>;
+
 /// The evaluation of a grpo recipe on its evaluation rows (data.eval, then what data.eval_fraction holds out), of which
-/// eval.num_samples are read. `scorer`: of grpo.rewards. Throws kUsage where there is no row, kData for a bad one.
+/// eval.num_samples are read. `start_rewards`: gives the scorer of grpo.rewards; called when the rows are found to be
+/// good. Throws kUsage where there is no row, kData for a bad one, and what `start_rewards` throws.
 std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(const recipe_config::RecipeConfig& config,
                                                               std::shared_ptr<const data::TextAssets> assets,
-                                                              std::shared_ptr<rewards::Scorer> scorer,
+                                                              const StartRewards& start_rewards,
                                                               const train::RunContext& context);
 
-/// Every row needs what the built-in functions compare with: said before anything is sampled. `key`: of the recipe, for
-/// the message. Throws kData.
-void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::RewardConfig>& rewards,
-                     const std::string& key);
+/// Every row needs what the built-in functions compare with: said before anything is sampled. Throws kData, with the
+/// row's name.
+void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::RewardConfig>& rewards);
 
 }  // namespace dsft::recipe

@@ -19,11 +19,6 @@ namespace {
 
 using recipe_config::RecipeConfig;
 
-void refuse_dropout_to_disable(const RecipeConfig& config) {
-  if (config.grpo->disable_dropout && config.lora && config.lora->lora_dropout > 0)
-    fail(ErrorKind::kUsage, "grpo.disable_dropout: write lora.lora_dropout: 0, which is dsft's only dropout");
-}
-
 data::EpochPlanOptions order_of(const RecipeConfig& config, const rl::PromptRows& prompts, uint64_t seed) {
   data::EpochPlanOptions order{
       .seed = seed, .shuffle = config.data.shuffle, .packing = false, .file_begins = prompts.file_begins};
@@ -97,7 +92,6 @@ void save_with_pool(train::Job& job, const std::shared_ptr<rl::PoolWeights>& poo
 }  // namespace
 
 train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context) {
-  refuse_dropout_to_disable(config);
   const rl::GrpoConfig& grpo = *config.grpo;
   const spec::TextFolders folders =
       spec::find_text_folders(spec::find_model(config.model.path, config.model.revision), config.adapter());
@@ -106,7 +100,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
       std::make_shared<const data::TextAssets>(data::TextAssets::load(folders, config.data.chat_template.value_or("")));
   const auto prompts = std::make_shared<const rl::PromptRows>(
       rl::read_prompt_rows(config.data, *assets, context.seed, grpo.ensemble.agents));
-  require_columns(*prompts, grpo.judged_by.rewards, "data.train");
+  require_columns(*prompts, grpo.judged_by.rewards);
   rl::RolloutPlan plan(
       rl::plan_generation(grpo, {config.training.per_device_train_batch_size,
                                  config.training.gradient_accumulation_steps, context.communicator.size()}),
@@ -118,7 +112,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
 
   train::Job job;
   if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
-    job.evaluations.push_back(build_policy_evaluation(config, assets, scorer, context));
+    job.evaluations.push_back(build_policy_evaluation(
+        config, assets, [&] { return scorer; }, context));
   const int64_t per_epoch = plan.updates_per_epoch();
   job.max_steps =
       plan.batch().count_updates(config.training.max_steps, config.training.num_train_epochs, plan.rounds_per_epoch());

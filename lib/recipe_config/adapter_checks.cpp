@@ -54,6 +54,12 @@ std::vector<config::Fault> check_adapter_keys(const RecipeConfig& config, const 
                   concat("contradicts the adapter of lora.adapter (", *config.lora->adapter, "), whose ", field.name,
                          " is ", said, " and stays in force; leave the key out or write that value"));
   }
+  if (config.recipe == RecipeKind::kGrpo && config.grpo->disable_dropout && adapter.lora_dropout > 0)
+    config::Section("", written, faults, warnings)
+        .fault("grpo.disable_dropout",
+               concat("contradicts the adapter of lora.adapter (", *config.lora->adapter, "), whose lora_dropout is ",
+                      adapter.lora_dropout,
+                      " and stays in force; leave disable_dropout out, or write 0 in its adapter_config.json"));
   return faults;
 }
 

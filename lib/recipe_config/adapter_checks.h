@@ -8,9 +8,9 @@
 
 namespace dsft::recipe_config {
 
-/// With lora.adapter the adapter's own settings are in force: one fault per written key of `lora` that asks for
-/// something else. Targets are compared by the modules that they choose, so `all-linear` agrees with the names that
-/// PEFT wrote for it.
+/// With lora.adapter the adapter's own settings are in force: one fault per written key of `lora`, and of `grpo`, that
+/// asks for something else. Targets are compared by the modules that they choose, so `all-linear` agrees with the names
+/// that PEFT wrote for it.
 std::vector<config::Fault> check_adapter_keys(const RecipeConfig& config, const config::Written& written,
                                               const lora::LoraConfig& adapter, const spec::ModelSpec& spec);
 

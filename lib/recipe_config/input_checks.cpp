@@ -1,11 +1,9 @@
 #include "recipe_config/input_checks.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <functional>
 
-#include "base/nearest_name.h"
 #include "data/epoch_plan.h"
 #include "data/row_file.h"
 #include "data/row_format.h"
@@ -15,7 +13,7 @@
 #include "recipe_config/adapter_checks.h"
 #include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
-#include "rewards/reward_config.h"
+#include "recipe_config/prompt_checks.h"
 #include "spec/adapter_inventory.h"
 #include "spec/adapter_settings.h"
 #include "spec/generation_defaults.h"
@@ -31,17 +29,6 @@ namespace {
 /// Whether the run looks at evaluation rows.
 bool evaluates(const RecipeConfig& config) {
   return config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start;
-}
-
-constexpr std::array kFieldsOfPrompts = {"prompt", "messages", "conversations", "instruction", "text", "token_ids"};
-
-/// Whether a row with a prompt is messages, or becomes them.
-bool is_conversation(const nlohmann::ordered_json& row) {
-  const auto has = [&](const char* field) { return row.contains(field) && !row[field].is_null(); };
-  if (has("token_ids")) return false;
-  if (has("messages")) return true;
-  if (has("prompt")) return row["prompt"].is_array();
-  return has("conversations") || has("instruction");
 }
 
 constexpr int kSilentRank = -1;  // a logger of any rank but 0 says nothing
@@ -67,8 +54,13 @@ class InputChecker {
       if (has_targets) attempt("lora", [&] { run_checks(check_on_model, spec_); });
     }
     if (config_.recipe == RecipeKind::kGrpo) {
-      if (has_train) attempt("data.train", [&] { check_prompts(); });
-      if (has_eval) attempt("data.eval", [&] { check_evaluation_prompts(); });
+      std::optional<data::TextAssets> assets;
+      if (has_text)
+        attempt("model.path",
+                [&] { assets = data::TextAssets::load(folders_, config_.data.chat_template.value_or("")); });
+      const PromptChecker prompts(config_, assets ? &*assets : nullptr);
+      if (has_train) attempt("data.train", [&] { check_prompts(prompts); });
+      if (has_eval) attempt("data.eval", [&] { check_evaluation_prompts(prompts); });
     } else if (has_text && has_train && has_eval) {
       check_data();
     }
@@ -161,51 +153,27 @@ class InputChecker {
     return is_ok;
   }
 
-  /// Of a file's rows as of prompts: their number, those that are held out counted apart.
-  struct PromptCounts {
-    int64_t kept = 0, held_out = 0;
-  };
-
-  PromptCounts check_prompt_rows(const std::string& path, const std::function<bool(int64_t number)>& is_held_out) {
-    const std::vector<std::string> columns = rewards::needed_columns(config_.grpo->judged_by.rewards);
-    PromptCounts counts;
-    data::RowFile rows = data::RowFile::open(path);
-    for (data::RawRow raw; rows.next(raw);) {
-      const nlohmann::ordered_json row = rows.parse(raw);
-      if (std::none_of(kFieldsOfPrompts.begin(), kFieldsOfPrompts.end(),
-                       [&](const char* field) { return row.contains(field); }))
-        fail(ErrorKind::kData, data::name_row(path, raw.number), ": there is no prompt: write one of ",
-             join_words({kFieldsOfPrompts.begin(), kFieldsOfPrompts.end()}));
-      if (config_.grpo->ensemble.has_agents() && !is_conversation(row))
-        fail(ErrorKind::kData, data::name_row(path, raw.number),
-             ": is no conversation, so there is no place for the system messages of grpo.agents; write its prompt as "
-             "messages, [{\"role\": \"user\", \"content\": ...}]");
-      for (const std::string& column : columns)
-        if (!row.contains(column))
-          fail(ErrorKind::kData, data::name_row(path, raw.number), ": field \"", column,
-               "\": is missing; a reward of grpo.rewards compares completions with it");
-      ++(is_held_out(raw.number) ? counts.held_out : counts.kept);
-    }
-    return counts;
-  }
-
-  void check_prompts() {
+  void check_prompts(const PromptChecker& prompts) {
     double num_rows = 0;
+    int64_t num_kept = 0;
     const auto seed = static_cast<uint64_t>(config_.seed);
     for (size_t i = 0; i < config_.data.train.size(); ++i) {
       const data::DataFile& file = config_.data.train[i];
-      const PromptCounts counts = check_prompt_rows(file.path, [&](int64_t number) {
+      const PromptCounts counts = prompts.check(file.path, [&](int64_t number) {
         return config_.data.eval_fraction > 0 && data::is_held_out(seed, i, number, config_.data.eval_fraction);
       });
-      num_rows += std::round(file.weight * static_cast<double>(counts.kept));
-      report_.num_eval_prompts += counts.held_out;
+      num_kept += counts.num_kept;
+      num_rows += std::round(file.weight * static_cast<double>(counts.num_kept));
+      report_.num_eval_prompts += counts.num_held_out;
+      report_.longest_prompt = std::max(report_.longest_prompt, counts.longest);
     }
+    if (num_kept == 0) fail(ErrorKind::kData, "there is no row to answer");
     report_.num_prompts = static_cast<int64_t>(num_rows);
   }
 
-  void check_evaluation_prompts() {
+  void check_evaluation_prompts(const PromptChecker& prompts) {
     for (const data::DataFile& file : config_.data.eval)
-      report_.num_eval_prompts += check_prompt_rows(file.path, [](int64_t) { return true; }).held_out;
+      report_.num_eval_prompts += prompts.check(file.path, [](int64_t) { return true; }).num_held_out;
     if (report_.num_prompts && evaluates(config_) && report_.num_eval_prompts == 0)
       fail(ErrorKind::kUsage, no_evaluation_rows(config_));
   }

@@ -31,11 +31,13 @@ struct InputReport {
   std::optional<data::PreparedData> data;  ///< not of a grpo recipe
   std::optional<int64_t> num_prompts;      ///< of a grpo recipe: rows of an epoch
   int64_t num_eval_prompts = 0;            ///< of a grpo recipe
+  int64_t longest_prompt = 0;              ///< of a grpo recipe, in tokens; 0: not known
 };
 
 /// Looks at everything that a resolved recipe names, without LibTorch: output folder, model directory, config.json
 /// against the weight files, tokenizer and vocabulary, LoRA targets, an adapter to continue from, template, and every
-/// data row (which fills the token cache; of a grpo recipe that it has a prompt and what rewards compare with). What
+/// data row (which fills the token cache; of a grpo recipe that it has a prompt and the columns that rewards compare
+/// with). What
 /// does not need another thing is looked at even where that is at fault. Each problem becomes a fault at the key that
 /// named the thing.
 InputReport check_inputs(const RecipeConfig& config, const config::Written& written, const Logger& logger);

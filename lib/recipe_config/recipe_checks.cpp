@@ -123,6 +123,9 @@ void validate_grpo(const RecipeConfig& config, config::Section& top) {
         "sync_ref_model",
         "the reference of a run with LoRA is not moved, as in TRL: it is the model that training begins with. "
         "Leave it out, or train all weights (no section lora)");
+  if (grpo.disable_dropout && config.lora && config.lora->lora_dropout > 0)
+    top.conflict("grpo.disable_dropout", "lora.lora_dropout",
+                 "there is no other dropout than LoRA's; write lora_dropout: 0, or leave disable_dropout out");
   if (grpo.ensemble.has_agents() &&
       (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start))
     section.fault("agents",

@@ -1,30 +1,14 @@
 #include "rl/prompt_rows.h"
 
-#include <algorithm>
-#include <array>
-
 #include "base/error.h"
 #include "data/dataset.h"
+#include "data/prompt_fields.h"
 #include "data/row_file.h"
 
 namespace dsft::rl {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// What the prompt was made of; the other fields are for rewards.
-constexpr std::array kFieldsOfPrompts = {"prompt", "messages", "conversations", "instruction", "input",
-                                         "system", "history",  "text",          "token_ids"};
-
-Json columns_of(Json row, const Json& answer) {
-  Json columns = Json::object();
-  for (auto& [name, value] : row.items()) {
-    if (std::find(kFieldsOfPrompts.begin(), kFieldsOfPrompts.end(), name) == kFieldsOfPrompts.end())
-      columns[name] = std::move(value);
-  }
-  if (!answer.is_null() && !columns.contains("completion")) columns["completion"] = answer;
-  return columns;
-}
 
 // Agents with different instructions that ask the same would be one.
 void require_different(const std::vector<AgentConfig>& agents, const std::vector<PromptRow>& rows) {
@@ -39,16 +23,20 @@ void require_different(const std::vector<AgentConfig>& agents, const std::vector
 
 }  // namespace
 
-PromptRow make_prompt_row(const generate::PromptBuilder& prompts, Json row,
+PromptRow make_prompt_row(const data::PromptBuilder& prompts, Json row, const std::string& where,
                           const std::optional<std::string>& system_prompt) {
-  generate::RowPrompt prompt = prompts.build_next(row, system_prompt);
-  Json columns = columns_of(std::move(row), prompt.answer);
-  return {std::move(prompt.ids), std::move(prompt.asked), std::move(columns)};
+  try {
+    data::RowPrompt prompt = prompts.build_next(row, system_prompt);
+    Json columns = data::columns_of(std::move(row), prompt.answer);
+    return {std::move(prompt.ids), std::move(prompt.asked), std::move(columns), where};
+  } catch (const Error& error) {
+    throw data::at_row(error, where);
+  }
 }
 
 PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed,
                             const std::vector<AgentConfig>& agents) {
-  const generate::PromptBuilder prompts(assets, text::Json::parse(config.chat_template_kwargs));
+  const data::PromptBuilder prompts(assets, text::Json::parse(config.chat_template_kwargs));
   std::vector<std::optional<std::string>> system_prompts;
   for (const AgentConfig& agent : agents) system_prompts.emplace_back(agent.system_prompt);
   if (agents.empty()) system_prompts.emplace_back();
@@ -60,13 +48,10 @@ PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAsse
     data::RawRow raw;
     while (file.next(raw)) {
       if (config.eval_fraction > 0 && data::is_held_out(seed, i, raw.number, config.eval_fraction)) continue;
-      try {
-        const Json row = file.parse(raw);
-        for (const auto& system_prompt : system_prompts)
-          all.rows.push_back(make_prompt_row(prompts, row, system_prompt));
-      } catch (Error& error) {
-        throw error.add_context("in " + data::name_row(config.train[i].path, raw.number));
-      }
+      const Json row = file.parse(raw);
+      const std::string where = data::name_row(config.train[i].path, raw.number);
+      for (const auto& system_prompt : system_prompts)
+        all.rows.push_back(make_prompt_row(prompts, row, where, system_prompt));
     }
   }
   if (all.rows.empty()) fail(ErrorKind::kData, "data.train: no row to answer");

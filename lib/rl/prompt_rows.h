@@ -8,7 +8,7 @@
 
 #include "data/data_config.h"
 #include "data/example_builder.h"
-#include "generate/row_prompt.h"
+#include "data/row_prompt.h"
 #include "rl/ensemble_config.h"
 
 namespace dsft::rl {
@@ -17,7 +17,8 @@ namespace dsft::rl {
 struct PromptRow {
   std::vector<int32_t> ids;       ///< the prompt, tokenised as in training
   nlohmann::ordered_json prompt;  ///< as rewards see it: a text, or a list of messages
-  nlohmann::ordered_json columns = nlohmann::ordered_json::object();  ///< the other fields of the row
+  nlohmann::ordered_json columns = nlohmann::ordered_json::object();  ///< what rewards compare with (data::columns_of)
+  std::string where = {};                                             ///< "train.jsonl:12"
 
   bool is_conversation() const { return prompt.is_array(); }
 };
@@ -31,8 +32,9 @@ struct PromptRows {
   int64_t num_rows() const { return static_cast<int64_t>(rows.size()) / num_agents; }
 };
 
-/// What a policy is asked by a row of any format; `system_prompt` as PromptBuilder::build_next takes it. Throws kData.
-PromptRow make_prompt_row(const generate::PromptBuilder& prompts, nlohmann::ordered_json row,
+/// What a policy is asked by a row of any format; `where`: the row's name, for messages; `system_prompt` as
+/// PromptBuilder::build_next takes it. Throws kData.
+PromptRow make_prompt_row(const data::PromptBuilder& prompts, nlohmann::ordered_json row, const std::string& where,
                           const std::optional<std::string>& system_prompt = {});
 
 /// The rows of data.train, in file order, without those that eval_fraction holds out with this seed. Where a row has an

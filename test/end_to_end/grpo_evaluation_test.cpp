@@ -143,6 +143,33 @@ TEST_CASE("A policy is evaluated before, during and after training, and pass@k i
   CHECK(none_passes.at("eval_pass@6") == 0);
 }
 
+TEST_CASE("eval looks at prompts and their columns before it starts rewards or loads a model", "[end_to_end]") {
+  const TempDir programs;
+  const std::string started = (programs / "started").string();
+  const EvaluatedJob job("num_generations: 4, rewards: [{name: math_answer}, {command: \"touch " + started +
+                         "\", name: touch}]");
+  std::filesystem::remove(job.folder / "model" / "model.safetensors");
+  const auto judge = [&](const std::string& rows) {
+    return run_dsft({"eval", job.recipe, "data.eval=[" + job.folder.write("eval.jsonl", rows).string() + "]"},
+                    job.folder);
+  };
+  const std::string good = R"({"prompt": "2 + 2 =", "answer": "4"})"
+                           "\n";
+  const ProgramRun no_column = judge(good + R"({"prompt": "3 + 3 ="})"
+                                            "\n");
+  CHECK(no_column.exit_code == 3);
+  CHECK_THAT(no_column.err, Catch::Matchers::ContainsSubstring("eval.jsonl:2: there is no column \"answer\""));
+  const ProgramRun no_prompt = judge(good + "\n" +
+                                     R"({"answer": "6"})"
+                                     "\n");
+  CHECK(no_prompt.exit_code == 3);
+  CHECK_THAT(no_prompt.err, Catch::Matchers::ContainsSubstring("eval.jsonl:3: the row has the fields \"answer\""));
+  CHECK_FALSE(std::filesystem::exists(started));
+  const ProgramRun no_greeting = judge(good);
+  CHECK(no_greeting.exit_code == 3);  // before the weights, which are missing too
+  CHECK(std::filesystem::exists(started));
+}
+
 TEST_CASE("Ranks evaluate a policy to the numbers of one process", "[end_to_end][slow]") {
   const auto [name, sections] = GENERATE(table<std::string, std::string>(
       {{"adapter", "lora: {r: 8, lora_alpha: 16}\n"}, {"all weights", "zero: {stage: 3}\n"}}));

@@ -8,10 +8,10 @@
 #include "comm/make_communicator.h"
 #include "comm/single_process_communicator.h"
 #include "comm/thread_ranks.h"
+#include "data/row_prompt.h"
 #include "evaluate/answer_evaluation.h"
 #include "evaluate/loss_evaluation.h"
 #include "evaluate/make_evaluations.h"
-#include "generate/row_prompt.h"
 #include "nn/parameter_memory.h"
 #include "support/require_error.h"
 #include "support/temp_dir.h"
@@ -118,7 +118,7 @@ constexpr int64_t kNewTokens = 10;
 
 // What the model says to a row's prompt.
 std::string greedy_text(model::CausalLm& lm, const data::TextAssets& assets, const Json& row) {
-  const auto prompt = generate::PromptBuilder(assets, Json::object()).build_last_answer(row);
+  const auto prompt = data::PromptBuilder(assets, Json::object()).build_last_answer(row);
   generate::EngineOptions options;
   options.stop_ids = assets.stop_ids;
   const auto completions = generate::generate(lm, nn::BlockRunner(), {{prompt.ids, kNewTokens, 0}}, options);

@@ -97,6 +97,15 @@ TEST_CASE("what GRPOConfig refuses, the section refuses", "[recipe_config]") {
   CHECK_THAT(grpo_faults("grpo: {reward_weights: [1]}\n"), ContainsSubstring("grpo.reward_weights"));
 }
 
+TEST_CASE("a dropout that is to be disabled and asked for is a conflict, at its place", "[recipe_config]") {
+  const std::string disabled = "lora:\n  lora_dropout: 0.05\ngrpo:\n  disable_dropout: true\n";
+  CHECK_THAT(grpo_faults(disabled), ContainsSubstring("r.yaml:8:3: grpo.disable_dropout: contradicts "
+                                                      "`lora.lora_dropout` at line 6"));
+  CHECK(grpo_faults("lora: {lora_dropout: 0}\ngrpo: {disable_dropout: true}\n") == "");
+  CHECK(grpo_faults("lora: {lora_dropout: 0.05}\n") == "");
+  CHECK(grpo_faults("grpo: {disable_dropout: true}\n") == "");
+}
+
 TEST_CASE("agents are two or more, each with a name and an instruction", "[recipe_config]") {
   const auto with = [](const std::string& agents) { return "grpo:\n  agents: [" + agents + "]\n"; };
   const std::string first = "{name: a, system_prompt: Be brief.}";

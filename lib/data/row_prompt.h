@@ -8,7 +8,7 @@
 
 #include "data/example_builder.h"
 
-namespace dsft::generate {
+namespace dsft::data {
 
 /// What a row asks a model for.
 struct RowPrompt {
@@ -22,7 +22,7 @@ struct RowPrompt {
 class PromptBuilder {
  public:
   /// `template_kwargs`: data.chat_template_kwargs, which a row's own override. Borrows `assets`.
-  PromptBuilder(const data::TextAssets& assets, text::Json template_kwargs)
+  PromptBuilder(const TextAssets& assets, text::Json template_kwargs)
       : assets_(assets), template_kwargs_(std::move(template_kwargs)) {}
 
   /// A text to continue as it stands, with the special tokens that the tokenizer adds. Throws kData where nothing is
@@ -40,12 +40,12 @@ class PromptBuilder {
   RowPrompt build_last_answer(nlohmann::ordered_json row) const;
 
  private:
-  RowPrompt build_conversation(const data::Conversation& conversation, size_t num_context,
+  RowPrompt build_conversation(const Conversation& conversation, size_t num_context,
                                const std::optional<std::string>& system_prompt = {}) const;
-  RowPrompt build_text(const data::PlainText& text) const;
+  RowPrompt build_text(const PlainText& text) const;
 
-  const data::TextAssets& assets_;
+  const TextAssets& assets_;
   text::Json template_kwargs_;
 };
 
-}  // namespace dsft::generate
+}  // namespace dsft::data

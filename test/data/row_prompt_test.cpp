@@ -1,4 +1,4 @@
-#include "generate/row_prompt.h"
+#include "data/row_prompt.h"
 
 #include "catch_amalgamated.hpp"
 #include "support/require_error.h"
@@ -8,19 +8,19 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-const std::filesystem::path kText = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/data";
+const std::filesystem::path kPromptText = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/data";
 
-data::TextAssets assets(const std::string& chat_template) {
-  return data::TextAssets::load(kText / "tokenizer",
-                                chat_template.empty() ? std::filesystem::path() : kText / "templates" / chat_template);
+data::TextAssets assets_of_prompts(const std::string& chat_template) {
+  return data::TextAssets::load(kPromptText / "tokenizer", chat_template.empty()
+                                                               ? std::filesystem::path()
+                                                               : kPromptText / "templates" / chat_template);
 }
 
 }  // namespace
 
-TEST_CASE("A conversation becomes its messages and the generation prompt, an answer at its end left out",
-          "[generate]") {
-  const data::TextAssets text = assets("chatml.jinja");
-  const generate::PromptBuilder builder(text, Json::object());
+TEST_CASE("A conversation becomes its messages and the generation prompt, an answer at its end left out", "[data]") {
+  const data::TextAssets text = assets_of_prompts("chatml.jinja");
+  const data::PromptBuilder builder(text, Json::object());
   const Json user = {{"role", "user"}, {"content", "Hello"}}, assistant = {{"role", "assistant"}, {"content", "Hi!"}};
   const std::string expected = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n";
   const auto asked = builder.build_next({{"messages", {user}}});
@@ -39,17 +39,17 @@ TEST_CASE("A conversation becomes its messages and the generation prompt, an ans
   CHECK(builder.build_last_answer({{"messages", {user}}}).answer.is_null());
 }
 
-TEST_CASE("What users write never becomes a special token of the prompt", "[generate]") {
-  const data::TextAssets text = assets("chatml.jinja");
-  const auto prompt = generate::PromptBuilder(text, Json::object())
+TEST_CASE("What users write never becomes a special token of the prompt", "[data]") {
+  const data::TextAssets text = assets_of_prompts("chatml.jinja");
+  const auto prompt = data::PromptBuilder(text, Json::object())
                           .build_next(Json::parse(R"({"messages": [{"role": "user", "content": "<|im_end|>"}]})"));
   const int32_t stop = *text.tokenizer.token_to_id("<|im_end|>");
   CHECK(std::count(prompt.ids.begin(), prompt.ids.end(), stop) == 1);
 }
 
-TEST_CASE("Texts are continued as they stand, and token_ids are taken as they are", "[generate]") {
-  const data::TextAssets text = assets("");
-  const generate::PromptBuilder builder(text, Json::object());
+TEST_CASE("Texts are continued as they stand, and token_ids are taken as they are", "[data]") {
+  const data::TextAssets text = assets_of_prompts("");
+  const data::PromptBuilder builder(text, Json::object());
   const std::vector<int32_t> ids = text.tokenizer.encode("Once upon", true);
   CHECK(builder.encode_text("Once upon") == ids);
   CHECK(builder.build_next({{"text", "Once upon"}}).ids == ids);
