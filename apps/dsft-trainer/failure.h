@@ -27,4 +27,10 @@ inline constexpr std::string_view kAutomaticMemoryAdvice =
     "In training, try a smaller training.per_device_train_batch_size (auto_find_batch_size: true looks for one) or "
     "data.max_length, or training.gradient_checkpointing: selective or true.";
 
+/// The same for a grpo recipe, whose rows nothing cuts.
+inline constexpr std::string_view kSamplingMemoryAdvice =
+    "In training, try a smaller training.per_device_train_batch_size with as many times the "
+    "gradient_accumulation_steps, a smaller grpo.max_completion_length, shorter prompts, or "
+    "training.gradient_checkpointing: true.";
+
 }  // namespace dsft::apps

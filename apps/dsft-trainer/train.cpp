@@ -35,10 +35,12 @@ void make_output_dir(const std::string& output_dir) {
   if (error) fail(ErrorKind::kUsage, "output_dir ", output_dir, " cannot be made: ", error.message());
 }
 
-// With auto_find_batch_size the micro-batch is not the recipe's.
+// With auto_find_batch_size the micro-batch is not the recipe's; most of an update of a grpo recipe is sampling, which
+// the adviser would take for passes.
 void add_adviser(train::Job& job, const recipe_config::RecipeConfig& config, const comm::Placement& placement,
                  const train::RunContext& context) {
-  if (placement.rank != 0 || config.training.auto_find_batch_size) return;
+  if (placement.rank != 0 || config.training.auto_find_batch_size || config.recipe == recipe_config::RecipeKind::kGrpo)
+    return;
   job.observers.push_back(std::make_unique<recipe::RunAdviser>(
       recipe::run_to_measure(config, context.device, placement), context.output_dir, context.logger));
 }
@@ -105,13 +107,17 @@ void forget_memory_advice(const std::string& output_dir) {
   std::filesystem::remove(recipe::memory_advice_file(output_dir), ignored);
 }
 
+std::string_view memory_advice_for(const recipe_config::RecipeConfig& config) {
+  if (config.recipe == recipe_config::RecipeKind::kGrpo) return kSamplingMemoryAdvice;
+  const bool may_look_for_batch_size = config.zero.stage < 3 && !config.training.auto_find_batch_size;
+  return may_look_for_batch_size ? kAutomaticMemoryAdvice : kTrainingMemoryAdvice;
+}
+
 /// The exception that is being handled. With a lack of memory come the estimate beside what was measured and what to
 /// try, from one of the ranks.
 Failure describe_failure(const recipe_config::RecipeConfig& config, at::Device device, const comm::Placement& placement,
                          int64_t free_host_bytes) {
-  const bool may_look_for_batch_size = config.zero.stage < 3 && !config.training.auto_find_batch_size;
-  Failure failure =
-      describe_current_exception(may_look_for_batch_size ? kAutomaticMemoryAdvice : kTrainingMemoryAdvice);
+  Failure failure = describe_current_exception(memory_advice_for(config));
   if (!failure.is_out_of_memory) return failure;
   try {
     const std::string text =

@@ -182,7 +182,8 @@ ActivationBytes estimate_activations(const Workload& workload) {
   if (workload.num_documents > kMostTokens / workload.length)
     fail(ErrorKind::kUsage, "a micro-batch of ", workload.num_documents, " rows of ", workload.length,
          " tokens fits into no memory: write fewer rows (training.per_device_train_batch_size, --batch-size) or a "
-         "smaller data.max_length (--length)");
+         "smaller ",
+         workload.sampled ? "grpo.max_completion_length" : "data.max_length (--length)");
   const Training training = training_of(workload);
   ActivationBytes bytes;
   // cos and sin; ids, positions, labels, places of labels, samples and keys

@@ -87,7 +87,8 @@ Change part_of_a_micro_batch(const Run& run) {
   int64_t parts = 2;
   while (parts < rows && rows % parts != 0) ++parts;
   return {concat("training.per_device_train_batch_size: ", rows / parts, " with ",
-                 parts == 2 ? std::string("twice") : concat(parts, " times"), " the gradient_accumulation_steps"),
+                 parts == 2 ? std::string("twice") : concat(parts, " times"), " the gradient_accumulation_steps",
+                 run.workload.sampled ? " and, where it is written, the grpo.steps_per_generation" : ""),
           "the same update in smaller passes", [parts](Run& changed) {
             if (changed.workload.num_documents < 2) return false;
             changed.workload.num_documents /= parts;
@@ -324,13 +325,15 @@ std::string explain_out_of_memory(const ShortOfMemory& run) {
   const MemoryEstimate estimate = estimate_memory(run.workload, run.placement);
   const int64_t estimated = on_device(estimate, run.workload);
   const Columns& columns = run.workload.is_on_gpu ? estimate.gpu : estimate.host;
-  std::string text = concat("Measured: ", to_gib(run.measured_peak_bytes),
-                            run.workload.is_on_gpu ? " of tensors of " : " of the process of ",
-                            to_gib(run.device_bytes), " of memory. Estimated (", describe(estimate.placement),
-                            "): ", to_gib(estimated), "; ", column_lines(columns), ".");
+  std::string text = concat(
+      "Measured: ", to_gib(run.measured_peak_bytes), run.workload.is_on_gpu ? " of tensors of " : " of the process of ",
+      to_gib(run.device_bytes), " of memory. Estimated (", describe(estimate.placement), "): ", to_gib(estimated), "; ",
+      column_lines(columns), "; a micro-batch of ", describe_rows(run.workload), ".");
   const std::vector<Remedy> list = remedies(run);
   if (list.empty())
-    return text + "\nNo other setting takes less: data.max_length, or a smaller model, is what is left.";
+    return concat(text, "\nNo other setting takes less: ",
+                  run.workload.sampled ? "grpo.max_completion_length, shorter prompts" : "data.max_length",
+                  ", or a smaller model, is what is left.");
   text += "\nWhat takes less, most first:";
   for (const Remedy& remedy : list)
     text += concat("\n  ", remedy.settings, ": ", to_gib(remedy.saved_bytes), " less, ", to_gib(remedy.peak_bytes),

@@ -17,17 +17,30 @@ bool generates_while_training(const recipe_config::RecipeConfig& recipe) {
 
 }  // namespace
 
-Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model) {
+Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model,
+                     std::optional<int64_t> longest_prompt) {
+  std::optional<SampledRows> sampled;
+  if (recipe.recipe == recipe_config::RecipeKind::kGrpo)
+    sampled = SampledRows{.prompt_length = longest_prompt.value_or(kAssumedPrompt), .is_assumed = !longest_prompt};
   return {.model = model,
           .lora = recipe.lora,
           .dtype = recipe.model.dtype.value_or(spec::ComputeDtype::kBf16),
           .is_on_gpu = recipe.device != device::DeviceChoice::kCpu,
           .num_documents = recipe.training.per_device_train_batch_size,
-          .length = recipe.data.max_length,
+          .length = sampled ? sampled->prompt_length + recipe.grpo->max_completion_length : recipe.data.max_length,
+          .sampled = sampled,
           .recompute = recipe.training.gradient_checkpointing,
           .generates = generates_while_training(recipe),
           .accumulates = recipe.training.gradient_accumulation_steps > 1 || recipe.training.auto_find_batch_size,
           .keeps_reference = recipe.keeps_reference()};
+}
+
+std::string describe_rows(const Workload& workload) {
+  std::string text = concat(workload.num_documents, " x ", workload.length, " tokens");
+  if (const auto& sampled = workload.sampled)
+    text += concat(sampled->is_assumed ? " (a prompt is taken to have " : " (the longest prompt has ",
+                   sampled->prompt_length, ", a completion up to ", workload.length - sampled->prompt_length, ")");
+  return text;
 }
 
 int64_t bytes_of(spec::ComputeDtype dtype) {

@@ -13,14 +13,24 @@
 
 namespace dsft::estimate {
 
+/// Of a recipe without its data: tokens of a prompt.
+inline constexpr int64_t kAssumedPrompt = 512;
+
+/// Rows that are sampled, in GRPO: prompts, which nothing cuts, with completions.
+struct SampledRows {
+  int64_t prompt_length = kAssumedPrompt;  ///< tokens of the longest prompt
+  bool is_assumed = true;                  ///< no prompt was read
+};
+
 /// What is trained, by which micro-batch, on what.
 struct Workload {
   spec::ModelSpec model;
   std::optional<lora::LoraConfig> lora;  ///< none: all weights
   spec::ComputeDtype dtype = spec::ComputeDtype::kBf16;
   bool is_on_gpu = true;
-  int64_t num_documents = 1;  ///< rows or bins of a micro-batch
-  int64_t length = 2048;      ///< tokens of each
+  int64_t num_documents = 1;                ///< rows or bins of a micro-batch
+  int64_t length = 2048;                    ///< tokens of each
+  std::optional<SampledRows> sampled = {};  ///< none: rows are read, and data.max_length cuts them
   train::GradientCheckpointing recompute = train::GradientCheckpointing::kFalse;
   bool generates = false;        ///< evaluations generate texts while it trains
   bool accumulates = false;      ///< an update has several micro-batches
@@ -29,8 +39,13 @@ struct Workload {
   int64_t num_tokens() const { return num_documents * length; }
 };
 
-/// The largest micro-batch of a resolved recipe on this model.
-Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model);
+/// The largest micro-batch of a resolved recipe on this model. `longest_prompt`: of a grpo recipe whose prompts are
+/// known, in tokens.
+Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model,
+                     std::optional<int64_t> longest_prompt = {});
+
+/// "8 x 2048 tokens", of sampled rows with what they are made of.
+std::string describe_rows(const Workload& workload);
 
 int64_t bytes_of(spec::ComputeDtype dtype);
 inline constexpr int64_t kFloatBytes = 4;

@@ -187,3 +187,19 @@ TEST_CASE("room for a larger micro-batch is said where the update stays the same
   run.gradient_accumulation_steps = 1;  // 8,192 tokens keep a GPU busy
   REQUIRE(sentences_of(run).empty());
 }
+
+TEST_CASE("a grpo recipe is told of nothing that does not cut its rows", "[estimate]") {
+  ShortOfMemory run{full_workload("Qwen3-0.6B", 8), {}, 20 * kGibBytes, 24 * kGibBytes};
+  run.workload.sampled = SampledRows{};
+  REQUIRE(has(settings_of(remedies(run)), "and, where it is written, the grpo.steps_per_generation"));
+  REQUIRE(has({explain_out_of_memory(run)}, "a micro-batch of 8 x 2048 tokens (a prompt is taken to have 512,"));
+  run.workload.is_on_gpu = false;
+  run.workload.lora = dsft::lora::LoraConfig();
+  run.workload.recompute = GradientCheckpointing::kTrue;
+  run.workload.num_documents = 1;  // nothing is left to change
+  const std::string text = explain_out_of_memory(run);
+  REQUIRE(has({text}, "No other setting takes less: grpo.max_completion_length, shorter prompts, or a smaller model"));
+  REQUIRE_FALSE(has({text}, "data.max_length"));
+  run.workload.sampled.reset();
+  REQUIRE(has({explain_out_of_memory(run)}, "data.max_length"));
+}
