@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,13 +12,13 @@
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
 #include "dsft/memory_report.h"
+#include "dsft/run_length.h"
 #include "estimate/workload.h"
 #include "optim/schedule.h"
 #include "options/recipe_arguments.h"
 #include "recipe_config/adapter_checks.h"
 #include "recipe_config/input_checks.h"
 #include "recipe_config/recipe_config.h"
-#include "rl/generation_batch.h"
 
 namespace dsft::apps {
 namespace {
@@ -42,18 +43,6 @@ Json to_json(const std::vector<config::Fault>& faults) {
   return list;
 }
 
-/// A round of sampling of a grpo recipe on one rank.
-rl::GenerationBatch generation_batch(const recipe_config::RecipeConfig& config) {
-  return rl::plan_generation(*config.grpo, {.per_micro_batch = config.training.per_device_train_batch_size,
-                                            .accumulation = config.training.gradient_accumulation_steps});
-}
-
-int64_t count_rollout_steps(const recipe_config::RecipeConfig& config, int64_t num_prompts) {
-  const rl::GenerationBatch batch = generation_batch(config);
-  return batch.count_updates(config.training.max_steps, config.training.num_train_epochs,
-                             batch.rounds_per_epoch(num_prompts));
-}
-
 optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, int64_t num_steps) {
   const auto& training = config.training;
   const int64_t warmup =
@@ -63,7 +52,8 @@ optim::Schedule make_schedule(const recipe_config::RecipeConfig& config, int64_t
 }
 
 /// The run as far as it is known: sizes, rows, updates, learning rates.
-Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs) {
+Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs,
+               const RunLength& length) {
   const spec::ParameterCounts& counts = inputs.parameters;
   const double share =
       100.0 * static_cast<double>(counts.trainable) / static_cast<double>(std::max<int64_t>(1, counts.total));
@@ -72,20 +62,20 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
                {"num_trainable", counts.trainable},
                {"trainable_percent", share},
                {"num_adapted_modules", inputs.num_adapted_modules}};
-  if (!inputs.data && !inputs.num_prompts) return plan;
-  if (inputs.num_prompts) {
+  if (!length.has_rows()) return plan;
+  if (length.is_grpo()) {
     plan["train_rows"] = *inputs.num_prompts;
     plan["eval_rows"] = inputs.num_eval_prompts;
-    plan["round_on_one_rank"] = generation_batch(config).describe();
+    plan["longest_prompt"] = inputs.longest_prompt;
   } else {
     plan["train_rows"] = inputs.data->train->size();
     plan["train_data"] = data::describe(inputs.data->train_counts);
     plan["eval_rows"] = inputs.data->eval ? inputs.data->eval->size() : 0;
   }
-  const optim::Schedule schedule =
-      make_schedule(config, inputs.num_prompts ? count_rollout_steps(config, *inputs.num_prompts)
-                                               : recipe_config::count_steps(config, *inputs.data->train, 1));
-  plan["num_steps_on_one_rank"] = schedule.total_steps;
+  plan["num_ranks"] = length.num_ranks();
+  if (length.is_grpo()) plan["round"] = length.round(length.num_ranks()).describe();
+  const optim::Schedule schedule = make_schedule(config, length.count_steps(length.num_ranks()));
+  plan["num_steps"] = schedule.total_steps;
   plan["warmup_steps"] = schedule.warmup_steps;
   plan["learning_rates"] = Json::object();
   for (const auto& [name, step] : optim::notable_steps(schedule))
@@ -93,18 +83,19 @@ Json make_plan(const recipe_config::RecipeConfig& config, const recipe_config::I
   return plan;
 }
 
-/// The peak of the run, on the ranks that its files mean, or else on this machine.
+/// The peak of the run.
 struct MemoryPlan {
   Json row;
   std::string line;
 };
 
 MemoryPlan plan_memory(const recipe_config::RecipeConfig& config, const recipe_config::InputReport& inputs,
-                       std::optional<int64_t> num_ranks) {
-  const estimate::Workload workload = estimate::workload_of(config, spec::read_model_spec(inputs.model_directory));
-  const int64_t num_gpus = num_ranks.value_or(workload.is_on_gpu ? std::max(1, count_usable_gpus()) : 1);
+                       int64_t num_ranks) {
+  const auto longest_prompt = inputs.longest_prompt > 0 ? std::optional(inputs.longest_prompt) : std::nullopt;
+  const estimate::Workload workload =
+      estimate::workload_of(config, spec::read_model_spec(inputs.model_directory), longest_prompt);
   const estimate::MemoryEstimate estimate =
-      estimate::estimate_memory(workload, estimate::placement_of(config, num_gpus));
+      estimate::estimate_memory(workload, estimate::placement_of(config, num_ranks));
   return {memory_json(estimate, workload), to_line(estimate, workload)};
 }
 
@@ -114,57 +105,63 @@ struct CheckOutcome {
   Json plan;
   std::string memory_line;
   int exit_code = 0;
-  std::optional<int64_t> num_ranks = {};  ///< that the recipe's files mean; none: any number may be launched
+  std::optional<int64_t> num_ranks = {};  ///< that the recipe's files mean, or for which the batch is shown; none: any
 };
 
-/// The ranks on which the run may have `total_num_steps` updates; 1 where there are none.
-int64_t find_ranks(const recipe_config::RecipeConfig& config, const data::Dataset& train, int64_t total_num_steps) {
-  // more ranks never make a run longer
-  int64_t low = 1, high = recipe_config::count_steps(config, train, 1);
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (recipe_config::count_steps(config, train, middle) <= total_num_steps)
-      high = middle;
-    else
-      low = middle + 1;
-  }
-  return recipe_config::count_steps(config, train, low) == total_num_steps ? low : 1;
+/// A fault or warning at the place of a key.
+config::Fault place(const CheckOutcome& outcome, const std::string& key, const std::string& message) {
+  std::vector<config::Fault> faults, warnings;
+  config::Section("", outcome.reading.written, faults, warnings).fault(key, message);
+  return faults.front();
 }
 
-/// A schedule that the run's length, which only the data tells, makes impossible.
-void check_schedule(const CheckOutcome& outcome, recipe_config::InputReport& inputs) {
-  if (!inputs.data) return;
+/// Rounds of sampling, a length of the run or a schedule that ranks and data together make impossible.
+void check_length(const CheckOutcome& outcome, const RunLength& length, recipe_config::InputReport& inputs) {
   const recipe_config::RecipeConfig& config = outcome.reading.config;
-  const data::Dataset& train = *inputs.data->train;
-  const auto check = [&](const char* key, void (*check_it)(const optim::Schedule&), int64_t num_ranks) {
+  const int64_t num_ranks = length.num_ranks();
+  const auto attempt = [&](const char* key, const std::function<void()>& check) {
     try {
-      check_it(make_schedule(config, recipe_config::count_steps(config, train, num_ranks)));
+      check();
+      return true;
     } catch (const Error& error) {
-      std::vector<config::Fault> faults, warnings;
-      config::Section("", outcome.reading.written, faults, warnings).fault(key, error.full_message());
-      inputs.faults.push_back({error.kind(), faults.front()});
+      inputs.faults.push_back({error.kind(), place(outcome, key, error.full_message())});
+      return false;
     }
   };
-  check("training.lr_scheduler_type", optim::check_schedule, 1);
-  if (const auto& total = config.training.lr_scheduler_kwargs.total_num_steps) {
-    const int64_t num_ranks = outcome.num_ranks ? *outcome.num_ranks : find_ranks(config, train, *total);
-    check("training.lr_scheduler_kwargs.total_num_steps", optim::check_total_steps, num_ranks);
+  if (length.is_grpo()) {
+    const char* key =
+        config.grpo->generation_batch_size ? "grpo.generation_batch_size" : "training.per_device_train_batch_size";
+    if (!attempt(key, [&] { length.round(num_ranks); })) return;
+    if (length.has_rows() && !attempt("data.train", [&] { length.rounds_per_epoch(num_ranks); })) return;
   }
+  if (!length.has_rows() || !attempt("training.num_train_epochs", [&] { length.count_steps(num_ranks); })) return;
+  const auto schedule_on = [&](int64_t ranks) { return make_schedule(config, length.count_steps(ranks)); };
+  attempt("training.lr_scheduler_type", [&] { optim::check_schedule(schedule_on(num_ranks)); });
+  if (const auto& total = config.training.lr_scheduler_kwargs.total_num_steps)
+    attempt("training.lr_scheduler_kwargs.total_num_steps",
+            [&] { optim::check_total_steps(schedule_on(length.find_ranks(*total))); });
 }
 
-/// The batch that a DeepSpeed file's train_batch_size gives on the ranks that it is meant for.
-void fill_train_batch(CheckOutcome& outcome) {
+/// The ranks that the recipe's files mean, and the batch that a DeepSpeed file's train_batch_size gives on them, or on
+/// those of this host.
+void settle_ranks(CheckOutcome& outcome) {
   recipe_config::RecipeReading& reading = outcome.reading;
-  const recipe_config::RunSettings& run = reading.config.run;
-  if (run.train_batch_size || run.num_processes) outcome.num_ranks = recipe_config::expected_ranks(reading.config);
-  if (!run.train_batch_size) return;
-  const recipe_config::TrainBatchSize batch = *reading.config.run.train_batch_size;
-  const int64_t num_ranks = recipe_config::expected_ranks(reading.config);
-  if (auto fault = recipe_config::fill_train_batch(reading.config, num_ranks)) {
+  recipe_config::RecipeConfig& config = reading.config;
+  if (has_expected_ranks(config)) outcome.num_ranks = expected_ranks(config);
+  if (!config.run.train_batch_size) return;
+  const recipe_config::TrainBatchSize batch = *config.run.train_batch_size;
+  int64_t num_ranks = recipe_config::ranks_on_host(config, count_usable_gpus());
+  auto fault = recipe_config::fill_train_batch(config, num_ranks);
+  if (fault && !outcome.num_ranks) {
+    num_ranks = 1;
+    fault = recipe_config::fill_train_batch(config, num_ranks);
+  }
+  if (fault) {
     reading.faults.push_back(*std::move(fault));
     outcome.exit_code = static_cast<int>(ErrorKind::kUsage);
     return;
   }
+  outcome.num_ranks = num_ranks;
   if (!batch.has_micro_batch || !batch.has_accumulation) {
     reading.warnings.push_back(
         {batch.position, "train_batch_size",
@@ -174,12 +171,36 @@ void fill_train_batch(CheckOutcome& outcome) {
   }
 }
 
+/// Says for how many ranks it is planned where one is too few.
+void warn_of_ranks(CheckOutcome& outcome, const RunLength& length) {
+  if (!length.needs_ranks()) return;
+  const int64_t num_ranks = length.num_ranks();
+  outcome.reading.warnings.push_back(
+      place(outcome, "training.per_device_train_batch_size",
+            concat("a round of sampling has whole groups of completions on ", num_ranks,
+                   " ranks and multiples of them alone; this is planned for ", num_ranks, ": launch with --num-gpus ",
+                   num_ranks, " or --num-procs ", num_ranks, ", or change training.gradient_accumulation_steps")));
+}
+
+void add_memory(CheckOutcome& outcome, const recipe_config::InputReport& inputs) {
+  const recipe_config::RecipeConfig& config = outcome.reading.config;
+  try {
+    MemoryPlan memory = plan_memory(config, inputs, outcome.num_ranks.value_or(ranks_to_estimate(config)));
+    outcome.plan["memory"] = std::move(memory.row);
+    outcome.memory_line = std::move(memory.line);
+  } catch (const Error& error) {  // a micro-batch beyond all memory
+    outcome.reading.faults.push_back(place(outcome, "training.per_device_train_batch_size", error.full_message()));
+    outcome.exit_code = error.exit_code();
+  }
+}
+
 /// Adds what is wrong beyond the recipe itself; the exit code is the first of 2, 4, 3 (docs/exit_codes.md), then any
 /// other.
 void check_beyond(CheckOutcome& outcome, const Logger& logger) {
   recipe_config::InputReport inputs =
       recipe_config::check_inputs(outcome.reading.config, outcome.reading.written, logger);
-  check_schedule(outcome, inputs);
+  const RunLength length(outcome.reading.config, inputs, outcome.num_ranks);
+  check_length(outcome, length, inputs);
   for (const ErrorKind kind : {ErrorKind::kUsage, ErrorKind::kCheckpoint, ErrorKind::kData}) {
     for (const recipe_config::InputFault& found : inputs.faults) {
       if (outcome.exit_code == 0 && found.kind == kind) outcome.exit_code = static_cast<int>(kind);
@@ -190,15 +211,14 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
     outcome.reading.faults.push_back(found.fault);
   }
   for (config::Fault& warning : inputs.warnings) outcome.reading.warnings.push_back(std::move(warning));
+  warn_of_ranks(outcome, length);
   config::sort_faults(outcome.reading.faults);
   config::sort_faults(outcome.reading.warnings);
   if (!inputs.faults.empty()) return;
   recipe_config::adopt_adapter(outcome.reading.config);
   recipe_config::resolve_auto_sizes(outcome.reading.config, inputs.hidden_size);
-  outcome.plan = make_plan(outcome.reading.config, inputs);
-  MemoryPlan memory = plan_memory(outcome.reading.config, inputs, outcome.num_ranks);
-  outcome.plan["memory"] = std::move(memory.row);
-  outcome.memory_line = std::move(memory.line);
+  outcome.plan = make_plan(outcome.reading.config, inputs, length);
+  add_memory(outcome, inputs);
 }
 
 CheckOutcome check_recipe(const CheckOptions& options) {
@@ -209,7 +229,7 @@ CheckOutcome check_recipe(const CheckOptions& options) {
     return outcome;
   }
   recipe_config::resolve_defaults(outcome.reading.config, count_usable_gpus() > 0);
-  fill_train_batch(outcome);
+  settle_ranks(outcome);
   if (!outcome.reading.is_ok()) return outcome;
   if (!options.is_config_only) check_beyond(outcome, Logger(0, options.is_json));
   return outcome;

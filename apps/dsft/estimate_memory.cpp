@@ -12,6 +12,7 @@
 #include "dsft/command.h"
 #include "dsft/gpu_list.h"
 #include "dsft/memory_report.h"
+#include "dsft/run_length.h"
 #include "estimate/memory.h"
 #include "estimate/model_shapes.h"
 #include "estimate/size_table.h"
@@ -49,10 +50,6 @@ struct Subject {
   bool gathers_ahead = true;  ///< a block ahead, at stage 3
 };
 
-int64_t wanted_gpus(const EstimateOptions& options) {
-  return options.num_gpus > 0 ? options.num_gpus : std::max(1, count_usable_gpus());
-}
-
 train::GradientCheckpointing recompute_of(const EstimateOptions& options) {
   if (options.recomputes) return train::GradientCheckpointing::kTrue;
   return options.recomputes_selectively ? train::GradientCheckpointing::kSelective
@@ -71,8 +68,7 @@ Subject subject_of_recipe(const EstimateOptions& options, const Logger& logger) 
   // a recipe is estimated for GPUs unless it names the CPU, on whatever machine this is
   recipe_config::resolve_defaults(recipe, /*has_cuda=*/true);
   recipe_config::adopt_adapter(recipe);
-  const bool has_own = options.num_gpus == 0 && recipe_config::has_expected_ranks(recipe);
-  const int64_t num_gpus = has_own ? recipe_config::expected_ranks(recipe) : wanted_gpus(options);
+  const int64_t num_gpus = options.num_gpus > 0 ? options.num_gpus : ranks_to_estimate(recipe);
   recipe_config::resolve_train_batch(recipe, num_gpus);
   const spec::ModelSpec model = spec::read_model_spec(spec::find_model(recipe.model.path, recipe.model.revision));
   return {recipe.model.path, estimate::workload_of(recipe, model), num_gpus, recipe.zero.overlap_comm};
@@ -80,7 +76,7 @@ Subject subject_of_recipe(const EstimateOptions& options, const Logger& logger) 
 
 Subject subject_of_options(const EstimateOptions& options) {
   Subject subject;
-  subject.num_gpus = wanted_gpus(options);
+  subject.num_gpus = options.num_gpus > 0 ? options.num_gpus : std::max(1, count_usable_gpus());
   if (!options.params.empty()) {
     const estimate::SizedModel sized = estimate::model_of_size(estimate::parse_size(options.params));
     subject.name = sized.description;
@@ -115,7 +111,8 @@ void check_subject(const CLI::App& command, const EstimateOptions& options) {
        {"--batch-size", "--length", "--lora-rank", "--dtype", "--recompute", "--recompute-selectively"})
     if (command.count(name) > 0)
       fail(ErrorKind::kUsage, name, ": ", who, " says that already",
-           options.has_table ? "" : "; write a setting behind the recipe, such as data.max_length=4096");
+           options.has_table ? ""
+                             : "; write a setting behind the recipe, such as training.per_device_train_batch_size=2");
   if (options.has_table && command.count("--num-gpus") > 0)
     fail(ErrorKind::kUsage, "--num-gpus: --table takes the guide's numbers of GPUs");
 }
@@ -127,8 +124,9 @@ Json to_json(const Subject& subject, const std::vector<estimate::MemoryEstimate>
                    {"num_params", counts.model},
                    {"num_trainable", counts.trainable},
                    {"dtype", config::to_word(workload.dtype)},
-                   {"tokens", workload.num_tokens()},
-                   {"rows", Json::array()}};
+                   {"tokens", workload.num_tokens()}};
+  if (workload.sampled) document["assumed_prompt_tokens"] = workload.sampled->prompt_length;
+  document["rows"] = Json::array();
   for (const estimate::MemoryEstimate& row : rows) document["rows"].push_back(memory_json(row, workload));
   return document;
 }
@@ -143,7 +141,7 @@ std::string title_of(const Subject& subject) {
                                                                        : "gate and up of each MLP recomputed");
   return concat(subject.name, ": ", counts.model, " parameters, ", counts.trainable, " trained (",
                 workload.lora ? "LoRA" : "all weights", "), ", config::to_word(workload.dtype), ", micro-batch ",
-                workload.num_documents, " x ", workload.length, " tokens, ", recompute);
+                describe_rows(workload), ", ", recompute);
 }
 
 int run_subject(const EstimateOptions& options) {

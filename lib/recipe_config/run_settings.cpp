@@ -1,5 +1,7 @@
 #include "recipe_config/run_settings.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "recipe_config/recipe_config.h"
 
@@ -47,6 +49,11 @@ int64_t expected_ranks(const RecipeConfig& config) {
   if (batch && batch->has_micro_batch && batch->has_accumulation)
     return batch->num_rows / written_rows_per_rank(config);
   return config.run.num_processes ? config.run.num_processes->number : 1;
+}
+
+int64_t ranks_on_host(const RecipeConfig& config, int64_t num_gpus) {
+  if (has_expected_ranks(config)) return expected_ranks(config);
+  return config.device == device::DeviceChoice::kCpu ? 1 : std::max<int64_t>(1, num_gpus);
 }
 
 std::optional<config::Fault> fill_train_batch(RecipeConfig& config, int64_t num_ranks) {

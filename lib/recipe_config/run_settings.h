@@ -51,6 +51,10 @@ int64_t expected_ranks(const RecipeConfig& config);
 /// Whether they mean a certain number.
 bool has_expected_ranks(const RecipeConfig& config);
 
+/// The ranks that `dsft launch` starts on a host with so many GPUs where no option says how many: expected_ranks where
+/// the files mean a number, else one for each GPU, or 1 without any and with device: cpu.
+int64_t ranks_on_host(const RecipeConfig& config, int64_t num_gpus);
+
 /// Fills the micro-batch or the accumulation, whichever is not written, so that an update of this many ranks has
 /// train_batch_size rows, as DeepSpeed does. The fault where that is not possible. Idempotent.
 std::optional<config::Fault> fill_train_batch(RecipeConfig& config, int64_t num_ranks);

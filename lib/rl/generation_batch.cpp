@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "optim/schedule_config.h"
@@ -76,6 +77,22 @@ GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& upda
                                         batch.num_generations, " = ", per_prompt, " completions"),
          ": change one of them, so that the product is a multiple of ", per_prompt);
   return batch;
+}
+
+std::vector<int64_t> possible_ranks(const GrpoConfig& config, const UpdateRows& rows, int64_t most) {
+  const int64_t per_prompt = config.ensemble.num_askers() * config.num_generations;
+  std::vector<int64_t> ranks;
+  if (config.generation_batch_size) {
+    const int64_t size = *config.generation_batch_size;
+    if (size % per_prompt != 0) return ranks;
+    for (int64_t n = 1; n <= std::min(most, size / rows.per_micro_batch); ++n)
+      if (size % (rows.per_micro_batch * n) == 0) ranks.push_back(n);
+    return ranks;
+  }
+  const int64_t of_a_rank = rows.per_micro_batch * config.steps_per_generation.value_or(rows.accumulation);
+  const int64_t fewest = per_prompt / std::gcd(per_prompt, of_a_rank);
+  for (int64_t n = fewest; n <= most; n += fewest) ranks.push_back(n);
+  return ranks;
 }
 
 }  // namespace dsft::rl

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "rl/grpo_config.h"
 
@@ -49,5 +50,9 @@ struct GenerationBatch {
 /// The round that the recipe asks for. Throws kUsage, with all numbers in one sentence, where completions are no whole
 /// groups or no whole micro-batches.
 GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& update);
+
+/// The numbers of ranks, ascending and up to `most`, for which plan_generation gives a round. `rows.num_ranks` says
+/// nothing here.
+std::vector<int64_t> possible_ranks(const GrpoConfig& config, const UpdateRows& rows, int64_t most);
 
 }  // namespace dsft::rl

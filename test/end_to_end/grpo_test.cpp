@@ -45,6 +45,7 @@ TEST_CASE("A policy learns what is rewarded, as far as TRL's does", "[end_to_end
     CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("4 prompts x 8 completions = 32 rows"));
     const auto lines = job.metrics(output);
     REQUIRE(lines.size() == kUpdates);
+    CHECK_FALSE(std::filesystem::exists(job.folder / output / "advice.json"));  // its passes are not what takes time
     CHECK(lines.front()["reward"].get<double>() < 1.0);
     for (int i = kUpdates - kLast; i < kUpdates; ++i) sum += lines[i]["reward"].get<double>();
   }
@@ -209,7 +210,7 @@ TEST_CASE("What contradicts itself in a GRPO recipe is said before anything is s
   const ProgramRun no_column = GrpoJob("num_generations: 4, rewards: [{name: math_answer, column: solution}]")
                                    .run(1, "run", {"training.per_device_train_batch_size=4"});
   CHECK(no_column.exit_code == 3);
-  CHECK_THAT(no_column.err, Catch::Matchers::ContainsSubstring("\"solution\""));
+  CHECK_THAT(no_column.err, Catch::Matchers::ContainsSubstring("train.jsonl:1: there is no column \"solution\""));
   const GrpoJob job(kShort);
   const ProgramRun checked =
       run_dsft({"check", "--json", job.recipe, "training.per_device_train_batch_size=16"}, job.folder);
@@ -217,15 +218,44 @@ TEST_CASE("What contradicts itself in a GRPO recipe is said before anything is s
   REQUIRE(checked.exit_code == 0);
   const auto plan = nlohmann::json::parse(checked.out).at("plan");
   CHECK(plan.at("train_rows") == 8);
-  CHECK(plan.at("num_steps_on_one_rank") == 3 * 2);
-  CHECK_THAT(plan.at("round_on_one_rank").get<std::string>(),
-             Catch::Matchers::StartsWith("4 prompts x 4 completions = 16 rows"));
+  CHECK(plan.at("num_steps") == 3 * 2);
+  CHECK_THAT(plan.at("round").get<std::string>(), Catch::Matchers::StartsWith("4 prompts x 4 completions = 16 rows"));
   const ProgramRun no_groups = job.run(1, "run", {"training.per_device_train_batch_size=6"});
   CHECK(no_groups.exit_code == 2);
   CHECK_THAT(no_groups.err, Catch::Matchers::ContainsSubstring("no whole groups"));
   const ProgramRun no_rows = job.run(1, "run", {"training.per_device_train_batch_size=64"});
   CHECK(no_rows.exit_code == 2);
   CHECK_THAT(no_rows.err, Catch::Matchers::ContainsSubstring("8 rows an epoch"));
+  const ProgramRun dropout = job.run(1, "run", {"lora.lora_dropout=0.1", "grpo.disable_dropout=true"});
+  CHECK(dropout.exit_code == 2);
+  CHECK_THAT(dropout.err, Catch::Matchers::ContainsSubstring(
+                              "command line: override 3: grpo.disable_dropout: contradicts `lora.lora_dropout`"));
+}
+
+TEST_CASE("check and the run judge the columns of a row alike", "[end_to_end]") {
+  const auto require_alike = [](const GrpoJob& job, int exit_code, const std::string& words) {
+    const std::vector<std::string> settings = {"training.per_device_train_batch_size=4", "training.max_steps=1"};
+    std::vector<std::string> check = {"check", job.recipe};
+    check.insert(check.end(), settings.begin(), settings.end());
+    for (const ProgramRun& run : {run_dsft(check, job.folder), job.run(1, "run", settings)}) {
+      INFO(run.err);
+      CHECK(run.exit_code == exit_code);
+      CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring(words));
+    }
+  };
+  const auto job_of = [](const std::string& reward) {
+    return GrpoJob("num_generations: 4, max_completion_length: 4, rewards: [" + reward + "]");
+  };
+  // rows that end with the assistant's message
+  require_alike(job_of("{name: tool_call, column: completion}"), 0, "");
+  const GrpoJob instructed = job_of("{name: math_answer, column: input}");
+  instructed.folder.write("train.jsonl", R"({"instruction": "Add.", "input": "2 + 2", "output": "4"})"
+                                         "\n");
+  require_alike(instructed, 3, "train.jsonl:1: there is no column \"input\"");
+  const GrpoJob nothing = job_of("json_valid");
+  nothing.folder.write("train.jsonl", R"({"prompt": null, "answer": "4"})"
+                                      "\n");
+  require_alike(nothing, 3, "train.jsonl:1: the row has the fields \"prompt\" and \"answer\"");
 }
 
 }  // namespace dsft::test

@@ -59,6 +59,86 @@ struct Fixture {
 
 }  // namespace
 
+namespace {
+
+/// Whose reward compares with a column.
+std::vector<std::string> grpo(const Fixture& fixture, const std::string& rows, const std::string& reward,
+                              const std::string& chat_template = "{{ messages[0].content }}") {
+  return {"recipe=grpo", "data.train=[" + fixture.folder.write("prompts.jsonl", rows).string() + "]",
+          "data.chat_template=" + fixture.folder.write("own.jinja", chat_template).string(),
+          "grpo.rewards=[" + reward + "]"};
+}
+
+}  // namespace
+
+TEST_CASE("columns of prompts are judged as the run does: an answer is one, what the prompt is made of is none",
+          "[recipe_config]") {
+  const Fixture fixture;
+  const std::string of_messages =
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})"
+      "\n";
+  CHECK(fixture.faults(grpo(fixture, of_messages, "{name: tool_call, column: completion}")) == "");
+  const std::string of_instruction =
+      "\n"
+      R"({"instruction": "a", "input": "b", "output": "c"})"
+      "\n";
+  CHECK_THAT(fixture.faults(grpo(fixture, of_instruction, "{name: math_answer, column: input}")),
+             ContainsSubstring("3 data.train: ") &&
+                 ContainsSubstring("prompts.jsonl:2: there is no column \"input\"") &&
+                 ContainsSubstring("the row has \"output\" and \"completion\""));
+  CHECK(fixture.faults(grpo(fixture, of_instruction, "{name: math_answer, column: output}")) == "");
+  const std::string of_null = R"({"prompt": null, "answer": "4"})"
+                              "\n";
+  CHECK_THAT(fixture.faults(grpo(fixture, of_null, "json_valid")),
+             ContainsSubstring("3 data.train: ") && ContainsSubstring("prompts.jsonl:1: the row has the fields"));
+  CHECK_THAT(fixture.faults(grpo(fixture, "", "json_valid")), ContainsSubstring("3 data.train: there is no row"));
+}
+
+TEST_CASE("the longest prompt of a grpo recipe is known where its tokenizer is", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string rows = R"({"prompt": "a"})"
+                           "\n"
+                           R"({"token_ids": [5, 6, 7, 8, 9, 10, 11]})"
+                           "\n";
+  const InputReport report = fixture.report(grpo(fixture, rows, "json_valid"));
+  CHECK(report.num_prompts == 2);
+  CHECK(report.longest_prompt == 7);
+  std::filesystem::remove(fixture.folder / "model/tokenizer.json");
+  // without it rows are looked at all the same
+  const auto missing = grpo(fixture, rows, "{name: math_answer}");
+  CHECK_THAT(fixture.faults(missing),
+             ContainsSubstring("there is no column \"answer\"") && ContainsSubstring("4 model.path: "));
+  CHECK(fixture.report(grpo(fixture, rows, "json_valid")).longest_prompt == 0);
+}
+
+TEST_CASE("an adapter's dropout is not disabled", "[recipe_config]") {
+  const Fixture fixture;
+  std::vector<std::string> overrides = grpo(fixture,
+                                            R"({"prompt": "a"})"
+                                            "\n",
+                                            "json_valid");
+  overrides.insert(overrides.end(), {"lora.adapter=" + fixture.adapter, "grpo.disable_dropout=true"});
+  CHECK(fixture.faults(overrides) == "");
+  fixture.folder.write(
+      "adapter/adapter_config.json",
+      R"({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "lora_dropout": 0.25, "target_modules": ["q_proj"]})");
+  CHECK_THAT(fixture.faults(overrides),
+             ContainsSubstring("2 grpo.disable_dropout: contradicts the adapter of lora.adapter (" + fixture.adapter +
+                               "), whose lora_dropout is 0.25"));
+}
+
+TEST_CASE("ranks on a host are the files', else its GPUs', and one on a CPU", "[recipe_config]") {
+  RecipeConfig config;
+  CHECK(ranks_on_host(config, 8) == 8);
+  CHECK(ranks_on_host(config, 0) == 1);
+  config.run.train_batch_size = {.num_rows = 16, .position = {}};  // any number of ranks can have it
+  CHECK(ranks_on_host(config, 8) == 8);
+  config.device = device::DeviceChoice::kCpu;
+  CHECK(ranks_on_host(config, 8) == 1);
+  config.run.num_processes = {.number = 4, .position = {}};
+  CHECK(ranks_on_host(config, 8) == 4);
+}
+
 TEST_CASE("a sound recipe has no fault", "[recipe_config]") {
   const Fixture fixture;
   CHECK(fixture.faults() == "");

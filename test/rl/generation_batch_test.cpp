@@ -49,6 +49,34 @@ TEST_CASE("A group may span ranks and micro-batches", "[rl]") {
   CHECK(plan_generation({.num_generations = 6}, {2, 3, 1}).num_prompts() == 1);
 }
 
+TEST_CASE("Ranks on which a round is possible are those that plan_generation takes", "[rl]") {
+  const auto taken = [](const GrpoConfig& config, const rl::UpdateRows& rows) {
+    std::vector<int64_t> ranks;
+    for (int64_t n = 1; n <= 24; ++n) {
+      try {
+        plan_generation(config, {rows.per_micro_batch, rows.accumulation, n});
+        ranks.push_back(n);
+      } catch (const Error&) {
+        continue;
+      }
+    }
+    return ranks;
+  };
+  const GrpoConfig of_groups{.num_generations = 8};
+  CHECK(rl::possible_ranks(of_groups, {4, 1, 1}, 8) == std::vector<int64_t>{2, 4, 6, 8});
+  CHECK(rl::possible_ranks(of_groups, {3, 2, 1}, 8) == std::vector<int64_t>{4, 8});
+  CHECK(rl::possible_ranks(of_groups, {1, 1, 1}, 7).empty());
+  CHECK(rl::possible_ranks({.generation_batch_size = 24}, {4, 1, 1}, 24) == std::vector<int64_t>{1, 2, 3, 6});
+  CHECK(rl::possible_ranks({.generation_batch_size = 24}, {5, 1, 1}, 24).empty());
+  GrpoConfig of_agents{.num_generations = 4, .steps_per_generation = 2};
+  of_agents.ensemble.agents = {{"a", "A"}, {"b", "B"}, {"c", "C"}};
+  for (const GrpoConfig& config : {of_groups, GrpoConfig{.generation_batch_size = 48}, of_agents})
+    for (const int64_t per_micro_batch : {1, 2, 3, 4, 5, 6, 8, 9})
+      for (const int64_t accumulation : {1, 2, 3})
+        CHECK(rl::possible_ranks(config, {per_micro_batch, accumulation, 1}, 24) ==
+              taken(config, {per_micro_batch, accumulation, 1}));
+}
+
 TEST_CASE("A batch that is no whole groups or micro-batches is one sentence with its numbers", "[rl]") {
   test::require_error(
       ErrorKind::kUsage,
