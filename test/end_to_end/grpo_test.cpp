@@ -232,6 +232,21 @@ TEST_CASE("What contradicts itself in a GRPO recipe is said before anything is s
                               "command line: override 3: grpo.disable_dropout: contradicts `lora.lora_dropout`"));
 }
 
+TEST_CASE("A GRPO run that has no memory is told of nothing that does not cut its rows", "[end_to_end]") {
+  const GrpoJob job(kShort);
+  std::string words;
+  while (words.size() < 5'000'000) words += "word ";
+  job.folder.write("train.jsonl", R"({"prompt": ")" + words + "\"}\n");
+  const ProgramRun run = run_dsft(
+      {"train", job.recipe}, job.folder, "",
+      {{"LD_PRELOAD", std::string(DSFT_BIN_DIR) + "/libdsft_fault_injection.so"}, {"DSFT_FAULT_NEW", "4000000"}});
+  INFO(run.err);
+  CHECK(run.exit_code == 5);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("a smaller grpo.max_completion_length, shorter prompts") &&
+                          !Catch::Matchers::ContainsSubstring("data.max_length") &&
+                          !Catch::Matchers::ContainsSubstring("auto_find_batch_size"));
+}
+
 TEST_CASE("check and the run judge the columns of a row alike", "[end_to_end]") {
   const auto require_alike = [](const GrpoJob& job, int exit_code, const std::string& words) {
     const std::vector<std::string> settings = {"training.per_device_train_batch_size=4", "training.max_steps=1"};
