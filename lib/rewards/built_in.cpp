@@ -30,13 +30,37 @@ const ordered_json* find_column(const Sample& sample, const std::string& name) {
   return found->is_null() ? nullptr : &*found;
 }
 
-/// A text or number of a column as text; nothing for null.
+/// What a message says: its content, of a list of parts their texts; nothing where that is null. Null: no message.
+const ordered_json* find_content(const ordered_json& value) {
+  const ordered_json* message = value.is_array() && !value.empty() ? &value.back() : &value;
+  if (!message->is_object() || !message->contains("role")) return nullptr;
+  static const ordered_json kNothing;
+  const auto content = message->find("content");
+  return content == message->end() ? &kNothing : &*content;
+}
+
+std::string join_parts(const ordered_json& parts, const std::string& name) {
+  std::string text;
+  for (const ordered_json& part : parts) {
+    if (!part.is_object() || !part.contains("text") || !part["text"].is_string())
+      fail(ErrorKind::kData, "the column `", name, "` holds a message with a part that is no text");
+    text += part["text"].get_ref<const std::string&>();
+  }
+  return text;
+}
+
+/// A column as text: a text, a number, or the content of a message or of the last one of a list; nothing for null.
 std::optional<std::string> column_text(const Sample& sample, const std::string& name) {
   const ordered_json* value = find_column(sample, name);
   if (!value) return std::nullopt;
-  if (value->is_string()) return value->get<std::string>();
   if (value->is_number()) return value->dump();
-  fail(ErrorKind::kData, "the column `", name, "` holds neither text nor a number but ", value->type_name());
+  const ordered_json* content = find_content(*value);
+  if (content && content->is_null()) return std::nullopt;
+  if (content && content->is_array()) return join_parts(*content, name);
+  const ordered_json& text = content ? *content : *value;
+  if (text.is_string()) return text.get<std::string>();
+  fail(ErrorKind::kData, "the column `", name, "` holds neither text, a number nor a message but ",
+       content ? concat("a message of ", text.type_name()) : value->type_name());
 }
 
 RewardFunction make(const MathAnswerConfig& config) {
@@ -153,6 +177,8 @@ RewardFunction make(const SimilarityConfig& config) {
 
 std::vector<text::ToolCall> calls_of_column(const ordered_json& value, const std::string& name) {
   if (value.is_string()) return text::read_tool_calls(value.get_ref<const std::string&>());
+  if (value.is_array() && !value.empty() && value.back().is_object() && value.back().contains("role"))
+    return text::tool_calls_of_message(value.back());
   const bool is_message = value.is_object() && (value.contains("tool_calls") || value.contains("content"));
   if (is_message) return text::tool_calls_of_message(value);
   if (!value.is_array() && !value.is_object())

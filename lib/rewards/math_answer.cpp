@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "rewards/math_expression.h"
+#include "rewards/math_spelling.h"
+#include "rewards/number_in_text.h"
 
 namespace dsft::rewards {
 namespace {
@@ -59,14 +61,33 @@ std::string comparable(std::string_view spelt) {
   return text;
 }
 
+struct Pair {
+  double p = 0, g = 0;
+};
+
+/// Two numbers as they can be compared: where one alone has a percent sign, with what stands before it and as its
+/// hundredth.
+std::vector<Pair> readings(const WrittenNumber& p, const WrittenNumber& g) {
+  std::vector<Pair> pairs = {{p.value, g.value}};
+  if (p.is_percent && !g.is_percent) pairs.push_back({p.value / 100, g.value});
+  if (g.is_percent && !p.is_percent) pairs.push_back({p.value, g.value / 100});
+  return pairs;
+}
+
 bool are_equal(const WrittenNumber& p, const WrittenNumber& g, double tolerance) {
-  const auto is_near = [&](double a, double b) { return std::abs(a - b) <= tolerance; };
   constexpr size_t kExactDigits = 15;  // a double holds them all
   if (p.digits.size() > kExactDigits && g.digits.size() > kExactDigits) return p.digits == g.digits;
-  if (is_near(p.value, g.value)) return true;
-  if (p.is_percent && !g.is_percent) return is_near(p.value / 100, g.value);
-  if (g.is_percent && !p.is_percent) return is_near(p.value, g.value / 100);
-  return false;
+  const std::vector<Pair> pairs = readings(p, g);
+  return std::any_of(pairs.begin(), pairs.end(),
+                     [&](const Pair& pair) { return std::abs(pair.p - pair.g) <= tolerance; });
+}
+
+/// max(0, 1 - |p - g| / |g|), of the nearer reading.
+double partial_credit(const WrittenNumber& p, const WrittenNumber& g) {
+  double most = 0;
+  for (const Pair& pair : readings(p, g))
+    if (pair.g != 0) most = std::max(most, 1 - std::abs(pair.p - pair.g) / std::abs(pair.g));
+  return most;
 }
 
 /// An answer in normal spelling as it is compared with a number: "It costs 5 dollars" is 5.
@@ -114,9 +135,7 @@ double score_math_answer(std::string_view completion, std::string_view right_ans
   const std::optional<WrittenNumber> p = read_number(answer);
   if (!p || !g) return comparable(answer) == comparable(right) ? 1 : 0;
   if (are_equal(*p, *g, config.tolerance)) return 1;
-  if (!config.partial || g->value == 0) return 0;
-  const double distance = std::abs(p->value - g->value);
-  return std::max(0.0, 1 - distance / std::abs(g->value));
+  return config.partial ? partial_credit(*p, *g) : 0;
 }
 
 }  // namespace dsft::rewards

@@ -22,7 +22,8 @@ bool are_same_math_answer(const std::string& a, const std::string& b, double tol
 /// Compares the answer of a completion (marked, or else its last number) with the right one of the row (which may hold
 /// a mark too, as GSM8K's do). Numbers are equal within `tolerance`, whole ones of more than 15 digits digit by digit;
 /// 50% equals 50 and 0.5. What is no number is compared as text without regard to spaces and case. Gives 1 or 0, and
-/// with `partial` for two numbers max(0, 1 - |p - g| / |g|).
+/// with `partial` for two numbers max(0, 1 - |p - g| / |g|), of
+/// 50% by the nearer of the two.
 double score_math_answer(std::string_view completion, std::string_view right_answer, const MathAnswerConfig& config);
 
 }  // namespace dsft::rewards

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "base/parse_number.h"
+#include "rewards/math_characters.h"
 #include "text/white_space.h"
 
 namespace dsft::rewards {
@@ -14,70 +15,6 @@ namespace {
 using text::stripped;
 
 constexpr int kMaxDepth = 64;
-constexpr size_t kLongestFraction = 200;
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
-bool is_letter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
-    text.replace(at, from.size(), to);
-}
-
-/// Where the bracket that opens at `open` closes, or npos.
-size_t closing_brace(std::string_view text, size_t open) {
-  int depth = 0;
-  for (size_t i = open; i < text.size(); ++i) {
-    if (text[i] == '{') ++depth;
-    if (text[i] == '}' && --depth == 0) return i;
-  }
-  return std::string_view::npos;
-}
-
-/// \text{x} -> " x ", for the commands that only change the type.
-void unwrap_commands(std::string& text) {
-  for (const std::string_view command : {"\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "\\mbox{", "\\boldsymbol{",
-                                         "\\operatorname{", "\\fbox{", "\\boxed{"}) {
-    for (size_t at = text.find(command); at != std::string::npos; at = text.find(command, at)) {
-      const size_t end = closing_brace(text, at + command.size() - 1);
-      if (end == std::string::npos) break;
-      text[end] = ' ';
-      text.replace(at, command.size(), " ");
-    }
-  }
-}
-
-/// How many characters of "1,234,567" belong to a number whose first digits end at `at`: groups of exactly three.
-size_t length_of_groups(std::string_view text, size_t at) {
-  size_t end = at;
-  while (end + 3 < text.size() && text[end] == ',' && is_digit(text[end + 1]) && is_digit(text[end + 2]) &&
-         is_digit(text[end + 3]) && (end + 4 >= text.size() || !is_digit(text[end + 4]))) {
-    end += 4;
-  }
-  return end - at;
-}
-
-void join_thousands(std::string& text) {
-  for (size_t i = 0; i < text.size();) {
-    if (!is_digit(text[i])) {
-      ++i;
-      continue;
-    }
-    const size_t begin = i;
-    while (i < text.size() && is_digit(text[i])) ++i;
-    if (i - begin > 3 || (begin > 0 && text[begin - 1] == '.')) continue;
-    const size_t length = length_of_groups(text, i);
-    const auto first = text.begin() + static_cast<std::ptrdiff_t>(i);
-    text.erase(std::remove(first, first + static_cast<std::ptrdiff_t>(length), ','),
-               first + static_cast<std::ptrdiff_t>(length));
-    i += length / 4 * 3;
-  }
-}
 
 /// A recursive-descent reader of simple LaTeX arithmetic; `at` stays before what it cannot read.
 class ExpressionReader {
@@ -136,7 +73,7 @@ class ExpressionReader {
       const size_t before = at_;
       const bool divides = take("/") || take("\\div"),
                  multiplies = !divides && (take("\\times") || take("\\cdot") || take("*"));
-      const bool is_mixed = !divides && !multiplies && starts_fraction_of_mixed(before);
+      const bool is_mixed = !divides && !multiplies && starts_fraction_of_mixed();
       if (!divides && !multiplies && !is_mixed && !starts_factor()) break;
       const std::optional<double> next = is_mixed ? read_small_fraction() : read_power();
       if (!next) {
@@ -153,13 +90,12 @@ class ExpressionReader {
   }
 
   /// After a whole number written out, a fraction of whole numbers adds: 1 3/4, 2\frac{1}{3}.
-  bool starts_fraction_of_mixed(size_t number_end) {
-    if (number_end == 0 || !is_digit(text_[number_end - 1]) || !last_was_whole_) return false;
+  bool starts_fraction_of_mixed() {
     skip_spaces();
+    if (!whole_end_ || !stripped(text_.substr(*whole_end_, at_ - *whole_end_)).empty()) return false;
     if (text_.substr(at_).starts_with("\\frac")) return true;
-    if (at_ == number_end) return false;
-    size_t end = at_;
-    while (end < text_.size() && is_digit(text_[end])) ++end;
+    if (at_ == *whole_end_) return false;
+    const size_t end = skip_digits(text_, at_);
     return end > at_ && end + 1 < text_.size() && text_[end] == '/' && is_digit(text_[end + 1]);
   }
 
@@ -180,9 +116,9 @@ class ExpressionReader {
   std::optional<double> read_power() {
     std::optional<double> base = read_atom();
     if (!base || !take("^")) return base;
-    last_was_whole_ = false;
     const bool is_negative = take("-");
     const std::optional<double> exponent = read_argument();
+    whole_end_.reset();
     if (!exponent) return std::nullopt;
     return std::pow(*base, is_negative ? -*exponent : *exponent);
   }
@@ -207,19 +143,19 @@ class ExpressionReader {
   }
 
   std::optional<double> read_atom_inside() {
-    last_was_whole_ = false;
+    whole_end_.reset();
     if (take("(")) return read_bracketed(")");
     if (take("{")) return read_bracketed("}");
     if (take("\\frac")) {
       const auto above = read_argument(true), below = above ? read_argument(true) : std::nullopt;
-      last_was_whole_ = false;
+      whole_end_.reset();
       return below ? std::optional(*above / *below) : std::nullopt;
     }
     if (take("\\sqrt") || take("√")) {
       std::optional<double> root = 2;
       if (take("[")) root = read_bracketed("]");
       const auto inside = root ? read_argument(true) : std::nullopt;
-      last_was_whole_ = false;
+      whole_end_.reset();
       if (!inside) return std::nullopt;
       return *root == 2 ? std::sqrt(*inside) : std::pow(*inside, 1 / *root);
     }
@@ -229,13 +165,12 @@ class ExpressionReader {
 
   std::optional<double> read_decimal() {
     skip_spaces();
-    size_t end = at_;
-    while (end < text_.size() && is_digit(text_[end])) ++end;
+    size_t end = skip_digits(text_, at_);
     const size_t num_whole = end - at_;
     bool is_whole = num_whole > 0;
     if (end + 1 < text_.size() && text_[end] == '.' && is_digit(text_[end + 1])) {
       is_whole = false;
-      for (++end; end < text_.size() && is_digit(text_[end]);) ++end;
+      end = skip_digits(text_, end + 1);
     } else if (num_whole == 0) {
       return std::nullopt;
     } else if (end < text_.size() && text_[end] == '.') {
@@ -244,20 +179,14 @@ class ExpressionReader {
     std::string digits(text_.substr(at_, end - at_));
     at_ = end;
     if (!is_whole && at_ < text_.size() && text_[at_] == '.') ++at_;  // "5."
-    size_t exponent = at_ + 1;
-    if (at_ < text_.size() && (text_[at_] == 'e' || text_[at_] == 'E')) {
-      if (exponent < text_.size() && (text_[exponent] == '-' || text_[exponent] == '+')) ++exponent;
-      const size_t first = exponent;
-      while (exponent < text_.size() && is_digit(text_[exponent])) ++exponent;
-      if (exponent > first) {
-        std::string power(text_.substr(at_ + 1, exponent - at_ - 1));
-        digits += "e" + power;
-        at_ = exponent;
-        is_whole = false;
-      }
+    if (const size_t end_of_exponent = skip_exponent(text_, at_); end_of_exponent > at_) {
+      const size_t sign = text_[at_ + 1] == '+' ? 1 : 0;  // which parse_number does not take
+      digits += 'e';
+      digits += text_.substr(at_ + 1 + sign, end_of_exponent - at_ - 1 - sign);
+      at_ = end_of_exponent;
+      is_whole = false;
     }
-    last_was_whole_ = is_whole;
-    replace_all(digits, "e+", "e");
+    if (is_whole) whole_end_ = at_;
     if (digits.starts_with('.')) digits = "0" + digits;
     return parse_number<double>(digits);
   }
@@ -265,7 +194,7 @@ class ExpressionReader {
   std::string_view text_;
   size_t at_ = 0;
   int depth_ = 0;
-  bool last_was_whole_ = false;
+  std::optional<size_t> whole_end_;  // of the last value, where that was a whole number written out
 };
 
 /// `x =` or `The answer is x =` before a value; only the last equation counts.
@@ -303,59 +232,6 @@ std::string plain_digits(std::string_view text) {
 
 }  // namespace
 
-std::string normal_spelling(std::string_view answer) {
-  std::string text(stripped(answer));
-  // longer commands before those that they begin with
-  for (const auto& [from, to] : std::initializer_list<std::pair<std::string_view, std::string_view>>{
-           {"\\dfrac", "\\frac"},
-           {"\\tfrac", "\\frac"},
-           {"\\cfrac", "\\frac"},
-           {"\\leftarrow", " "},
-           {"\\left", ""},
-           {"\\rightarrow", " "},
-           {"\\right", ""},
-           {"\\displaystyle", ""},
-           {"\\!", ""},
-           {"\\,", ""},
-           {"\\;", ""},
-           {"\\:", ""},
-           {"\\ ", " "},
-           {"\\quad", " "},
-           {"{,}", ","},
-           {"\\%", "%"},
-           {"\\$", ""},
-           {"$", ""},
-           {"\\(", ""},
-           {"\\)", ""},
-           {"\\[", ""},
-           {"\\]", ""},
-           {"^{\\circ}", ""},
-           {"^\\circ", ""},
-           {"\\circ", ""},
-           {"\\degree", ""},
-           {"°", ""},
-           {"€", ""},
-           {"£", ""},
-           {"−", "-"},
-           {"×", "\\times "},
-           {"÷", "\\div "},
-           {"·", "\\cdot "},
-           {"**", ""},
-           {"\u00a0", " "},
-       }) {
-    replace_all(text, from, to);
-  }
-  unwrap_commands(text);
-  std::string_view rest = stripped(text);
-  while (!rest.empty() && (rest.back() == '.' || rest.back() == ',' || rest.back() == ';')) {
-    rest.remove_suffix(1);
-    rest = stripped(rest);
-  }
-  std::string spelt(rest);
-  join_thousands(spelt);
-  return spelt;
-}
-
 std::optional<WrittenNumber> read_number(std::string_view answer) {
   const std::string_view text = without_left_side(stripped(answer));
   ExpressionReader reader(text);
@@ -366,57 +242,6 @@ std::optional<WrittenNumber> read_number(std::string_view answer) {
   if (is_percent) rest = stripped(rest.substr(1));
   if (!rest.empty() && !is_unit(rest)) return std::nullopt;
   return WrittenNumber{*value, is_percent || rest == "percent", rest.empty() && !is_percent ? plain_digits(text) : ""};
-}
-
-std::string find_last_number(std::string_view text) {
-  std::string_view last;
-  for (size_t i = 0; i < text.size();) {
-    const bool is_fraction = text.substr(i).starts_with("\\frac{") || text.substr(i).starts_with("\\dfrac{");
-    const bool is_decimal = is_digit(text[i]) || (text[i] == '.' && i + 1 < text.size() && is_digit(text[i + 1]));
-    if (!is_fraction && !is_decimal) {
-      ++i;
-      continue;
-    }
-    size_t begin = i, end = i;
-    if (is_fraction) {
-      const std::string_view near = text.substr(0, i + kLongestFraction);
-      const size_t above = closing_brace(near, near.find('{', i));
-      const bool has_below = above != std::string_view::npos && above + 1 < near.size() && near[above + 1] == '{';
-      const size_t below = has_below ? closing_brace(near, above + 1) : std::string_view::npos;
-      if (below == std::string_view::npos) {
-        i += 6;
-        continue;
-      }
-      end = below + 1;
-    } else {
-      const auto skip_digits = [&] {
-        while (end < text.size() && is_digit(text[end])) ++end;
-      };
-      skip_digits();
-      if (end - begin <= 3) end += length_of_groups(text, end);
-      if (end + 1 < text.size() && text[end] == '.' && is_digit(text[end + 1])) {
-        ++end;
-        skip_digits();
-      }
-      if (end + 1 < text.size() && text[end] == '/' && is_digit(text[end + 1])) {
-        ++end;
-        skip_digits();
-      }
-    }
-    if (end < text.size() && text[end] == '%') ++end;
-    if (text.substr(end).starts_with("\\%")) end += 2;
-    // a sign, but no hyphen or minus between two values
-    size_t sign = begin;
-    while (sign > 0 && (text[sign - 1] == '$' || (text[sign - 1] == '\\' && text[sign] == '$'))) --sign;
-    if (sign > 0 && text[sign - 1] == '-') {
-      const char before = sign > 1 ? text[sign - 2] : ' ';
-      if (!is_digit(before) && !is_letter(before) && before != ')' && before != '}') begin = sign - 1;
-    }
-    const bool is_in_word = begin > 0 && is_letter(text[begin - 1]) && begin == i && !is_fraction;
-    if (!is_in_word) last = text.substr(begin, end - begin);
-    i = end;
-  }
-  return std::string(last);
 }
 
 }  // namespace dsft::rewards

@@ -13,15 +13,8 @@ struct WrittenNumber {
   std::string digits;       ///< of a whole number written out, sign included, without separators or leading zeros
 };
 
-/// An answer in one spelling: surroundings ($...$, \[...\], \text{...}, \left, thin spaces, a final full stop) removed,
-/// \dfrac and \tfrac as \frac, thousands separators and signs of currency and degree removed.
-std::string normal_spelling(std::string_view answer);
-
 /// The number that an answer in normal spelling is: digits, a fraction (`3/4`, `\frac{3}{4}`, mixed `1 3/4`), simple
 /// LaTeX (+ - \times \cdot \div / ^ \sqrt \pi and brackets), with `x =` before it, and % or a unit behind it.
 std::optional<WrittenNumber> read_number(std::string_view answer);
-
-/// The last number in running text, as it is written there; "" where there is none.
-std::string find_last_number(std::string_view text);
 
 }  // namespace dsft::rewards

@@ -141,6 +141,16 @@ TEST_CASE("Answers in mathematics are judged as math_verify judges them", "[rewa
   CHECK(score_math_answer("\\boxed{1e3}", "1000", {}) == 1);
   CHECK(score_math_answer("\\boxed{5.}", "5", {}) == 1);
   CHECK(score_math_answer("\\boxed{10\\,000}", "10000", {}) == 1);
+  for (const char* mixed : {"1 3/4", "1\\frac{3}{4}", "1 \\frac{3}{4}", "1  3/4 cups", "\\frac{7}{4}"}) {
+    INFO(mixed);
+    CHECK(score_math_answer(concat("\\boxed{", mixed, "}"), "1.75", {}) == 1);
+    CHECK(score_math_answer(concat("\\boxed{-", mixed, "}"), "-1.75", {}) == 1);
+    CHECK(score_math_answer("\\boxed{1.75}", mixed, {}) == 1);
+  }
+  for (const char* other : {"(1) 3/4", "2^0 3/4", "1.0 3/4"}) {  // products, or nothing
+    INFO(other);
+    CHECK(score_math_answer(concat("\\boxed{", other, "}"), "1.75", {}) == 0);
+  }
 }
 
 TEST_CASE("An answer is taken from the strongest mark, and the last of its kind", "[rewards]") {
@@ -167,6 +177,20 @@ TEST_CASE("Without a mark the last number of the text is the answer", "[rewards]
   CHECK(is_right("about 50%", "0.5"));
   CHECK(is_right("-$5 in all", "-5"));
   CHECK(is_right("x2 = 9, H2", "9"));
+  CHECK(is_right("The answer is 1 3/4", "1.75"));
+  CHECK(is_right("that is -1 3/4 cups", "-1.75"));
+  CHECK(is_right("so 2\\frac{1}{3} or 2 \\frac{1}{3}.", "7/3"));
+  CHECK(is_right("1,000 1/2", "1000.5"));
+  CHECK(is_right("It is 3.2e5", "320000"));
+  CHECK(is_right("It is 1.5E-3.", "0.0015"));
+  CHECK(is_right("about 2e+3 m", "2000"));
+  CHECK(is_right("1. 3/4", "0.75"));   // a list
+  CHECK(is_right("1.5 3/4", "0.75"));  // no mixed number
+  CHECK(is_right("H2 3/4", "0.75"));
+  CHECK(is_right("5 3", "3"));
+  CHECK(is_right("3 eggs", "3"));
+  CHECK(is_right("1.5/2", "0.75"));
+  CHECK(is_right("<answer>It is 1 3/4 cups</answer>", "1.75"));
   CHECK_FALSE(is_right("seven", "7"));
   CHECK_FALSE(is_right("", "7"));
   CHECK_FALSE(is_right("7 then 8", "7"));
@@ -211,11 +235,19 @@ TEST_CASE("Partial credit falls with the relative distance", "[rewards]") {
   CHECK(score_math_answer("#### x", "100", partial) == 0);
   CHECK(score_math_answer("#### 90", "100", {}) == 0);
   CHECK(score_math_answer("#### 100.4", "100", {.tolerance = 0.5}) == 1);
+  // a percentage beside a number is read as that number and as its hundredth
+  CHECK(score_math_answer("#### 50%", "0.5", partial) == 1);
+  CHECK(score_math_answer("#### 49%", "0.5", partial) == Catch::Approx(0.98));
+  CHECK(score_math_answer("#### 49%", "50", partial) == Catch::Approx(0.98));
+  CHECK(score_math_answer("#### 0.49", "50%", partial) == Catch::Approx(0.98));
+  CHECK(score_math_answer("#### 49", "50%", partial) == Catch::Approx(0.98));
+  CHECK(score_math_answer("#### 49%", "50%", partial) == Catch::Approx(0.98));
+  CHECK(score_math_answer("#### 49%", "0", partial) == 0);
 }
 
 TEST_CASE("Hostile answers take neither long nor the stack", "[rewards]") {
-  for (const std::string piece :
-       {"\\boxed{", "{", "(", "-", "\\frac{", "\\frac", "1/", "^", "\\text{", "9", "1,000,", "\\sqrt[", "}"}) {
+  for (const std::string piece : {"\\boxed{", "{", "(", "-", "\\frac{", "\\frac", "1/", "^", "\\text{", "9", "1,000,",
+                                  "\\sqrt[", "}", "9 ", "9 9/", "9e"}) {
     std::string text;
     while (text.size() < 100'000) text += piece;
     INFO(piece);
@@ -234,6 +266,27 @@ TEST_CASE("The right answer comes from a column, which may hold null", "[rewards
   test::require_error(ErrorKind::kData, {"`answer`", "array"}, [&] { math(sample_of("5", {{"answer", {1, 2}}})); });
 }
 
+TEST_CASE("A column that holds messages is what the last of them says", "[rewards]") {
+  const RewardFunction math = make_built_in(MathAnswerConfig{}), similarity = make_built_in(SimilarityConfig{});
+  const ordered_json user = {{"role", "user"}, {"content", "9"}};
+  const ordered_json answer = {{"role", "assistant"}, {"content", "#### 5"}};
+  ordered_json parts = {{"role", "assistant"}};
+  parts["content"] = ordered_json::parse(R"([{"type": "text", "text": "##"}, {"type": "text", "text": "## 5"}])");
+  for (const ordered_json& column :
+       {answer, ordered_json::array({answer}), ordered_json::array({user, answer}), parts}) {
+    INFO(column.dump());
+    CHECK(math(sample_of("#### 5", {{"answer", column}})) == 1);
+    CHECK(math(sample_of("#### 9", {{"answer", column}})) == 0);
+    CHECK(similarity(sample_of("#### 5", {{"answer", column}})) == 1);
+  }
+  CHECK(math(sample_of("5", {{"answer", {{"role", "assistant"}, {"content", nullptr}}}})) == std::nullopt);
+  test::require_error(ErrorKind::kData, {"`answer`", "a message of number"}, [&] {
+    math(sample_of("5", {{"answer", {{"role", "assistant"}, {"content", 5}}}}));
+  });
+  parts["content"] = ordered_json::parse(R"([{"type": "image"}])");
+  test::require_error(ErrorKind::kData, {"`answer`", "no text"}, [&] { math(sample_of("5", {{"answer", parts}})); });
+}
+
 TEST_CASE("Tool calls are compared with a column in any of its forms", "[rewards]") {
   const RewardFunction calls = make_built_in(ToolCallConfig{});
   const ordered_json call = {{"name", "f"}, {"arguments", {{"a", 1}, {"b", "x"}}}};
@@ -242,7 +295,8 @@ TEST_CASE("Tool calls are compared with a column in any of its forms", "[rewards
   const std::string wrong = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 2, \"b\": \"x\"}}</tool_call>";
   ordered_json message = {{"role", "assistant"}};
   message["tool_calls"] = ordered_json::array({{{"type", "function"}, {"function", call}}});
-  for (const ordered_json& column : {ordered_json::array({call}), call, message, ordered_json(call.dump())}) {
+  const ordered_json messages = ordered_json::array({{{"role", "user"}, {"content", "f!"}}, message});
+  for (const ordered_json& column : {ordered_json::array({call}), call, message, messages, ordered_json(call.dump())}) {
     INFO(column.dump());
     CHECK(calls(sample_of(right, {{"tool_calls", column}})) == 1);
     CHECK(calls(sample_of(wrong, {{"tool_calls", column}})) == 0);
