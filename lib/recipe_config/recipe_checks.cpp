@@ -110,6 +110,22 @@ void validate_stage(const RecipeConfig& config, config::Section& top) {
     top.no_effect("zero.stage3_gather_16bit_weights_on_model_save", "adapters are always written whole");
 }
 
+// Of rows a policy takes the prompt alone. A value equal to its default asks for nothing: resolved.yaml writes them
+// all.
+void name_unused_data_keys(const data::DataConfig& config, config::Section section) {
+  const data::DataConfig none;
+  const auto no_effect = [&](const char* key, bool is_changed, const char* reason) {
+    if (is_changed) section.no_effect(key, reason);
+  };
+  const char* const whole = "a grpo recipe takes prompts whole, and grpo.max_completion_length bounds what is sampled";
+  const char* const sampled = "a grpo recipe trains on all tokens of the completions that it samples";
+  no_effect("max_length", config.max_length != none.max_length, whole);
+  no_effect("overlong", config.overlong != none.overlong, whole);
+  no_effect("packing", config.packing != none.packing, "completions always lie end to end, without padding");
+  no_effect("loss_on", config.loss_on != none.loss_on, sampled);
+  no_effect("unsupervised_rows", config.unsupervised_rows != none.unsupervised_rows, sampled);
+}
+
 void validate_grpo(const RecipeConfig& config, config::Section& top) {
   if (config.recipe != RecipeKind::kGrpo) {
     top.no_effect("grpo", concat("recipe is ", config::to_word(config.recipe)));
@@ -118,6 +134,7 @@ void validate_grpo(const RecipeConfig& config, config::Section& top) {
   config::Section section = top.inside("grpo");
   const rl::GrpoConfig& grpo = config.grpo.value();
   validate(grpo, section);
+  name_unused_data_keys(config.data, top.inside("data"));
   if (grpo.sync_ref_model && grpo.beta != 0 && config.lora)
     section.fault(
         "sync_ref_model",

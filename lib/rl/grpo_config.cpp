@@ -11,7 +11,7 @@ using config::above;
 using config::at_least;
 using config::between;
 
-constexpr double kMostCompletions = 1e6;
+constexpr double kMostSteps = 1e6;
 constexpr const char* kNoServer =
     "completions are sampled in the process that trains, by its own weights; there is no vLLM";
 constexpr const char* kOwnSampler = "dsft samples with an engine of its own";
@@ -19,15 +19,15 @@ constexpr const char* kOwnCompletions = "sampled completions are always written 
 
 void describe_batch(config::Fields& fields, GrpoConfig& config) {
   fields.add("num_generations", config.num_generations, "Completions of a prompt: its group",
-             between(2, kMostCompletions));
+             between(2, kMostCompletionsOfPrompt));
   fields.add("num_generations_eval", config.num_generations_eval, "The same in evaluation; null: num_generations",
-             between(1, kMostCompletions));
+             between(1, kMostCompletionsOfPrompt));
   fields.add("max_completion_length", config.max_completion_length, "Longest completion in tokens", at_least(1));
   fields.add("generation_batch_size", config.generation_batch_size,
              "Completions of one round of sampling, over all ranks; null: by steps_per_generation", at_least(2));
   fields.add("steps_per_generation", config.steps_per_generation,
              "Micro-batches of a rank that one round of sampling fills; null: gradient_accumulation_steps",
-             between(1, kMostCompletions));
+             between(1, kMostSteps));
   fields.add("num_iterations", config.num_iterations, "Times that each completion is used", at_least(1));
 }
 
@@ -140,6 +140,12 @@ void validate_batch(const GrpoConfig& config, config::Section& section) {
 void validate_agents(const GrpoConfig& config, config::Section& section) {
   validate(config.ensemble, section);
   if (!config.ensemble.has_agents()) return;
+  const int64_t num_agents = config.ensemble.num_askers();
+  if (num_agents * config.num_generations > kMostCompletionsOfPrompt)
+    section.fault("num_generations",
+                  concat(config.num_generations, " x ", num_agents, " agents = ", num_agents * config.num_generations,
+                         " completions of a prompt, and there can be ", kMostCompletionsOfPrompt,
+                         ": lower it, or have fewer agents"));
   for (const rewards::RewardConfig& reward : config.judged_by.rewards)
     if (reward.metric_name() == kAgreement)
       section.fault("rewards", concat("has a reward called `", kAgreement,

@@ -58,6 +58,9 @@ constexpr auto words_of(Aggregation) {
       {{"sum_then_normalize", Aggregation::kSumThenNormalize}, {"normalize_then_sum", Aggregation::kNormalizeThenSum}});
 }
 
+/// Completions of one prompt, those of all agents together: what random numbers are named by (generate::SampleName).
+inline constexpr int64_t kMostCompletionsOfPrompt = int64_t{1} << 14;
+
 /// The recipe's section `grpo` (the keys of trl.GRPOConfig that are about the algorithm, with its defaults).
 struct GrpoConfig {
   int64_t num_generations = 8;                        ///< G: completions of a prompt

@@ -172,6 +172,36 @@ TEST_CASE("keys of vLLM and of other settings are named where they have no effec
   CHECK_THAT(to_string(sft.warnings[0]), ContainsSubstring("grpo: has no effect: recipe is sft"));
 }
 
+TEST_CASE("keys of section data that a policy's prompts do not use are named", "[recipe_config]") {
+  const auto warned = [](const std::string& keys) {
+    std::string all;
+    const auto reading = recipe_config::read_recipe_text(
+        "recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl" + keys + "}\n", "r.yaml",
+        {"grpo.rewards=[json_valid]"});
+    REQUIRE(reading.is_ok());
+    for (const config::Fault& warning : reading.warnings) all += to_string(warning) + "\n";
+    return all;
+  };
+  for (const char* key :
+       {"max_length: 512", "overlong: drop", "packing: false", "loss_on: all", "unsupervised_rows: error"}) {
+    const std::string written = key, name = written.substr(0, written.find(':'));
+    CHECK_THAT(warned(", " + written), ContainsSubstring("data." + name + ": has no effect"));
+  }
+  CHECK(warned(", max_length: 2048, packing: true, shuffle: false, eval_fraction: 0.1") == "");
+}
+
+TEST_CASE("a prompt has no more completions than random numbers have names for", "[recipe_config]") {
+  const std::string agents =
+      ", agents: [{name: a, system_prompt: A}, {name: b, system_prompt: B}, {name: c, system_prompt: C}]}\n";
+  CHECK(grpo_faults("grpo: {num_generations: 16384}\n") == "");
+  CHECK_THAT(grpo_faults("grpo: {num_generations: 16385}\n"), ContainsSubstring("grpo.num_generations: must be"));
+  CHECK_THAT(grpo_faults("grpo: {num_generations_eval: 16385}\n"),
+             ContainsSubstring("grpo.num_generations_eval: must be"));
+  CHECK(grpo_faults("grpo: {num_generations: 5461" + agents) == "");
+  CHECK_THAT(grpo_faults("grpo: {num_generations: 5462" + agents),
+             ContainsSubstring("grpo.num_generations: 5462 x 3 agents = 16386 completions of a prompt"));
+}
+
 TEST_CASE("a grpo recipe is evaluated by its rewards, and its best is that of a number they give", "[recipe_config]") {
   const std::string best =
       "training: {eval_strategy: steps, eval_steps: 5, save_steps: 5, load_best_model_at_end: true";

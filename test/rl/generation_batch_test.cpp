@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "catch_amalgamated.hpp"
+#include "generate/sample_stream.h"
 #include "support/require_error.h"
 
 using namespace dsft;
@@ -93,4 +94,11 @@ TEST_CASE("A batch that is no whole groups or micro-batches is one sentence with
   test::require_error(ErrorKind::kUsage, {"write one"}, [] {
     plan_generation({.generation_batch_size = 16, .steps_per_generation = 1}, {8, 1, 2});
   });
+}
+
+TEST_CASE("Random numbers have a name for as many completions of a prompt as a recipe may ask for", "[rl]") {
+  constexpr uint64_t kMost = rl::kMostCompletionsOfPrompt;
+  CHECK_NOTHROW(generate::sample_stream({.generation = kMost - 1}));
+  test::require_error(ErrorKind::kData, {"generation number 16384"},
+                      [] { generate::sample_stream({.generation = kMost}); });
 }
