@@ -71,3 +71,48 @@ TEST_CASE("The recipe of Qwen3-0.6B trains a random checkpoint of its configurat
   CHECK(adapted.contains("base_model.model.model.layers.1.self_attn.o_proj"));
   CHECK(json::parse(test::read_file(output / "adapter_config.json"))["r"] == 16);
 }
+
+TEST_CASE("The GRPO recipes pass check on a small model, and that of maths runs with its evaluations", "[end_to_end]") {
+  const test::TempDir folder;
+  test::make_tiny_job(folder, "");
+  std::string lines;
+  for (int i = 0; i < 64; ++i)
+    lines += json{{"prompt", {{{"role", "user"}, {"content", "What is 2 + " + std::to_string(i) + "?"}}}},
+                  {"answer", "#### " + std::to_string(2 + i)}}
+                 .dump() +
+             "\n";
+  const std::string rows = folder.write("rows.jsonl", lines).string();
+  const fs::path source = kSource / "recipes/grpo";
+  const auto run = [&](const std::string& command, const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {command,
+                                          (source / name).string(),
+                                          "model={path: " + (folder / "model").string() + ", dtype: fp32}",
+                                          "output_dir=" + (folder / "grpo").string(),
+                                          "device=cpu",
+                                          "data.train=[" + rows + "]"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return test::run_dsft(arguments, folder);
+  };
+  const std::string chatml = "data.chat_template=" + (folder / "chatml.jinja").string();
+  const std::string reasoning =
+      "data.chat_template=" + (kSource / "recipes/templates/qwen2.5_reasoning.jinja").string();
+  for (const auto& entry : fs::directory_iterator(source)) {
+    const std::string name = entry.path().filename().string();
+    const bool has_agents = name.find("ensemble") != std::string::npos;
+    const auto checked = run("check", name,
+                             has_agents ? std::vector<std::string>{chatml}
+                                        : std::vector<std::string>{reasoning, "data.eval=[" + rows + "]"});
+    INFO(name << ": " << checked.err);
+    CHECK(checked.exit_code == 0);
+  }
+  const auto trained = run("train", "qwen2.5_1.5b_maths.yaml",
+                           {reasoning, "data.eval=[" + rows + "]", "training.max_steps=1", "eval.num_samples=2",
+                            "training.per_device_train_batch_size=8", "training.gradient_accumulation_steps=1",
+                            "grpo.max_completion_length=4"});
+  INFO(trained.err);
+  REQUIRE(trained.exit_code == 0);
+  int num_evaluations = 0;
+  for (const json& line : test::read_lines(folder / "grpo" / "metrics.jsonl"))
+    if (line.contains("eval_pass@1") && line.contains("eval_pass@8")) ++num_evaluations;
+  CHECK(num_evaluations == 2);  // before and after
+}
