@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "comm/small_collectives.h"
@@ -12,8 +13,8 @@ namespace {
 // No entropy is below 0: what fills the ranks' lists to one length.
 constexpr float kFill = -1;
 
-// All ranks' values, sorted. Collective.
-std::vector<float> gather_sorted(const std::vector<float>& own, comm::Communicator& communicator) {
+// All ranks' values. Collective.
+std::vector<float> gather_values(const std::vector<float>& own, comm::Communicator& communicator) {
   const auto size = static_cast<int64_t>(own.size());
   const int64_t longest = comm::all_reduce_value(communicator, size, comm::ReduceOp::kMax);
   if (longest == 0) return {};
@@ -22,15 +23,17 @@ std::vector<float> gather_sorted(const std::vector<float>& own, comm::Communicat
   communicator.all_gather(all, mine);
   std::vector<float> values(all.const_data_ptr<float>(), all.const_data_ptr<float>() + all.numel());
   std::erase(values, kFill);
-  std::sort(values.begin(), values.end());
   return values;
 }
 
-// torch.quantile's, between two values by their distance. `sorted` is not empty.
-float quantile_of(const std::vector<float>& sorted, double quantile) {
-  const float rank = static_cast<float>(quantile) * static_cast<float>(sorted.size() - 1);
+// torch.quantile's, between two values by their distance; NaN where one of them is NaN. `values` is not empty.
+float quantile_of(std::vector<float> values, double quantile) {
+  const auto is_nan = [](float value) { return std::isnan(value); };
+  if (std::any_of(values.begin(), values.end(), is_nan)) return std::numeric_limits<float>::quiet_NaN();
+  std::sort(values.begin(), values.end());
+  const float rank = static_cast<float>(quantile) * static_cast<float>(values.size() - 1);
   const auto below = static_cast<size_t>(std::floor(rank));
-  const float low = sorted[below], high = sorted[std::min(below + 1, sorted.size() - 1)];
+  const float low = values[below], high = values[std::min(below + 1, values.size() - 1)];
   return std::lerp(low, high, rank - static_cast<float>(below));
 }
 
@@ -52,8 +55,8 @@ void mask_low_entropy(std::vector<Batch>& micro_batches, const std::vector<at::T
     const at::Tensor valid = on_host[b].masked_select(counts[b]);
     own.insert(own.end(), valid.const_data_ptr<float>(), valid.const_data_ptr<float>() + valid.numel());
   }
-  const std::vector<float> sorted = gather_sorted(own, communicator);
-  const float threshold = sorted.empty() ? 0.0f : quantile_of(sorted, 1 - share);
+  std::vector<float> values = gather_values(own, communicator);
+  const float threshold = values.empty() ? 0.0f : quantile_of(std::move(values), 1 - share);
   for (size_t b = 0; b < micro_batches.size(); ++b)
     if (micro_batches[b].policy)
       micro_batches[b].policy->entropy_mask = on_host[b].ge(threshold).logical_and(counts[b]).to(at::kFloat);

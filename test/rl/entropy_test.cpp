@@ -1,4 +1,6 @@
 // Which tokens the entropy mask keeps, and how the weight of the entropy adapts.
+#include <limits>
+
 #include "catch_amalgamated.hpp"
 #include "comm/single_process_communicator.h"
 #include "comm/thread_ranks.h"
@@ -56,6 +58,23 @@ TEST_CASE("Without a counted token nothing is kept", "[rl]") {
   rl::mask_low_entropy(batches, {torch::rand({batches[0].supervised.numel()})}, 0.5,
                        *comm::make_single_process_communicator());
   CHECK(batches[0].policy->entropy_mask.eq(0).all().item<bool>());
+}
+
+TEST_CASE("An entropy that is NaN on any rank leaves no token, as torch's quantile is NaN then", "[rl]") {
+  torch::manual_seed(6);
+  const std::vector<Batch> batches = {batch_of({9}, false), batch_of({30}, false)};
+  std::vector<at::Tensor> entropies;
+  for (const Batch& batch : batches) entropies.push_back(torch::rand({batch.supervised.numel()}));
+  entropies[1][3] = std::numeric_limits<float>::quiet_NaN();
+  REQUIRE(torch::quantile(torch::cat(entropies), 0.5).isnan().item<bool>());
+  std::vector<int> are_empty(2);
+  comm::run_thread_ranks(2, [&](comm::Communicator& communicator) {
+    const auto rank = static_cast<size_t>(communicator.rank());
+    std::vector<Batch> own = {batches[rank]};
+    rl::mask_low_entropy(own, {entropies[rank]}, 0.5, communicator);
+    are_empty[rank] = own[0].policy->entropy_mask.eq(0).all().item<bool>();
+  });
+  CHECK(are_empty == std::vector<int>{1, 1});
 }
 
 TEST_CASE("An adaptive entropy weight follows the entropy as TRL's does", "[rl]") {
