@@ -57,6 +57,18 @@ void AgentRound::count_votes(double tolerance) {
   }
 }
 
+double AgentRound::is_vote_right(size_t vote, const JudgedRound& judged, size_t math_answer) const {
+  const auto number = static_cast<int64_t>(vote);
+  const int64_t first_group = number / batch_.num_generations * batch_.num_agents;
+  const auto reward_of = [&](int64_t agent) {
+    return judged.reward(first_group + agent, number % batch_.num_generations, math_answer);
+  };
+  if (elected_[vote]) return is_right(reward_of(static_cast<int64_t>(*elected_[vote])));
+  for (int64_t agent = 0; agent < batch_.num_agents; ++agent)
+    if (!std::isnan(reward_of(agent))) return 0;
+  return kNotJudged;
+}
+
 std::map<std::string, double> AgentRound::metrics(const JudgedRound& judged, std::optional<size_t> math_answer) const {
   std::vector<std::vector<double>> agreed(settings_.agents.size()), right(settings_.agents.size());
   std::vector<double> elected_right;
@@ -67,14 +79,8 @@ std::map<std::string, double> AgentRound::metrics(const JudgedRound& judged, std
       if (math_answer) right[agent].push_back(is_right(judged.reward(group, generation, *math_answer)));
     }
   }
-  for (size_t i = 0; math_answer && i < elected_.size(); ++i) {
-    const auto prompt = static_cast<int64_t>(i) / batch_.num_generations;
-    const auto generation = static_cast<int64_t>(i) % batch_.num_generations;
-    elected_right.push_back(
-        elected_[i] ? is_right(judged.reward(prompt * batch_.num_agents + static_cast<int64_t>(*elected_[i]),
-                                             generation, *math_answer))
-                    : 0);
-  }
+  for (size_t vote = 0; math_answer && vote < elected_.size(); ++vote)
+    elected_right.push_back(is_vote_right(vote, judged, *math_answer));
   std::map<std::string, double> metrics = {{"ensemble/consistency", mean_of_scored(agreements_)}};
   if (math_answer && !settings_.has_pool()) metrics["ensemble/accuracy"] = mean_of_scored(elected_right);
   for (size_t agent = 0; agent < agreed.size(); ++agent) {

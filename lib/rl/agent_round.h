@@ -29,8 +29,8 @@ class AgentRound {
 
   /// agents/<name>/consistency and ensemble/consistency: means of agreement_of. Where a reward of the recipe judges
   /// answers (`math_answer`: its place among the rewards), agents/<name>/accuracy and ensemble/accuracy: the shares of
-  /// an agent's answers, and of those that the agents elect, that are right; not the latter where the ensemble's
-  /// answers are decoded (AgentPool).
+  /// an agent's answers, and of those that the agents elect, that are right; without rows that
+  /// cannot be judged. Not the latter where the ensemble's answers are decoded (AgentPool).
   std::map<std::string, double> metrics(const JudgedRound& judged, std::optional<size_t> math_answer) const;
 
  private:
@@ -39,6 +39,8 @@ class AgentRound {
   }
   void gather(const std::vector<Slot>& slots, const Ballot& answers, comm::Communicator& communicator);
   void count_votes(double tolerance);
+  /// 1 or 0: whether the elected answer is right, 0 where nobody has one; NaN where math_answer judged none of them.
+  double is_vote_right(size_t vote, const JudgedRound& judged, size_t math_answer) const;
 
   EnsembleSettings settings_;
   GenerationBatch batch_;
