@@ -69,4 +69,8 @@ Batch make_batch(const std::vector<Document>& documents, int64_t epoch) {
   return batch;
 }
 
+Batch StepSource::largest_micro_batch() {
+  fail(ErrorKind::kInternal, "the largest micro-batch of a source that does not know it");
+}
+
 }  // namespace dsft

@@ -65,8 +65,8 @@ class StepSource {
   virtual SourcePosition position() const = 0;
   virtual void restore(const SourcePosition& position) = 0;
 
-  /// The largest micro-batch of the epoch that the source stands in, on any rank.
-  virtual Batch largest_micro_batch() = 0;
+  /// The largest micro-batch of the epoch that the source stands in, on any rank. Not of a source that computes.
+  virtual Batch largest_micro_batch();
 
   /// Items of a micro-batch, but for the last of an update: rows or bins.
   virtual int64_t items_per_micro_batch() const = 0;

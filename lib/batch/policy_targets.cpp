@@ -35,10 +35,11 @@ void set_policy_rows(Batch& batch, const std::vector<PolicyRow>& rows) {
   for (int64_t row = 0; row < num_rows; ++row) {
     const PolicyRow& given = rows[static_cast<size_t>(row)];
     policy.advantages.data_ptr<float>()[row] = given.advantage;
+    if (given.has_failed) policy.row_weights.data_ptr<float>()[row] = 0;
     starts[row] = token;
     for (; token < num_tokens && supervised[token] < batch.boundaries[static_cast<size_t>(row) + 1]; ++token) {
       policy.rows.data_ptr<int64_t>()[token] = row;
-      if (given.is_left_out) batch.weights.data_ptr<float>()[token] = 0;
+      if (given.is_left_out || given.has_failed) batch.weights.data_ptr<float>()[token] = 0;
     }
   }
   starts[num_rows] = token;

@@ -14,7 +14,7 @@ struct Batch;
 struct PolicyTargets {
   at::Tensor rows;         ///< int64 [N]: each supervised token's row
   at::Tensor row_starts;   ///< int64 [R + 1]: where the rows' supervised tokens begin, and the last end
-  at::Tensor row_weights;  ///< fp32 [R]: 1; 0 for what only fills a shape
+  at::Tensor row_weights;  ///< fp32 [R]: 1; 0 for what only fills a shape, and for rows that have failed
   at::Tensor advantages;   ///< fp32 [R]
   // fp32 [N] each, of the supervised tokens, or undefined.
   at::Tensor old_log_probs;        ///< by the policy that the ratios are taken to; undefined: the one that is trained
@@ -35,6 +35,7 @@ struct PolicyTargets {
 struct PolicyRow {
   float advantage = 0;
   bool is_left_out = false;  ///< its tokens weigh 0; it still counts as a row
+  bool has_failed = false;   ///< nobody knows what it is worth: its tokens weigh 0, and it is no row
 };
 
 /// Gives a batch on the host its policy targets, a row for each document, and the tokens of rows that are left out

@@ -11,6 +11,7 @@
 #include "rewards/scorer.h"
 #include "rl/adaptive_entropy.h"
 #include "rl/grpo_loss.h"
+#include "rl/loss_explanation.h"
 #include "rl/policy_report.h"
 #include "rl/rollout_source.h"
 
@@ -120,19 +121,20 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   job.data_fingerprint = fingerprint(config, *prompts, plan.batch());
   context.logger.info("plan: ", job.max_steps, " updates, ", per_epoch,
                       " per epoch; a round of sampling: ", plan.batch().describe());
-  if (plan.batch().is_on_policy() && grpo.beta == 0)
-    context.logger.info(
-        "the loss says little here: every ratio is 1 and the advantages of a group add up to 0, so it is 0 but for the "
-        "different lengths of answers; its gradient is what trains. Watch the rewards.");
+  context.logger.info(rl::explain_loss(grpo, plan.batch().is_on_policy()));
   if (!plan.batch().is_on_policy() && config.lora && config.lora->lora_dropout > 0)
     context.logger.warn(
         "lora.lora_dropout: off-policy, the ratios to the policy that sampled, which has no dropout, are "
         "not 1 even before it has changed");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
   job.observers = build_observers(config, context);
-  if (context.communicator.rank() == 0)
+  const auto completions_log = std::make_shared<rl::CompletionsLog>(context.output_dir / "completions.jsonl",
+                                                                    context.communicator, context.logger);
+  if (context.communicator.rank() == 0) {
+    job.observers.push_back(std::make_unique<rl::CompletionsLogStart>(completions_log));
     job.observers.push_back(std::make_unique<rl::PolicyReport>(
         context.output_dir, [&logger = context.logger](const std::string& text) { logger.warn(text); }));
+  }
   auto loss = std::make_unique<rl::GrpoLoss>(grpo, context.device, /*compares_sampler=*/true);
   if (grpo.use_adaptive_entropy) job.callbacks.push_back(std::make_unique<rl::AdaptiveEntropy>(grpo, *loss));
   job.loss = std::move(loss);
@@ -159,7 +161,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .pool = pool,
                        .max_failed_rewards = grpo.judged_by.max_failed_rewards,
                        .isolates_rows = config.training.full_determinism,
-                       .completions_file = context.output_dir / "completions.jsonl",
+                       .completions_log = completions_log,
                        .heart = context.heart},
       /*num_epochs=*/job.max_steps / per_epoch + 1);
   return job;

@@ -98,7 +98,7 @@ std::map<std::string, double> JudgedRound::metrics(const std::vector<std::string
   add_lengths("terminated_length", ended, metrics);
   metrics["completions/clipped_ratio"] =
       1 - static_cast<double>(ended.size()) / static_cast<double>(num_tokens_.size());
-  if (num_failed_ > 0) metrics["rewards/failed"] = static_cast<double>(num_failed_);
+  metrics["rewards/failed"] = static_cast<double>(num_failed_);
   return metrics;
 }
 

@@ -39,7 +39,8 @@ class JudgedRound {
   int64_t num_completions() const { return static_cast<int64_t>(num_tokens_.size()); }
   int64_t num_failed() const { return num_failed_; }
   int64_t num_tokens() const;
-  /// By TRL's names: reward, reward_std, frac_reward_zero_std, rewards/<name>/{mean, std}, completions/*.
+  /// By TRL's names: reward, reward_std, frac_reward_zero_std, rewards/<name>/{mean, std}, completions/*; and
+  /// rewards/failed, the number of completions of which a reward failed.
   /// `names`: of the rewards.
   std::map<std::string, double> metrics(const std::vector<std::string>& names) const;
 

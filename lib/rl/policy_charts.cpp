@@ -110,26 +110,34 @@ std::vector<report::LineChart> evaluation_charts(const Curves& curves, Drawer& d
   return charts;
 }
 
+// Losses whose terms have a log-probability as a factor (cispo, vespo) begin anywhere, the others near 0.
+const char* explain_loss_curve(const Drawer& drawer) {
+  if (drawer.has("cispo_clip_ratio") || drawer.has("vespo/phi_seq_mean"))
+    return "Log-probabilities weighed by advantages: says little of the policy";
+  return drawer.has("policy_loss") ? "Says little of the policy: without the entropy term it begins near 0"
+                                   : "Says little of the policy: it begins near 0";
+}
+
 std::vector<report::LineChart> update_charts(Drawer& drawer) {
-  return {drawer.chart("Loss", "Says little where updates are on-policy: it begins near 0",
-                       {{"loss", "loss"}, {"policy_loss", "without the entropy term"}}),
-          drawer.chart("KL to the reference", "Mean over tokens", {{"kl", "kl"}}),
-          drawer.chart("Entropy", "Of the next token's distribution, in nats",
-                       {{"entropy", "mean"}, {"entropy_in_loss", "of the tokens that the loss takes"}}),
-          drawer.chart("Clipped ratios", "Share of tokens (or sequences); 0 where updates are on-policy",
-                       {{"clip_ratio/region_mean", "clipped"},
-                        {"clip_ratio/low_mean", "below"},
-                        {"clip_ratio/high_mean", "above"},
-                        {"cispo_clip_ratio", "above epsilon_high"}}),
-          drawer.chart("Most clipped sequences", "Share of a sequence's tokens",
-                       {{"clip_ratio/low_min", "least below"}, {"clip_ratio/high_max", "most above"}}),
-          drawer.chart("Weight of sequences", "vespo's phi", {{"vespo/phi_seq_mean", "mean"}}),
-          drawer.chart("Gradient norm", "Before clipping", {{"grad_norm", "norm"}}),
-          drawer.chart("Learning rate", "", {{"learning_rate", "rate"}}),
-          drawer.chart("Sampler against trainer", "Distance of their log-probabilities of sampled tokens",
-                       {{"sampling/sampling_logp_difference/mean", "mean"},
-                        {"sampling/sampling_logp_difference/signed_mean", "mean with its sign"},
-                        {"sampling/sampling_logp_difference/max", "largest"}})};
+  return {
+      drawer.chart("Loss", explain_loss_curve(drawer), {{"loss", "loss"}, {"policy_loss", "without the entropy term"}}),
+      drawer.chart("KL to the reference", "Mean over tokens", {{"kl", "kl"}}),
+      drawer.chart("Entropy", "Of the next token's distribution, in nats",
+                   {{"entropy", "mean"}, {"entropy_in_loss", "of the tokens that the loss takes"}}),
+      drawer.chart("Clipped ratios", "Share of tokens (or sequences); 0 where updates are on-policy",
+                   {{"clip_ratio/region_mean", "clipped"},
+                    {"clip_ratio/low_mean", "below"},
+                    {"clip_ratio/high_mean", "above"},
+                    {"cispo_clip_ratio", "above epsilon_high"}}),
+      drawer.chart("Most clipped sequences", "Share of a sequence's tokens",
+                   {{"clip_ratio/low_min", "least below"}, {"clip_ratio/high_max", "most above"}}),
+      drawer.chart("Weight of sequences", "vespo's phi", {{"vespo/phi_seq_mean", "mean"}}),
+      drawer.chart("Gradient norm", "Before clipping", {{"grad_norm", "norm"}}),
+      drawer.chart("Learning rate", "", {{"learning_rate", "rate"}}),
+      drawer.chart("Sampler against trainer", "Distance of their log-probabilities of sampled tokens",
+                   {{"sampling/sampling_logp_difference/mean", "mean"},
+                    {"sampling/sampling_logp_difference/signed_mean", "mean with its sign"},
+                    {"sampling/sampling_logp_difference/max", "largest"}})};
 }
 
 std::vector<report::LineChart> completion_charts(Drawer& drawer) {

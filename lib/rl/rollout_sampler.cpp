@@ -182,14 +182,14 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
       rewards::too_many_failures(step, judged.num_failed(), judged.num_completions(), parts_.max_failed_rewards,
                                  parts_.rewards, {counts, counts + failures.numel()});
   for (size_t i = 0; i < slots.size(); ++i) {
-    round.rollouts.push_back(
-        {.slot = slots[i],
-         .completion = std::move(answers.completions[i]),
-         .rewards = own[i].rewards,
-         .reward = judged.reward_of(own[i]),
-         .advantage = judged.advantage_of(own[i]),
-         .is_left_out = own[i].has_failed || (config_.mask_truncated_completions && own[i].is_truncated),
-         .answer = agents ? agents->answer_of(slots[i]) : std::nullopt});
+    round.rollouts.push_back({.slot = slots[i],
+                              .completion = std::move(answers.completions[i]),
+                              .rewards = own[i].rewards,
+                              .reward = judged.reward_of(own[i]),
+                              .advantage = judged.advantage_of(own[i]),
+                              .has_failed = own[i].has_failed,
+                              .is_left_out = config_.mask_truncated_completions && own[i].is_truncated,
+                              .answer = agents ? agents->answer_of(slots[i]) : std::nullopt});
   }
   return round;
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "rewards/scorer.h"
 #include "rl/advantages.h"
 #include "rl/agent_round.h"
+#include "rl/completions_log.h"
 #include "rl/grpo_config.h"
 #include "rl/judged_round.h"
 #include "rl/pool_weights.h"
@@ -43,8 +43,8 @@ struct RolloutParts {
   std::shared_ptr<PoolWeights> pool = {};  ///< by which an ensemble's answers are decoded; null: none are
   double max_failed_rewards = 0.1;
   bool isolates_rows = false;  ///< answers and the passes over them agree to the bit (EngineOptions::isolates_rows)
-  std::filesystem::path completions_file = {};  ///< completions.jsonl
-  watchdog::Heart* heart = nullptr;             ///< is told what is done; null: nobody
+  std::shared_ptr<CompletionsLog> completions_log = {};  ///< completions.jsonl, of a run that trains
+  watchdog::Heart* heart = nullptr;                      ///< is told what is done; null: nobody
 };
 
 /// What the rewards of a completion are called: those of the recipe, and with agents their agreement.
@@ -57,7 +57,8 @@ struct Rollout {
   std::vector<std::optional<double>> rewards;  ///< by names_of_rewards
   double reward = 0;                           ///< their weighted sum; NaN where none applies
   double advantage = 0;
-  bool is_left_out = false;                ///< a reward failed, or it was cut and truncated completions are masked
+  bool has_failed = false;                 ///< a reward could not be had
+  bool is_left_out = false;                ///< it was cut, and truncated completions are masked
   std::optional<std::string> answer = {};  ///< with agents: what it votes for
 };
 

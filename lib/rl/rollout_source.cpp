@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/error.h"
 #include "data/example.h"
@@ -24,6 +23,13 @@ Document document_of(const std::vector<int32_t>& prompt, const Rollout& rollout)
   return document;
 }
 
+std::string advice_on_saving(const RolloutPlan& plan) {
+  if (const auto updates = plan.updates_between_rounds())
+    return concat("training.save_steps that is a multiple of ", *updates, " continues exactly");
+  return "training.save_strategy: epoch continues exactly: updates are cut short where an epoch ends, so that no "
+         "multiple of save_steps lies between rounds throughout";
+}
+
 }  // namespace
 
 RolloutSource::RolloutSource(const GrpoConfig& config, RolloutPlan plan, std::shared_ptr<const PromptRows> prompts,
@@ -32,8 +38,7 @@ RolloutSource::RolloutSource(const GrpoConfig& config, RolloutPlan plan, std::sh
       plan_(std::move(plan)),
       prompts_(std::move(prompts)),
       parts_(std::move(parts)),
-      num_epochs_(num_epochs),
-      completions_log_(parts_.completions_file, parts_.communicator, parts_.logger) {}
+      num_epochs_(num_epochs) {}
 
 RolloutSource::~RolloutSource() = default;
 
@@ -91,7 +96,7 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
       const std::vector<int32_t>& prompt = prompts_->rows[static_cast<size_t>(rollout.slot.row)].ids;
       documents.push_back(document_of(prompt, rollout));
       prompt_lengths.push_back(static_cast<int64_t>(prompt.size()));
-      rows.push_back({static_cast<float>(rollout.advantage), rollout.is_left_out});
+      rows.push_back({static_cast<float>(rollout.advantage), rollout.is_left_out, rollout.has_failed});
       sampling_log_probs.insert(sampling_log_probs.end(), rollout.completion.log_probs.begin(),
                                 rollout.completion.log_probs.end());
     }
@@ -109,7 +114,7 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
 }
 
 void RolloutSource::log_completions(const Round& round) {
-  std::vector<std::string> objects;
+  std::vector<CompletionRecord> records;
   const std::vector<std::string> names = names_of_rewards(parts_.rewards, config_);
   for (const Rollout& rollout : round.rollouts) {
     const auto number = [](double value) {  // JSON has no NaN
@@ -127,9 +132,10 @@ void RolloutSource::log_completions(const Round& round) {
       object["rewards"][names[f]] = rollout.rewards[f] ? number(*rollout.rewards[f]) : nullptr;
     object["reward"] = number(rollout.reward);
     object["advantage"] = number(rollout.advantage);
-    objects.push_back(object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    records.push_back({rollout.slot.group, rollout.slot.generation,
+                       object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)});
   }
-  completions_log_.write(objects);
+  parts_.completions_log->write(records);
 }
 
 void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {
@@ -158,34 +164,11 @@ void RolloutSource::restore(const SourcePosition& position) {
   position_ = position;
   const int64_t steps = position.item / completions_of_step(), accumulation = plan_.batch().update.accumulation;
   num_updates_ = position.epoch * plan_.updates_per_epoch() + (steps + accumulation - 1) / accumulation;
-  completions_log_.continue_after(num_updates_);
   if (steps % plan_.steps_per_round() != 0)
     parts_.logger.warn(
         "the checkpoint lies inside a round of sampling: what is left of it is sampled again by the policy as it is "
-        "now; training.save_steps that is a multiple of ",
-        plan_.steps_per_round() / std::gcd(plan_.steps_per_round(), accumulation), " continues exactly");
-}
-
-// The longest prompts, with completions of the largest length.
-Batch RolloutSource::largest_micro_batch() {
-  std::vector<const PromptRow*> rows;
-  for (const PromptRow& row : prompts_->rows) rows.push_back(&row);
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const PromptRow* a, const PromptRow* b) { return a->ids.size() > b->ids.size(); });
-  std::vector<Document> documents;
-  for (int64_t i = 0; i < items_per_micro_batch(); ++i) {
-    const PromptRow& row = *rows[static_cast<size_t>(i / plan_.batch().num_generations) % rows.size()];
-    Rollout rollout;
-    rollout.slot.sample = i;
-    rollout.completion.token_ids.assign(static_cast<size_t>(config_.max_completion_length), row.ids.back());
-    documents.push_back(document_of(row.ids, rollout));
-  }
-  Batch batch = make_batch(documents, position_.epoch);
-  set_policy_rows(batch, std::vector<PolicyRow>(documents.size()));
-  batch.policy->sampling_log_probs = torch::zeros({batch.supervised.numel()});
-  if (!plan_.batch().is_on_policy()) batch.policy->old_log_probs = torch::zeros({batch.supervised.numel()});
-  if (config_.beta != 0) batch.policy->reference_log_probs = torch::zeros({batch.supervised.numel()});
-  return batch;
+        "now; ",
+        advice_on_saving(plan_));
 }
 
 double RolloutSource::epoch_progress() const {

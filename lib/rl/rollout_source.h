@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "batch/batch.h"
-#include "rl/completions_log.h"
 #include "rl/grpo_config.h"
 #include "rl/policy_scores.h"
 #include "rl/prompt_rows.h"
@@ -31,7 +30,6 @@ class RolloutSource final : public StepSource {
   std::optional<std::vector<Batch>> next_step() override;
   SourcePosition position() const override { return position_; }
   void restore(const SourcePosition& position) override;
-  Batch largest_micro_batch() override;
   int64_t items_per_micro_batch() const override { return plan_.batch().update.per_micro_batch; }
   std::optional<int64_t> halve_micro_batches() override { return std::nullopt; }  // groups would not stay whole
   int64_t steps_per_epoch() const override { return plan_.updates_per_epoch(); }
@@ -54,7 +52,6 @@ class RolloutSource final : public StepSource {
   RolloutParts parts_;
   int64_t num_epochs_;
   std::unique_ptr<RolloutSampler> sampler_;
-  CompletionsLog completions_log_;
   SourcePosition position_;                      // items: completions of the epoch, over all ranks, each use counted
   SourcePosition round_ = {-1, 0};               // that batches_ are of: epoch and number
   std::vector<Batch> batches_;                   // of the round, on this rank: one for each of its steps

@@ -17,8 +17,7 @@ constexpr int64_t kNumUpdates = 3;
 /// Sampled rows, and what was kept of them.
 struct Rollouts {
   std::vector<Document> documents = random_documents({9, 14, 20, 6, 11, 17}, kVocabSize, 3);
-  std::vector<PolicyRow> rows = {{1.1f, false},  {-0.7f, false}, {0.3f, true},
-                                 {-1.2f, false}, {0.9f, false},  {0.0f, false}};
+  std::vector<PolicyRow> rows = {{1.1f}, {-0.7f}, {0.3f, /*is_left_out=*/true}, {-1.2f}, {0.9f}, {0.0f}};
   std::vector<at::Tensor> old, reference;  // of each document
 
   explicit Rollouts(model::CausalLm& lm) {
@@ -219,4 +218,25 @@ TEST_CASE("On-policy every ratio is 1: nothing is clipped, and grpo's loss is mi
   CHECK(std::abs(numbers[0].loss + 0.1 / 6) < 1e-6);
   CHECK(numbers[0].metrics.at("clip_ratio/region_mean") == 0);
   CHECK(numbers[0].metrics.at("clip_ratio/high_max") == 0);
+}
+
+TEST_CASE("A row that has failed is none: the update is that of the others", "[rl]") {
+  const auto lm = load_tiny_model("llama_plain");
+  Rollouts rollouts(*lm);
+  rl::GrpoConfig config = config_of(GENERATE(rl::LossType::kGrpo, rl::LossType::kDrGrpo, rl::LossType::kDapo,
+                                             rl::LossType::kSapo, rl::LossType::kLuspo, rl::LossType::kVespo));
+  config.top_entropy_quantile = 1;
+  config.importance_sampling_level =
+      GENERATE(rl::ImportanceSamplingLevel::kToken, rl::ImportanceSamplingLevel::kSequence);
+  INFO(config::to_word(config.loss_type) << ", " << config::to_word(config.importance_sampling_level));
+  rollouts.rows[5] = {0.0f, /*is_left_out=*/false, /*has_failed=*/true};
+  const auto with = run_updates(config, {.of_ranks = {{rollouts.batch_of(0, 6)}}});
+  check_same(with, run_updates(config, {.of_ranks = {{rollouts.batch_of(0, 5)}}}), kBound);
+  check_same(run_updates(config, {.of_ranks = {{rollouts.batch_of(0, 3), rollouts.batch_of(3, 6)}}}), with, kBound);
+  for (PolicyRow& row : rollouts.rows) row.has_failed = true;
+  for (const train::StepNumbers& update : run_updates(config, {.of_ranks = {{rollouts.batch_of(0, 6)}}})) {
+    CHECK(update.loss == 0);
+    CHECK(update.grad_norm == 0);
+    CHECK(update.is_applied);
+  }
 }

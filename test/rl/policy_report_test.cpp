@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "catch_amalgamated.hpp"
+#include "rl/policy_charts.h"
 #include "support/temp_dir.h"
 
 using namespace dsft;
@@ -98,4 +99,20 @@ TEST_CASE("A page that cannot be written is said once and costs the run nothing"
   report.on_end();
   REQUIRE(warnings.size() == 1);
   CHECK_THAT(warnings[0], ContainsSubstring("the run goes on"));
+}
+
+TEST_CASE("The page says of a loss that it begins near 0 only where it does", "[rl]") {
+  const auto explained = [](const std::string& metric) {
+    std::map<std::string, report::Curve> curves;
+    curves["loss"].add(1, 0.1, std::nan(""));
+    curves[metric].add(1, 0.1, std::nan(""));
+    for (const report::ChartSection& section : rl::policy_charts(curves))
+      for (const report::LineChart& chart : section.charts)
+        if (chart.title == "Loss") return chart.explanation;
+    return std::string();
+  };
+  CHECK_THAT(explained("clip_ratio/low_mean"), ContainsSubstring("it begins near 0"));
+  CHECK_THAT(explained("policy_loss"), ContainsSubstring("without the entropy term it begins near 0"));
+  for (const char* metric : {"cispo_clip_ratio", "vespo/phi_seq_mean"})
+    CHECK_THAT(explained(metric), !ContainsSubstring("near 0"));
 }
