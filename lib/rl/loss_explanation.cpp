@@ -5,7 +5,7 @@
 namespace dsft::rl {
 namespace {
 
-// What is left of an advantage-weighted sum whose advantages add up to 0.
+// Why it is not 0 where advantages add up to 0.
 std::string explain_rest(LossType type) {
   switch (type) {
     case LossType::kGrpo:
@@ -26,9 +26,9 @@ std::string explain_rest(LossType type) {
 std::string explain_beginning(LossType type, bool is_on_policy) {
   if (type == LossType::kCispo || type == LossType::kVespo)
     return "it is the log-probabilities of answers weighed by their advantages, and begins wherever these lie";
-  const std::string sum = concat("the advantages of a group add up to 0", explain_rest(type));
-  return is_on_policy ? concat("every ratio is 1 and ", sum, ", so it begins near 0 and stays there")
-                      : concat("it begins near 0, for every ratio is 1 until the first update of a round, and ", sum);
+  return concat("every ratio is 1", is_on_policy ? "" : " until the first update of a round",
+                " and the advantages of a group add up to 0, so it begins near 0",
+                is_on_policy ? " and stays there" : "", explain_rest(type));
 }
 
 }  // namespace

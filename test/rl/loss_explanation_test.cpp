@@ -8,8 +8,10 @@ using Catch::Matchers::ContainsSubstring;
 TEST_CASE("A run says where its loss begins, by its form, its terms and its policy", "[rl]") {
   rl::GrpoConfig config;
   const auto said = [&](bool is_on_policy = true) { return rl::explain_loss(config, is_on_policy); };
-  CHECK_THAT(said(), ContainsSubstring("begins near 0 and stays there") && ContainsSubstring("lengths of answers"));
-  CHECK_THAT(said(false), ContainsSubstring("begins near 0, for every ratio is 1 until the first update of a round"));
+  CHECK_THAT(said(), ContainsSubstring("every ratio is 1 and the advantages") &&
+                         ContainsSubstring("begins near 0 and stays there but for the different lengths of answers"));
+  CHECK_THAT(said(false), ContainsSubstring("every ratio is 1 until the first update of a round and the advantages") &&
+                              ContainsSubstring("begins near 0 but for the different lengths"));
   CHECK_THAT(said(), !ContainsSubstring("entropy") && !ContainsSubstring("KL"));
   config.loss_type = rl::LossType::kGrpo;
   CHECK_THAT(said(), ContainsSubstring("begins near 0") && !ContainsSubstring("lengths"));
