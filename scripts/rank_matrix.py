@@ -42,6 +42,7 @@ SMOLLM2_RATES = {"LoRA, dropout 0.05": 1e-4, "all weights": 1e-5}
 OPTIMIZER, PARAMETERS = "offload_optimizer: {device: cpu}", "offload_param: {device: cpu}"
 PLACEMENTS = [["stage: 0"], ["stage: 1"], ["stage: 1", OPTIMIZER], ["stage: 2"], ["stage: 2", OPTIMIZER], ["stage: 3"], ["stage: 3", OPTIMIZER],
               ["stage: 3", PARAMETERS], ["stage: 3", OPTIMIZER, PARAMETERS]]
+MAIN_PLACEMENTS = [["stage: 1"], ["stage: 2", OPTIMIZER], ["stage: 3"], ["stage: 3", OPTIMIZER, PARAMETERS]]
 EQUAL_RANKS = re.compile(r"ranks: the trained weights of all (\d+) are equal bit for bit")
 NOT_BUILT = re.compile(r"zero\.\S+: .*not built yet.*")
 
@@ -170,14 +171,14 @@ def cell(cells, where, run, expected):
         return cells.out(where, failure)
 
 
-def compare_curves(cells, title, job, kinds, rows_of_update, columns_of):
+def compare_curves(cells, title, job, kinds, rows_of_update, columns_of, placements=PLACEMENTS):
     """`columns_of`: by kind, what (ranks, accumulation) to run; a column that a placement does not have is left empty by None."""
     for kind in kinds:
         begin = time.monotonic()
         expected = job.train(kind, ["stage: 0"], 1, batch=rows_of_update)
         columns = columns_of(kind)
         rows = []
-        for placement in PLACEMENTS:
+        for placement in placements:
             row = [placement_name(placement)]
             for ranks, accumulation in columns:
                 where = f"{title}, {kind}, {placement_name(placement)}, {ranks} ranks x {accumulation}"
@@ -202,7 +203,7 @@ def has_smollm2():
 
 def compare_smollm2(cells, folder):
     if has_smollm2():
-        compare_curves(cells, "SmolLM2-135M", Job(folder / "smollm2", SMOLLM2, num_rows=14, max_words=8, rates=SMOLLM2_RATES), list(SMOLLM2_RATES), 4, lambda kind: [(2, 1), (4, 1)])
+        compare_curves(cells, "SmolLM2-135M", Job(folder / "smollm2", SMOLLM2, num_rows=14, max_words=8, rates=SMOLLM2_RATES), list(SMOLLM2_RATES), 4, lambda kind: [(2, 1), (4, 1)], MAIN_PLACEMENTS)
 
 
 def compare_resumed(cells, folder):

@@ -14,7 +14,8 @@ namespace {
 
 bool is_of_update_until(const std::string& line, int64_t update) {
   const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  return object.is_object() && object.value("step", int64_t{0}) <= update;
+  const auto step = object.is_object() ? object.find("step") : object.end();
+  return step != object.end() && step->is_number() && step->get<double>() <= static_cast<double>(update);
 }
 
 // Cuts the file behind its last whole record of these updates, of which it has the order.
