@@ -60,7 +60,9 @@ std::vector<std::unique_ptr<train::Evaluation>> build_evaluations(const recipe_c
     return scorer;
   };
   std::vector<std::unique_ptr<train::Evaluation>> evaluations;
-  evaluations.push_back(recipe::build_policy_evaluation(config, std::move(assets), start_rewards, context));
+  evaluations.push_back(recipe::build_policy_evaluation(config, std::move(assets), start_rewards,
+                                                        recipe::load_pool(config, context.logger),
+                                                        /*completions=*/nullptr, context));
   return evaluations;
 }
 

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -28,6 +29,22 @@ std::string broadcast_bytes(Communicator& communicator, const std::string& bytes
   at::Tensor data = communicator.rank() == root ? to_tensor(bytes, num_bytes) : at::empty({num_bytes}, at::kByte);
   communicator.broadcast(data, root);
   return to_bytes(data.data_ptr<uint8_t>(), num_bytes);
+}
+
+// All are as long as the longest on the way.
+std::vector<std::string> all_gather_bytes(Communicator& communicator, const std::string& bytes) {
+  const int64_t num_ranks = communicator.size();
+  const at::Tensor own_size = at::full({1}, static_cast<int64_t>(bytes.size()), at::kLong);
+  at::Tensor sizes = at::empty({num_ranks}, at::kLong);
+  communicator.all_gather(sizes, own_size);
+  const auto* size_of = sizes.const_data_ptr<int64_t>();
+  const int64_t longest = *std::max_element(size_of, size_of + num_ranks);
+  at::Tensor data = at::empty({num_ranks * longest}, at::kByte);
+  if (longest > 0) communicator.all_gather(data, to_tensor(bytes, longest));
+  std::vector<std::string> all;
+  for (int64_t rank = 0; rank < num_ranks; ++rank)
+    all.push_back(to_bytes(data.const_data_ptr<uint8_t>() + rank * longest, size_of[rank]));
+  return all;
 }
 
 int64_t all_reduce_value(Communicator& communicator, int64_t value, ReduceOp op) {

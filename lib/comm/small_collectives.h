@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
 
@@ -9,6 +10,9 @@ namespace dsft::comm {
 
 /// `bytes` of root on every rank. Collective.
 std::string broadcast_bytes(Communicator& communicator, const std::string& bytes, int root = 0);
+
+/// The bytes of every rank, of any length each, in the order of ranks; the same on every rank. Collective.
+std::vector<std::string> all_gather_bytes(Communicator& communicator, const std::string& bytes);
 
 /// The sum, the largest or the smallest of one host value over the ranks. Collective.
 int64_t all_reduce_value(Communicator& communicator, int64_t value, ReduceOp op = ReduceOp::kSum);

@@ -104,18 +104,17 @@ void AnswerEvaluation::add_scores(Share& share, size_t first, size_t count, std:
 
 std::optional<std::map<std::string, double>> AnswerEvaluation::run(model::CausalLm& model,
                                                                    comm::Communicator& communicator,
-                                                                   const train::StopCheck& must_stop,
-                                                                   nn::BlockHooks* hooks) {
-  DSFT_CHECK(hooks == nullptr, "ranks that generate make passes of their own");
+                                                                   const train::EvaluationMoment& moment) {
+  DSFT_CHECK(moment.hooks == nullptr, "ranks that generate make passes of their own");
   const nn::BlockRunner runner;
   Share share;  // with one engine for all rounds, which share its cache and its recorded steps
   take_share(share, communicator);
   // a round keeps every place of the engine busy for a while, and is short enough to be waited for
-  const size_t round = must_stop ? static_cast<size_t>(kRoundsOfPlaces * engine_.max_sequences) : tasks_.size();
+  const size_t round = moment.must_stop ? static_cast<size_t>(kRoundsOfPlaces * engine_.max_sequences) : tasks_.size();
   const auto size = static_cast<size_t>(communicator.size());
   std::vector<double> own(metrics_.size() + 1, 0.0);  // matches of each metric, then generated tokens
   for (size_t first = 0; first * size < tasks_.size(); first += round) {  // as many rounds on every rank
-    if (must_stop && must_stop()) return std::nullopt;
+    if (moment.must_stop && moment.must_stop()) return std::nullopt;
     if (first == 0) build_engine(share, model, runner);  // its cache is large: not for a run that is to stop
     add_scores(share, first, round, own);
   }

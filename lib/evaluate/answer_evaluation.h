@@ -27,8 +27,7 @@ class AnswerEvaluation final : public train::Evaluation {
 
   std::string name() const override;
   std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
-                                                   const train::StopCheck& must_stop = {},
-                                                   nn::BlockHooks* hooks = nullptr) override;
+                                                   const train::EvaluationMoment& moment = {}) override;
 
  private:
   struct Task {

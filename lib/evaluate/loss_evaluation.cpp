@@ -53,20 +53,19 @@ LossEvaluation::LossEvaluation(std::shared_ptr<const data::ExampleStore> rows, P
 
 std::optional<std::map<std::string, double>> LossEvaluation::run(model::CausalLm& model,
                                                                  comm::Communicator& communicator,
-                                                                 const train::StopCheck& must_stop,
-                                                                 nn::BlockHooks* hooks) {
+                                                                 const train::EvaluationMoment& moment) {
   const torch::NoGradGuard no_grad;
-  const nn::BlockRunner runner(nn::BlockRunner::Keep::kGraph, hooks);
+  const nn::BlockRunner runner(nn::BlockRunner::Keep::kGraph, moment.hooks);
   const auto num_batches = static_cast<int64_t>(batches_.size());
   // each batch has a place of its own, so that adding up the ranks' zeros is exact and the order of the sum is always
   // the same
   at::Tensor sums = torch::zeros({num_batches, 3}, at::TensorOptions(at::kDouble).device(model.device()));
   for (int64_t first = 0; first < num_batches; first += communicator.size()) {
-    if (must_stop && must_stop()) return std::nullopt;
+    if (moment.must_stop && moment.must_stop()) return std::nullopt;
     const int64_t own = first + communicator.rank();
     if (own < num_batches)
       sums[own].copy_(sum_batch(model, runner, *rows_, batches_[own]));
-    else if (hooks)  // a pass that counts for nothing: the others' hooks need this rank's parts
+    else if (moment.hooks)  // a pass that counts for nothing: the others' hooks need this rank's parts
       sum_batch(model, runner, *rows_, batches_[0]);
   }
   sums = sums.to(at::kCPU);

@@ -27,8 +27,7 @@ class LossEvaluation final : public train::Evaluation {
   std::string name() const override { return "loss"; }
   bool runs_by_blocks() const override { return true; }
   std::optional<std::map<std::string, double>> run(model::CausalLm& model, comm::Communicator& communicator,
-                                                   const train::StopCheck& must_stop = {},
-                                                   nn::BlockHooks* hooks = nullptr) override;
+                                                   const train::EvaluationMoment& moment = {}) override;
 
  private:
   std::shared_ptr<const data::ExampleStore> rows_;

@@ -111,10 +111,14 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
       grpo.judged_by.rewards, rewards::ScorerOptions{.log_folder = context.output_dir / "rewards"}, context.logger);
   scorer->wait_until_ready();
 
+  const auto completions = std::make_shared<rl::CompletionsLog>(context.output_dir / "completions.jsonl",
+                                                                context.communicator, context.logger);
+  const auto pool = grpo.ensemble.has_pool() ? std::make_shared<rl::PoolWeights>(grpo.ensemble) : nullptr;
+
   train::Job job;
   if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
     job.evaluations.push_back(build_policy_evaluation(
-        config, assets, [&] { return scorer; }, context));
+        config, assets, [&] { return scorer; }, pool, completions, context));
   const int64_t per_epoch = plan.updates_per_epoch();
   job.max_steps =
       plan.batch().count_updates(config.training.max_steps, config.training.num_train_epochs, plan.rounds_per_epoch());
@@ -128,10 +132,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
         "not 1 even before it has changed");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
   job.observers = build_observers(config, context);
-  const auto completions_log = std::make_shared<rl::CompletionsLog>(context.output_dir / "completions.jsonl",
-                                                                    context.communicator, context.logger);
   if (context.communicator.rank() == 0) {
-    job.observers.push_back(std::make_unique<rl::CompletionsLogStart>(completions_log));
+    job.observers.push_back(std::make_unique<rl::CompletionsLogStart>(completions));
     job.observers.push_back(std::make_unique<rl::PolicyReport>(
         context.output_dir, [&logger = context.logger](const std::string& text) { logger.warn(text); }));
   }
@@ -139,7 +141,6 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   if (grpo.use_adaptive_entropy) job.callbacks.push_back(std::make_unique<rl::AdaptiveEntropy>(grpo, *loss));
   job.loss = std::move(loss);
   build_trained_model(job, config, context);
-  const auto pool = grpo.ensemble.has_pool() ? std::make_shared<rl::PoolWeights>(grpo.ensemble) : nullptr;
   if (pool && pool->are_learned()) save_with_pool(job, pool, context.communicator);
   if (config.training.full_determinism) require_isolated_rows(*job.model);
   warn_of_long_prompts(*prompts, grpo, *job.model, context.logger);
@@ -161,7 +162,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .pool = pool,
                        .max_failed_rewards = grpo.judged_by.max_failed_rewards,
                        .isolates_rows = config.training.full_determinism,
-                       .completions_log = completions_log,
+                       .completions = completions,
                        .heart = context.heart},
       /*num_epochs=*/job.max_steps / per_epoch + 1);
   return job;

@@ -35,6 +35,21 @@ void validate_places(const RecipeConfig& config, config::Section& top) {
   if (!has_output) top.fault("output_dir", "is required: the folder that the run writes");
 }
 
+// Of several agents and their ensemble.
+void append_agent_metrics(const rl::GrpoConfig& config, std::vector<std::string>& names) {
+  const rl::EnsembleSettings& ensemble = config.ensemble;
+  if (!ensemble.has_agents()) return;
+  std::vector<std::string> of_whom = {"ensemble"};
+  for (const rl::AgentConfig& agent : ensemble.agents) of_whom.push_back("agents/" + agent.name);
+  const bool are_judged = rewards::find_math_answer_reward(config.judged_by.rewards).has_value();
+  for (const std::string& who : of_whom) {
+    if (are_judged) names.push_back(who + "/accuracy");
+    names.push_back(who + "/consistency");
+  }
+  if (ensemble.combination.combine == rl::Combine::kLearned) names.emplace_back("ensemble/loss");
+  for (const char* what : {"/mean", "/std"}) names.push_back(concat("rewards/", rl::kAgreement, what));
+}
+
 // The names that the evaluation of a policy reports (lib/rl/policy_evaluation.h), without "eval_".
 std::vector<std::string> reported_metrics(const rl::GrpoConfig& config) {
   std::vector<std::string> names = {"reward", "reward_std", "frac_reward_zero_std"};
@@ -43,6 +58,7 @@ std::vector<std::string> reported_metrics(const rl::GrpoConfig& config) {
     for (const char* what : {"/mean", "/std"}) names.push_back("rewards/" + reward.metric_name() + what);
   for (const char* what : {"mean_length", "mean_terminated_length", "clipped_ratio"})
     names.push_back(concat("completions/", what));
+  append_agent_metrics(config, names);
   return names;
 }
 
@@ -143,11 +159,6 @@ void validate_grpo(const RecipeConfig& config, config::Section& top) {
   if (grpo.disable_dropout && config.lora && config.lora->lora_dropout > 0)
     top.conflict("grpo.disable_dropout", "lora.lora_dropout",
                  "there is no other dropout than LoRA's; write lora_dropout: 0, or leave disable_dropout out");
-  if (grpo.ensemble.has_agents() &&
-      (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start))
-    section.fault("agents",
-                  "evaluation of a policy with agents is not built yet; leave training.eval_strategy at \"no\", and "
-                  "training.eval_on_start false");
   if (config.training.auto_find_batch_size)
     top.fault("training.auto_find_batch_size",
               "halves the micro-batch, and a round of sampling then has no whole groups of completions; choose "

@@ -22,33 +22,31 @@ const rewards::MathAnswerConfig& judge_of(const std::vector<rewards::RewardConfi
   return *rewards::math_answer_of(rewards[*place]);
 }
 
-at::Tensor sum_over_ranks(const std::vector<double>& values, comm::Communicator& communicator) {
-  at::Tensor sums = torch::tensor(values, at::kDouble);
-  communicator.all_reduce(sums);
-  return sums;
-}
-
 }  // namespace
 
-std::map<std::string, double> AgentPool::answer(const std::vector<Slot>& slots) {
+std::vector<PooledAnswer> AgentPool::answer(const std::vector<Slot>& slots) const {
   const torch::NoGradGuard no_grad;
   const zero::WholeParameters whole(parts_.shards);
-  const std::vector<int64_t> rows = choose_prompts(slots);
-  std::map<std::string, double> metrics;
-  add_accuracy(rows, metrics);
-  if (parts_.pool->are_learned()) learn(rows, metrics);
-  return metrics;
+  std::vector<PooledAnswer> answers;
+  std::vector<int64_t> rows;  // of PromptRows: the first agent's
+  for (const Slot& slot : slots) {
+    if (slot.generation != 0 || slot.group % prompts_.num_agents != 0) continue;
+    answers.push_back({.prompt = slot.group / prompts_.num_agents});
+    rows.push_back(slot.row);
+  }
+  const std::vector<double> scores = decode(rows);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    answers[i].score = scores[i];
+    if (!parts_.pool->are_learned()) continue;
+    if (parts_.heart) parts_.heart->progress();
+    const std::vector<int32_t> right = right_answer(rows[i]);
+    if (!right.empty()) add_loss(rows[i], right, answers[i]);
+  }
+  return answers;
 }
 
-// The rank that samples the first agent's first completion of a prompt has it: its first row of PromptRows.
-std::vector<int64_t> AgentPool::choose_prompts(const std::vector<Slot>& slots) const {
-  std::vector<int64_t> rows;
-  for (const Slot& slot : slots)
-    if (slot.generation == 0 && slot.group % prompts_.num_agents == 0) rows.push_back(slot.row);
-  return rows;
-}
-
-void AgentPool::add_accuracy(const std::vector<int64_t>& rows, std::map<std::string, double>& metrics) {
+// Gives what math_answer says of the pool's answers.
+std::vector<double> AgentPool::decode(const std::vector<int64_t>& rows) const {
   generate::PooledOptions options{.weights = parts_.pool->values(),
                                   .max_new_tokens = config_.max_completion_length,
                                   .stop_ids = parts_.assets->stop_ids,
@@ -64,15 +62,9 @@ void AgentPool::add_accuracy(const std::vector<int64_t>& rows, std::map<std::str
       requests[i].prompts.push_back(prompts_.rows[static_cast<size_t>(rows[i] + agent)].ids);
   const std::vector<generate::Completion> completions =
       generate::decode_pooled(parts_.model, runner_, requests, options);
-  double num_right = 0, num_judged = 0;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const double score = judge(rows[i], completions[i]);
-    if (std::isnan(score)) continue;
-    num_right += score >= 1 ? 1 : 0;
-    ++num_judged;
-  }
-  const at::Tensor sums = sum_over_ranks({num_right, num_judged}, parts_.communicator);
-  metrics["ensemble/accuracy"] = sums[0].item<double>() / sums[1].item<double>();
+  std::vector<double> scores;
+  for (size_t i = 0; i < rows.size(); ++i) scores.push_back(judge(rows[i], completions[i]));
+  return scores;
 }
 
 // NaN where the row has nothing to compare with, as the scorer says of its completions.
@@ -88,28 +80,6 @@ double AgentPool::judge(int64_t row, const generate::Completion& completion) con
   }
 }
 
-void AgentPool::learn(const std::vector<int64_t>& rows, std::map<std::string, double>& metrics) {
-  const size_t num_agents = config_.ensemble.agents.size();
-  std::vector<double> sums(num_agents + 2);  // gradient, loss, tokens
-  for (const int64_t row : rows) {
-    if (parts_.heart) parts_.heart->progress();
-    const std::vector<int32_t> answer = right_answer(row);
-    if (!answer.empty()) add_loss(row, answer, sums);
-  }
-  const at::Tensor all = sum_over_ranks(sums, parts_.communicator);
-  const auto* values = all.const_data_ptr<double>();
-  const double num_tokens = values[num_agents + 1];
-  if (num_tokens > 0) {
-    std::vector<double> gradient(values, values + num_agents);
-    for (double& value : gradient) value /= num_tokens;
-    parts_.pool->update(gradient);
-    metrics["ensemble/loss"] = values[num_agents] / num_tokens;
-  }
-  const std::vector<double> weights = parts_.pool->values();
-  for (size_t agent = 0; agent < num_agents; ++agent)
-    metrics["agents/" + config_.ensemble.agents[agent].name + "/pool_weight"] = weights[agent];
-}
-
 // Its tokens, as many as a completion may have; none where the row has no text or number.
 std::vector<int32_t> AgentPool::right_answer(int64_t row) const {
   const nlohmann::ordered_json& columns = prompts_.rows[static_cast<size_t>(row)].columns;
@@ -121,19 +91,20 @@ std::vector<int32_t> AgentPool::right_answer(int64_t row) const {
   return ids;
 }
 
-// `sums`: gradient [A], loss and number of tokens so far.
-void AgentPool::add_loss(int64_t row, const std::vector<int32_t>& answer, std::vector<double>& sums) {
+void AgentPool::add_loss(int64_t row, const std::vector<int32_t>& right, PooledAnswer& answer) const {
   std::vector<Document> documents;
   for (int64_t agent = 0; agent < prompts_.num_agents; ++agent) {
     Document document{.ids = prompts_.rows[static_cast<size_t>(row + agent)].ids, .labels = {}};
     document.labels.assign(document.ids.size(), -100);
-    document.ids.insert(document.ids.end(), answer.begin(), answer.end());
-    document.labels.insert(document.labels.end(), answer.begin(), answer.end());
+    document.ids.insert(document.ids.end(), right.begin(), right.end());
+    document.labels.insert(document.labels.end(), right.begin(), right.end());
     documents.push_back(std::move(document));
   }
   const Batch batch = make_batch(documents, /*epoch=*/0).to(parts_.device);
   const at::Tensor hidden = parts_.model.hidden_states(batch, runner_, /*training=*/nullptr);
-  const auto length = static_cast<int64_t>(answer.size());
+  const auto length = static_cast<int64_t>(right.size());
+  answer.num_tokens = static_cast<double>(length);
+  answer.gradient.resize(static_cast<size_t>(prompts_.num_agents));
   const at::Tensor before =
       hidden.index_select(0, batch.supervised - 1).view({prompts_.num_agents, length, hidden.size(1)});
   const at::Tensor targets = batch.labels.index_select(0, batch.supervised.narrow(0, 0, length));
@@ -143,9 +114,8 @@ void AgentPool::add_loss(int64_t row, const std::vector<int32_t>& answer, std::v
     const at::Tensor logits = parts_.model.logits(states, runner_);
     const PoolLoss loss = pool_loss(logits.view({prompts_.num_agents, count, logits.size(1)}),
                                     targets.narrow(0, begin, count), parts_.pool->values());
-    for (size_t a = 0; a < loss.gradient.size(); ++a) sums[a] += loss.gradient[a];
-    sums[loss.gradient.size()] += loss.loss;
-    sums[loss.gradient.size() + 1] += static_cast<double>(count);
+    for (size_t a = 0; a < loss.gradient.size(); ++a) answer.gradient[a] += loss.gradient[a];
+    answer.loss += loss.loss;
   }
 }
 

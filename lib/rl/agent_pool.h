@@ -1,9 +1,8 @@
 #pragma once
 
-#include <map>
-#include <string>
 #include <vector>
 
+#include "rl/pooled_round.h"
 #include "rl/prompt_rows.h"
 #include "rl/rollout_plan.h"
 #include "rl/rollout_sampler.h"
@@ -18,18 +17,15 @@ class AgentPool {
   AgentPool(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts)
       : config_(config), parts_(parts), prompts_(prompts) {}
 
-  /// Answers each prompt of the round that these are this rank's slots of, and then, where weights are learned, moves
-  /// them by the right answers of its rows. Gives ensemble/accuracy, and of learned weights ensemble/loss (nats for a
-  /// token of the right answers, before the move) and agents/<name>/pool_weight (after it). Collective.
-  std::map<std::string, double> answer(const std::vector<Slot>& slots);
+  /// Answers once each prompt of which the first agent's first completion is among these slots; where weights are
+  /// learned, also measures their loss by the right answers of the rows. Collective where parameters are sharded.
+  std::vector<PooledAnswer> answer(const std::vector<Slot>& slots) const;
 
  private:
-  std::vector<int64_t> choose_prompts(const std::vector<Slot>& slots) const;
+  std::vector<double> decode(const std::vector<int64_t>& rows) const;
   double judge(int64_t row, const generate::Completion& completion) const;
-  void add_accuracy(const std::vector<int64_t>& rows, std::map<std::string, double>& metrics);
-  void learn(const std::vector<int64_t>& rows, std::map<std::string, double>& metrics);
   std::vector<int32_t> right_answer(int64_t row) const;
-  void add_loss(int64_t row, const std::vector<int32_t>& answer, std::vector<double>& sums);
+  void add_loss(int64_t row, const std::vector<int32_t>& right, PooledAnswer& answer) const;
 
   const GrpoConfig& config_;
   const RolloutParts& parts_;

@@ -32,8 +32,8 @@ void AgentRound::gather(const std::vector<Slot>& slots, const Ballot& answers, c
   for (size_t i = 0; i < slots.size(); ++i)
     if (answers[i]) own.push_back({slots[i].group, slots[i].generation, *answers[i]});
   const std::string sent = own.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  for (int rank = 0; rank < communicator.size(); ++rank) {
-    for (const auto& entry : nlohmann::json::parse(comm::broadcast_bytes(communicator, sent, rank))) {
+  for (const std::string& of_rank : comm::all_gather_bytes(communicator, sent)) {
+    for (const auto& entry : nlohmann::json::parse(of_rank)) {
       const size_t place = place_of(entry[0].get<int64_t>(), entry[1].get<int64_t>());
       DSFT_CHECK(place < answers_.size(), "an answer at ", place, " of ", answers_.size());
       answers_[place] = entry[2].get<std::string>();

@@ -78,9 +78,8 @@ io::FileDescriptor CompletionsLog::open(const train::RunPlan& plan) const {
 }
 
 void CompletionsLog::write(const std::vector<CompletionRecord>& records) {
-  const std::string own = to_lines(records);
   std::string all;
-  for (int rank = 0; rank < communicator_.size(); ++rank) all += comm::broadcast_bytes(communicator_, own, rank);
+  for (const std::string& of_rank : comm::all_gather_bytes(communicator_, to_lines(records))) all += of_rank;
   if (communicator_.rank() != 0) return;
   DSFT_CHECK(file_.has_value(), "completions before the run has begun");
   file_->append(in_order(all));

@@ -20,9 +20,9 @@ struct CompletionRecord {
   std::string object;  ///< JSON with the number `step` of its update, on one line
 };
 
-/// completions.jsonl: what was sampled and what it was worth, one object a completion, in the order of updates, groups
-/// and generations. Rank 0 writes it; a full disk does not end the run, nor does a file that cannot be read, which
-/// stays as it is. The file of another run is renamed to completions-<n>.jsonl.
+/// completions.jsonl: what was sampled, in training and in evaluations, and what it was worth, one object a completion,
+/// in the order of updates, groups and generations. Rank 0 writes it; a full disk does not end the run, nor does a file
+/// that cannot be read, which stays as it is. The file of another run is renamed to completions-<n>.jsonl.
 class CompletionsLog final {
  public:
   CompletionsLog(std::filesystem::path path, comm::Communicator& communicator, const Logger& logger);

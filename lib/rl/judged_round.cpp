@@ -1,7 +1,5 @@
 #include "rl/judged_round.h"
 
-#include <torch/types.h>
-
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -12,7 +10,6 @@ namespace dsft::rl {
 namespace {
 
 constexpr double kDoesNotApply = std::numeric_limits<double>::quiet_NaN();
-constexpr int64_t kFieldsBefore = 5;  // group, generation, tokens, truncated, failed
 
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -30,50 +27,26 @@ JudgedRound::JudgedRound(const std::vector<Judgement>& own, const GrpoConfig& co
                          const std::vector<double>& weights, const GenerationBatch& batch,
                          comm::Communicator& communicator)
     : num_generations_(batch.num_generations) {
-  const auto num_rewards = static_cast<int64_t>(weights.size()), fields = kFieldsBefore + num_rewards;
-  at::Tensor sent = torch::empty({static_cast<int64_t>(own.size()), fields}, at::kDouble);
-  auto* to = sent.data_ptr<double>();
-  for (const Judgement& judgement : own) {
-    *to++ = static_cast<double>(judgement.group);
-    *to++ = static_cast<double>(judgement.generation);
-    *to++ = static_cast<double>(judgement.num_tokens);
-    *to++ = judgement.is_truncated;
-    *to++ = judgement.has_failed;
-    DSFT_CHECK(static_cast<int64_t>(judgement.rewards.size()) == num_rewards, judgement.rewards.size(), " rewards");
-    for (const std::optional<double>& reward : judgement.rewards)
-      *to++ = judgement.has_failed ? kDoesNotApply : reward.value_or(kDoesNotApply);
-  }
-  at::Tensor all = torch::empty({sent.size(0) * communicator.size(), fields}, at::kDouble);
-  communicator.all_gather(all, sent);
-
-  const auto size = static_cast<size_t>(batch.num_completions());
-  DSFT_CHECK(all.size(0) == batch.num_completions(), all.size(0), " completions in a round of ", size);
+  const size_t num_rewards = weights.size(), size = static_cast<size_t>(batch.num_completions());
+  const std::vector<Judgement> all = gather_judgements(own, num_rewards, communicator);
+  DSFT_CHECK(all.size() == size, all.size(), " completions in a round of ", size);
   num_tokens_.resize(size);
   is_truncated_.resize(size);
-  table_ = {.values = std::vector<double>(size * static_cast<size_t>(num_rewards)), .num_rewards = num_rewards};
-  const auto* row = all.const_data_ptr<double>();
-  for (size_t i = 0; i < size; ++i, row += fields) {
-    const auto place =
-        static_cast<size_t>(row[0]) * static_cast<size_t>(num_generations_) + static_cast<size_t>(row[1]);
-    DSFT_CHECK(place < size, "completion ", row[1], " of group ", row[0]);
-    num_tokens_[place] = row[2];
-    is_truncated_[place] = row[3] != 0;
-    num_failed_ += row[4] != 0;
-    std::copy(row + kFieldsBefore, row + fields,
-              table_.values.begin() + static_cast<std::ptrdiff_t>(place * static_cast<size_t>(num_rewards)));
+  table_ = {.values = std::vector<double>(size * num_rewards), .num_rewards = static_cast<int64_t>(num_rewards)};
+  for (const Judgement& judgement : all) {
+    const size_t place = place_of(judgement.group, judgement.generation);
+    DSFT_CHECK(place < size, "completion ", judgement.generation, " of group ", judgement.group);
+    num_tokens_[place] = static_cast<double>(judgement.num_tokens);
+    is_truncated_[place] = judgement.is_truncated;
+    num_failed_ += judgement.has_failed;
+    for (size_t f = 0; f < num_rewards; ++f)
+      table_.values[place * num_rewards + f] =
+          judgement.has_failed ? kDoesNotApply : judgement.rewards[f].value_or(kDoesNotApply);
   }
   advantages_ = compute_advantages(table_, {.num_generations = num_generations_,
                                             .weights = weights,
                                             .aggregation = config.multi_objective_aggregation,
                                             .scale = config.scale_rewards});
-}
-
-double JudgedRound::advantage_of(const Judgement& judgement) const {
-  return advantages_.values[place_of(judgement.group, judgement.generation)];
-}
-
-double JudgedRound::reward_of(const Judgement& judgement) const {
-  return advantages_.rewards[place_of(judgement.group, judgement.generation)];
 }
 
 int64_t JudgedRound::num_tokens() const {

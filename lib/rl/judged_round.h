@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,28 +9,22 @@
 #include "rl/advantages.h"
 #include "rl/generation_batch.h"
 #include "rl/grpo_config.h"
+#include "rl/judgements.h"
 
 namespace dsft::rl {
-
-/// What is known of a completion once it was judged.
-struct Judgement {
-  int64_t group = 0, generation = 0;
-  int64_t num_tokens = 0;
-  bool is_truncated = false;  ///< its length ended it
-  bool has_failed = false;    ///< a reward could not be had: it takes no part in its group
-  std::vector<std::optional<double>> rewards;
-};
 
 /// The judgements of all ranks in the order of groups and generations, and what follows from them.
 class JudgedRound {
  public:
-  /// `own`: of this rank, as many as of any. Collective.
+  /// `own`: of this rank; those of all ranks are the round's. Collective.
   JudgedRound(const std::vector<Judgement>& own, const GrpoConfig& config, const std::vector<double>& weights,
               const GenerationBatch& batch, comm::Communicator& communicator);
 
-  double advantage_of(const Judgement& judgement) const;
-  /// The weighted sum; NaN where no reward applies.
-  double reward_of(const Judgement& judgement) const;
+  double advantage_of(int64_t group, int64_t generation) const {
+    return advantages_.values[place_of(group, generation)];
+  }
+  /// The weighted sum; NaN where no reward applies, or one of the completion failed.
+  double reward_of(int64_t group, int64_t generation) const { return advantages_.rewards[place_of(group, generation)]; }
   /// The value of a reward; NaN where it does not apply, or a reward of the completion failed.
   double reward(int64_t group, int64_t generation, size_t function) const {
     return table_.values[place_of(group, generation) * static_cast<size_t>(table_.num_rewards) + function];

@@ -1,14 +1,10 @@
 #include "rl/policy_evaluation.h"
 
-#include <torch/types.h>
-
 #include <algorithm>
+#include <cmath>
 
 #include "base/counter_random.h"
 #include "base/error.h"
-#include "comm/single_process_communicator.h"
-#include "rl/gathered_judgements.h"
-#include "rl/judged_round.h"
 
 namespace dsft::rl {
 namespace {
@@ -21,109 +17,131 @@ uint64_t seed_of_evaluations(uint64_t seed) {
   return CounterStream(seed, hash_name("evaluation of a policy")).bits(0);
 }
 
-std::vector<Slot> slots_of(int64_t row, int64_t num_generations) {
-  std::vector<Slot> slots;
-  for (int64_t generation = 0; generation < num_generations; ++generation)
-    slots.push_back({.row = row, .group = row, .generation = generation, .sample = row * num_generations + generation});
-  return slots;
-}
-
-// Completions of all prompts as one round of one rank.
-GenerationBatch one_round(int64_t num_prompts, int64_t num_generations) {
-  return {.update = {.per_micro_batch = num_prompts * num_generations}, .num_generations = num_generations};
+GrpoConfig as_evaluated(GrpoConfig config) {
+  config.num_generations = config.generations_in_evaluation();
+  return config;
 }
 
 }  // namespace
 
-/// Of one rank.
-struct PolicyEvaluation::Own {
-  std::vector<Judgement> judgements;
-  std::vector<int64_t> num_failures;  // of each reward
+/// The sampler, which keeps its engine and what that has recorded from one evaluation to the next, and what it refers
+/// to.
+struct PolicyEvaluation::Sampling {
+  Sampling(const GrpoConfig& config, const RolloutParts& all, const PromptRows& prompts, int64_t most_at_once)
+      : parts(all), sampler(config, parts, prompts, most_at_once) {}
+
+  RolloutParts parts;
+  RolloutSampler sampler;
 };
 
 PolicyEvaluation::PolicyEvaluation(const GrpoConfig& config, PromptRows prompts, PolicyEvaluationParts parts)
-    : config_(config),
-      num_generations_(config.generations_in_evaluation()),
-      prompts_(std::move(prompts)),
-      parts_(std::move(parts)) {}
+    : config_(as_evaluated(config)), prompts_(std::move(prompts)), parts_(std::move(parts)) {}
 
-// False: asked to stop. As many looks on every rank, whatever its share.
-bool PolicyEvaluation::answer_prompts(Own& own, RolloutSampler& sampler, const comm::Communicator& communicator,
-                                      const train::StopCheck& must_stop) const {
-  const auto num_prompts = static_cast<int64_t>(prompts_.rows.size());
-  const int64_t rank = communicator.rank(), size = communicator.size();
-  const int64_t at_once = must_stop ? std::max<int64_t>(1, kCompletionsAtOnce / num_generations_) : num_prompts;
-  for (int64_t first = 0; first < num_prompts; first += at_once * size) {
-    if (must_stop && must_stop()) return false;
-    std::vector<Slot> slots;
-    for (int64_t row = first + rank; row < std::min(first + at_once * size, num_prompts); row += size)
-      for (const Slot& slot : slots_of(row, num_generations_)) slots.push_back(slot);
-    if (slots.empty()) continue;
-    const Answers answers = sampler.answer(slots, kOnlyRollout, kNoUpdate);
-    own.judgements.insert(own.judgements.end(), answers.judgements.begin(), answers.judgements.end());
-    for (size_t f = 0; f < own.num_failures.size(); ++f) own.num_failures[f] += answers.num_failures[f];
-  }
-  return true;
+PolicyEvaluation::~PolicyEvaluation() = default;
+
+// All prompts, as one round of one rank.
+GenerationBatch PolicyEvaluation::one_round() const {
+  const auto num_groups = static_cast<int64_t>(prompts_.rows.size());
+  return {.update = {.per_micro_batch = num_groups * config_.num_generations},
+          .num_agents = prompts_.num_agents,
+          .num_generations = config_.num_generations};
 }
 
-std::map<std::string, double> PolicyEvaluation::measure(const std::vector<Judgement>& all) const {
-  const auto num_prompts = static_cast<int64_t>(prompts_.rows.size());
-  const auto alone = comm::make_single_process_communicator();  // every rank has all of them
-  const JudgedRound judged(all, config_, parts_.reward_weights, one_round(num_prompts, num_generations_), *alone);
+RolloutSampler& PolicyEvaluation::prepare(model::CausalLm& model, comm::Communicator& communicator) {
+  if (sampling_ && &sampling_->parts.model == &model && &sampling_->parts.communicator == &communicator)
+    return sampling_->sampler;
+  const int64_t per_prompt = prompts_.num_agents * config_.num_generations;
+  sampling_ = std::make_unique<Sampling>(config_,
+                                         RolloutParts{.model = model,
+                                                      .assets = parts_.assets,
+                                                      .communicator = communicator,
+                                                      .device = parts_.device,
+                                                      .seed = seed_of_evaluations(parts_.seed),
+                                                      .logger = parts_.logger,
+                                                      .scorer = parts_.scorer,
+                                                      .rewards = parts_.rewards,
+                                                      .reward_weights = parts_.reward_weights,
+                                                      .pool = parts_.pool,
+                                                      .max_failed_rewards = parts_.max_failed_rewards,
+                                                      .isolates_rows = parts_.isolates_rows,
+                                                      .completions = parts_.completions,
+                                                      .heart = parts_.heart},
+                                         prompts_, one_round().num_completions() / communicator.size() + per_prompt);
+  return sampling_->sampler;
+}
+
+// The answers of each agent to a prompt.
+std::vector<Slot> PolicyEvaluation::slots_of(int64_t prompt) const {
+  std::vector<Slot> slots;
+  for (int64_t row = prompt * prompts_.num_agents; row < (prompt + 1) * prompts_.num_agents; ++row)
+    for (int64_t generation = 0; generation < config_.num_generations; ++generation)
+      slots.push_back(
+          {.row = row, .group = row, .generation = generation, .sample = row * config_.num_generations + generation});
+  return slots;
+}
+
+// Nothing: asked to stop. As many looks on every rank, whatever its share.
+std::optional<Answers> PolicyEvaluation::answer_prompts(RolloutSampler& sampler, const comm::Communicator& communicator,
+                                                        const train::StopCheck& must_stop) const {
+  const int64_t num_prompts = prompts_.num_rows(), rank = communicator.rank(), size = communicator.size();
+  const int64_t per_prompt = prompts_.num_agents * config_.num_generations;
+  const int64_t at_once = must_stop ? std::max<int64_t>(1, kCompletionsAtOnce / per_prompt) : num_prompts;
+  Answers own;
+  for (int64_t first = 0; first < num_prompts; first += at_once * size) {
+    if (must_stop && must_stop()) return std::nullopt;
+    std::vector<Slot> slots;
+    for (int64_t prompt = first + rank; prompt < std::min(first + at_once * size, num_prompts); prompt += size)
+      for (const Slot& slot : slots_of(prompt)) slots.push_back(slot);
+    if (!slots.empty()) own.append(sampler.answer(slots, kOnlyRollout, kNoUpdate));
+  }
+  return own;
+}
+
+std::map<std::string, double> PolicyEvaluation::measure(const Round& round) const {
+  const JudgedRound& judged = round.judged;
   std::map<std::string, double> metrics;
-  for (const auto& [name, value] : judged.metrics(names_of_rewards(parts_.rewards, config_)))
-    metrics["eval_" + name] = value;
-  std::vector<PassCount> passes(prompts_.rows.size());
-  for (const Judgement& judgement : all) {
-    const std::optional<double> reward =
-        parts_.pass.reward ? judgement.rewards[*parts_.pass.reward] : judged.reward_of(judgement);
-    if (judgement.has_failed || !reward || *reward != *reward) continue;
-    PassCount& pass = passes[static_cast<size_t>(judgement.group)];
-    ++pass.num_answers;
-    pass.num_passed += *reward >= parts_.pass.threshold;
+  for (const auto& [name, value] : round.metrics) metrics["eval_" + name] = value;
+  std::vector<PassCount> passes(prompts_.rows.size());  // of groups
+  for (size_t i = 0; i < passes.size(); ++i) {
+    const auto group = static_cast<int64_t>(i);
+    for (int64_t generation = 0; generation < config_.num_generations; ++generation) {
+      const double reward = parts_.pass.reward ? judged.reward(group, generation, *parts_.pass.reward)
+                                               : judged.reward_of(group, generation);
+      if (std::isnan(reward)) continue;
+      ++passes[i].num_answers;
+      passes[i].num_passed += reward >= parts_.pass.threshold;
+    }
   }
   for (const auto& [k, share] : mean_pass_at_k(passes, config_.reported_k())) metrics[concat("eval_pass@", k)] = share;
-  metrics["num_rows"] = static_cast<double>(num_prompts);
-  metrics["num_completions"] = static_cast<double>(all.size());
+  metrics["num_rows"] = static_cast<double>(prompts_.num_rows());
+  metrics["num_completions"] = static_cast<double>(judged.num_completions());
   metrics["num_tokens"] = static_cast<double>(judged.num_tokens());
   return metrics;
 }
 
 std::optional<std::map<std::string, double>> PolicyEvaluation::run(model::CausalLm& model,
                                                                    comm::Communicator& communicator,
-                                                                   const train::StopCheck& must_stop,
-                                                                   nn::BlockHooks* hooks) {
-  DSFT_CHECK(hooks == nullptr, "ranks that generate make passes of their own");
+                                                                   const train::EvaluationMoment& moment) {
+  DSFT_CHECK(moment.hooks == nullptr, "ranks that generate make passes of their own");
   fault_.reset();
-  const RolloutParts parts{.model = model,
-                           .assets = parts_.assets,
-                           .communicator = communicator,
-                           .device = parts_.device,
-                           .seed = seed_of_evaluations(parts_.seed),
-                           .logger = parts_.logger,
-                           .scorer = parts_.scorer,
-                           .rewards = parts_.rewards,
-                           .reward_weights = parts_.reward_weights,
-                           .isolates_rows = parts_.isolates_rows,
-                           .heart = parts_.heart};
-  Own own{.judgements = {}, .num_failures = std::vector<int64_t>(parts_.rewards.size(), 0)};
-  const auto num_completions = static_cast<int64_t>(prompts_.rows.size()) * num_generations_;
-  RolloutSampler sampler(config_, parts, prompts_, num_completions / communicator.size() + num_generations_);
-  if (!answer_prompts(own, sampler, communicator, must_stop)) return std::nullopt;
+  RolloutSampler& sampler = prepare(model, communicator);
+  std::optional<std::map<std::string, double>> metrics;
+  if (std::optional<Answers> own = answer_prompts(sampler, communicator, moment.must_stop))
+    metrics = judge(*std::move(own), sampler, moment.step);
+  if (parts_.weights_move) sampling_.reset();  // what it has recorded is of no more use
+  return metrics;
+}
 
-  const std::vector<Judgement> all = gather_judgements(own.judgements, parts_.rewards.size(), communicator);
-  at::Tensor failures = torch::tensor(own.num_failures, at::kLong);
-  communicator.all_reduce(failures);
-  const auto* counts = failures.const_data_ptr<int64_t>();
-  const auto num_failed =
-      std::count_if(all.begin(), all.end(), [](const Judgement& judgement) { return judgement.has_failed; });
-  fault_ = rewards::too_many_failures(kNoUpdate, num_failed, num_completions, parts_.max_failed_rewards, parts_.rewards,
-                                      {counts, counts + failures.numel()});
-  if (fault_) {
-    fault_ = "evaluation: " + *fault_;
+// Nothing: there is a fault.
+std::optional<std::map<std::string, double>> PolicyEvaluation::judge(Answers own, const RolloutSampler& sampler,
+                                                                     int64_t step) {
+  const Round round = sampler.judge(std::move(own), one_round(), kNoUpdate);
+  if (round.fault) {
+    fault_ = "evaluation: " + *round.fault;
     return std::nullopt;
   }
-  return measure(all);
+  sampler.log(round, step, Purpose::kEvaluation);
+  return measure(round);
 }
 
 }  // namespace dsft::rl

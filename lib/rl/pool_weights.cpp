@@ -58,6 +58,15 @@ std::vector<double> PoolWeights::values() const {
   return weights;
 }
 
+std::map<std::string, double> PoolWeights::metrics() const {
+  std::map<std::string, double> metrics;
+  if (!are_learned_) return metrics;
+  const std::vector<double> weights = values();
+  for (size_t a = 0; a < weights.size(); ++a)
+    metrics["agents/" + settings_.agents[a].name + "/pool_weight"] = weights[a];
+  return metrics;
+}
+
 void PoolWeights::update(const std::vector<double>& gradient) {
   DSFT_CHECK(are_learned_ && gradient.size() == parameters_.size(), gradient.size(), " gradients");
   ++step_;
@@ -89,9 +98,13 @@ void PoolWeights::save(const std::filesystem::path& directory) const {
                             metadata);
 }
 
+bool PoolWeights::are_in(const std::filesystem::path& directory) {
+  return std::filesystem::exists(directory / kPoolFile);
+}
+
 void PoolWeights::load(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / kPoolFile;
-  if (!std::filesystem::exists(path))
+  if (!are_in(directory))
     fail(ErrorKind::kCheckpoint, directory.string(), " has no ", kPoolFile,
          ": it was saved by a run without grpo.ensemble.combine: learned");
   const io::SafetensorsFile file = io::SafetensorsFile::open(path);

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "rl/ensemble_config.h"
@@ -31,12 +33,17 @@ class PoolWeights final {
   /// [A], with the sum 1.
   std::vector<double> values() const;
 
+  /// agents/<name>/pool_weight of learned weights; of others nothing, for they stay what the recipe says.
+  std::map<std::string, double> metrics() const;
+
   /// One step of Adam (Kingma and Ba, 2015; beta 0.9 and 0.999, epsilon 1e-8) by a gradient [A] in the parameters.
   void update(const std::vector<double>& gradient);
 
   /// Writes ensemble.safetensors: `weights` (values()), `parameters`, and Adam's `exp_avg`, `exp_avg_sq` and `step`,
   /// fp64 each; metadata `agents`: their names. Throws kCheckpoint.
   void save(const std::filesystem::path& directory) const;
+  /// Whether save() wrote into this folder.
+  static bool are_in(const std::filesystem::path& directory);
   /// Goes on with what save() wrote. Throws kCheckpoint where it is not there, or of other agents.
   void load(const std::filesystem::path& directory);
 

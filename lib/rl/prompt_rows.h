@@ -24,9 +24,9 @@ struct PromptRow {
 };
 
 struct PromptRows {
-  std::vector<PromptRow> rows;       ///< with agents one for each of them, in their order, before those of the next row
+  std::vector<PromptRow> rows = {};  ///< with agents one for each of them, in their order, before those of the next row
   int64_t num_agents = 1;            ///< that each row of the data is asked of
-  std::vector<int64_t> file_begins;  ///< the first row of the data of each file
+  std::vector<int64_t> file_begins = {};  ///< the first row of the data of each file
 
   /// Of the data.
   int64_t num_rows() const { return static_cast<int64_t>(rows.size()) / num_agents; }
@@ -37,11 +37,19 @@ struct PromptRows {
 PromptRow make_prompt_row(const data::PromptBuilder& prompts, nlohmann::ordered_json row, const std::string& where,
                           const std::optional<std::string>& system_prompt = {});
 
+/// Adds a row of the data (its name: `where`) to `all` as each agent is asked by it, one behind the other, or where
+/// there are no agents as it stands. Throws kData.
+void append_prompts(const data::PromptBuilder& prompts, const nlohmann::ordered_json& row, const std::string& where,
+                    const std::vector<AgentConfig>& agents, PromptRows& all);
+
+/// Throws kCheckpoint where the chat template does not show what tells two agents apart.
+void require_different(const std::vector<AgentConfig>& agents, const PromptRows& prompts);
+
 /// The rows of data.train, in file order, without those that eval_fraction holds out with this seed. Where a row has an
 /// answer (messages that end with the assistant's, a completion), it is left out of the prompt and is the column
 /// "completion". An agent's system prompt takes the place of the system message that a row begins with, or stands
 /// before its first one; a row that is no conversation is a fault then. Throws kData, with file and line, and
-/// kCheckpoint where the chat template does not show what tells two agents apart.
+/// as require_different.
 PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed,
                             const std::vector<AgentConfig>& agents = {});
 

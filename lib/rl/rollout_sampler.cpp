@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -57,6 +59,20 @@ std::vector<std::string> names_of_rewards(const std::vector<rewards::RewardConfi
   for (const rewards::RewardConfig& reward : rewards) names.push_back(reward.metric_name());
   if (config.ensemble.has_agents()) names.emplace_back(kAgreement);
   return names;
+}
+
+void Answers::append(Answers more) {
+  const auto take = [](auto& to, auto& from) {
+    to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+  };
+  take(slots, more.slots);
+  take(completions, more.completions);
+  take(judgements, more.judgements);
+  take(pooled, more.pooled);
+  num_failures.resize(more.num_failures.size());
+  for (size_t f = 0; f < num_failures.size(); ++f) num_failures[f] += more.num_failures[f];
+  sampling_seconds += more.sampling_seconds;
+  waiting_seconds += more.waiting_seconds;
 }
 
 RolloutSampler::RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts,
@@ -131,13 +147,15 @@ std::optional<AgentRound> RolloutSampler::hear_agents(const std::vector<Slot>& s
 
 Answers RolloutSampler::answer(const std::vector<Slot>& slots, int64_t number, int64_t step) {
   const Stopwatch stopwatch;
-  Answers answers;
+  Answers answers{.slots = slots};
   answers.completions = generate(slots, number, step);
   answers.sampling_seconds = stopwatch.seconds();
+  if (parts_.pool) answers.pooled = AgentPool(config_, parts_, prompts_).answer(slots);  // while rewards are computed
+  const double before = stopwatch.seconds();
   while (!parts_.scorer->wait_for(kBetweenBeats))
     if (parts_.heart) parts_.heart->progress();
   const rewards::Scores scores = parts_.scorer->collect();
-  answers.waiting_seconds = stopwatch.seconds() - answers.sampling_seconds;
+  answers.waiting_seconds = stopwatch.seconds() - before;
   for (size_t i = 0; i < slots.size(); ++i) {
     const generate::Completion& completion = answers.completions[i];
     answers.judgements.push_back({.group = slots[i].group,
@@ -151,47 +169,95 @@ Answers RolloutSampler::answer(const std::vector<Slot>& slots, int64_t number, i
   return answers;
 }
 
-Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
-                             int64_t step) {
-  Answers answers = answer(slots, number, step);
-  std::map<std::string, double> of_pool;
-  if (parts_.pool) of_pool = AgentPool(config_, parts_, prompts_).answer(slots);
-  const std::optional<AgentRound> agents = hear_agents(slots, answers.completions, batch);
-  std::vector<Judgement>& own = answers.judgements;
+Round RolloutSampler::judge(Answers own, const GenerationBatch& batch, int64_t step) const {
+  const std::optional<AgentRound> agents = hear_agents(own.slots, own.completions, batch);
   std::vector<double> weights = parts_.reward_weights;
   if (agents) {
-    for (size_t i = 0; i < slots.size(); ++i) own[i].rewards.emplace_back(agents->agreement_of(slots[i]));
+    for (size_t i = 0; i < own.slots.size(); ++i)
+      own.judgements[i].rewards.emplace_back(agents->agreement_of(own.slots[i]));
     weights.push_back(config_.ensemble.combination.agreement_weight);
   }
-  const JudgedRound judged(own, config_, weights, batch, parts_.communicator);
-
-  Round round;
+  Round round{.judged = JudgedRound(own.judgements, config_, weights, batch, parts_.communicator)};
+  const JudgedRound& judged = round.judged;
   round.metrics = judged.metrics(names_of_rewards(parts_.rewards, config_));
   if (agents) round.metrics.merge(agents->metrics(judged, rewards::find_math_answer_reward(parts_.rewards)));
-  for (const auto& [name, value] : of_pool) round.metrics[name] = value;
-  // the slowest rank's time is the round's
-  at::Tensor seconds = torch::tensor({answers.sampling_seconds, answers.waiting_seconds}, at::kDouble);
-  parts_.communicator.all_reduce(seconds, comm::ReduceOp::kMax);
-  round.metrics["rollout/sampling_seconds"] = seconds[0].item<double>();
-  round.metrics["rollout/waiting_for_rewards_seconds"] = seconds[1].item<double>();
-  round.metrics["rollout/tokens_per_second"] = static_cast<double>(judged.num_tokens()) / seconds[0].item<double>();
-  at::Tensor failures = torch::tensor(answers.num_failures, at::kLong);
+  if (parts_.pool) {
+    round.pooled.emplace(own.pooled, batch.num_agents, parts_.communicator);
+    round.metrics.merge(round.pooled->metrics());
+    round.metrics.merge(parts_.pool->metrics());
+  }
+  own.num_failures.resize(parts_.rewards.size());
+  at::Tensor failures = torch::tensor(own.num_failures, at::kLong);
   parts_.communicator.all_reduce(failures);
   const auto* counts = failures.const_data_ptr<int64_t>();
   round.fault =
       rewards::too_many_failures(step, judged.num_failed(), judged.num_completions(), parts_.max_failed_rewards,
                                  parts_.rewards, {counts, counts + failures.numel()});
-  for (size_t i = 0; i < slots.size(); ++i) {
-    round.rollouts.push_back({.slot = slots[i],
-                              .completion = std::move(answers.completions[i]),
-                              .rewards = own[i].rewards,
-                              .reward = judged.reward_of(own[i]),
-                              .advantage = judged.advantage_of(own[i]),
-                              .has_failed = own[i].has_failed,
-                              .is_left_out = config_.mask_truncated_completions && own[i].is_truncated,
-                              .answer = agents ? agents->answer_of(slots[i]) : std::nullopt});
+  for (size_t i = 0; i < own.slots.size(); ++i) {
+    const Slot& slot = own.slots[i];
+    const Judgement& judgement = own.judgements[i];
+    round.rollouts.push_back({.slot = slot,
+                              .completion = std::move(own.completions[i]),
+                              .rewards = judgement.rewards,
+                              .reward = judged.reward_of(slot.group, slot.generation),
+                              .advantage = judged.advantage_of(slot.group, slot.generation),
+                              .has_failed = judgement.has_failed,
+                              .is_left_out = config_.mask_truncated_completions && judgement.is_truncated,
+                              .answer = agents ? agents->answer_of(slot) : std::nullopt});
   }
   return round;
+}
+
+Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
+                             int64_t step) {
+  Answers answers = answer(slots, number, step);
+  // the slowest rank's time is the round's
+  at::Tensor seconds = torch::tensor({answers.sampling_seconds, answers.waiting_seconds}, at::kDouble);
+  Round round = judge(std::move(answers), batch, step);
+  if (parts_.pool && parts_.pool->are_learned()) learn_pool(round);
+  parts_.communicator.all_reduce(seconds, comm::ReduceOp::kMax);
+  round.metrics["rollout/sampling_seconds"] = seconds[0].item<double>();
+  round.metrics["rollout/waiting_for_rewards_seconds"] = seconds[1].item<double>();
+  round.metrics["rollout/tokens_per_second"] =
+      static_cast<double>(round.judged.num_tokens()) / seconds[0].item<double>();
+  return round;
+}
+
+// What is reported is the weights behind the step.
+void RolloutSampler::learn_pool(Round& round) const {
+  if (const std::vector<double> gradient = round.pooled->gradient(); !gradient.empty()) parts_.pool->update(gradient);
+  for (const auto& [name, weight] : parts_.pool->metrics()) round.metrics[name] = weight;
+}
+
+void RolloutSampler::log(const Round& round, int64_t step, Purpose purpose) const {
+  if (!parts_.completions) return;
+  std::vector<CompletionRecord> records;
+  for (const Rollout& rollout : round.rollouts)
+    records.push_back(
+        {rollout.slot.group, rollout.slot.generation,
+         record(rollout, step, purpose).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)});
+  parts_.completions->write(records);
+}
+
+nlohmann::ordered_json RolloutSampler::record(const Rollout& rollout, int64_t step, Purpose purpose) const {
+  const auto number = [](double value) {  // JSON has no NaN
+    return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
+  };
+  nlohmann::ordered_json object = {{"step", step}};
+  if (purpose == Purpose::kEvaluation) object["evaluation"] = true;
+  object["prompt"] = prompts_.rows[static_cast<size_t>(rollout.slot.row)].prompt;
+  object["completion"] = parts_.assets->tokenizer.decode(rollout.completion.token_ids, /*skip_special_tokens=*/false);
+  if (config_.ensemble.has_agents()) {
+    object["agent"] =
+        config_.ensemble.agents[static_cast<size_t>(rollout.slot.group % config_.ensemble.num_askers())].name;
+    object["answer"] = rollout.answer ? nlohmann::ordered_json(*rollout.answer) : nlohmann::ordered_json();
+  }
+  const std::vector<std::string> names = names_of_rewards(parts_.rewards, config_);
+  for (size_t f = 0; f < names.size(); ++f)
+    object["rewards"][names[f]] = rollout.rewards[f] ? number(*rollout.rewards[f]) : nullptr;
+  object["reward"] = number(rollout.reward);
+  object["advantage"] = number(rollout.advantage);
+  return object;
 }
 
 }  // namespace dsft::rl

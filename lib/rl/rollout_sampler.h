@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,6 +17,7 @@
 #include "rl/grpo_config.h"
 #include "rl/judged_round.h"
 #include "rl/pool_weights.h"
+#include "rl/pooled_round.h"
 #include "rl/prompt_rows.h"
 #include "rl/reference_policy.h"
 #include "rl/rollout_plan.h"
@@ -43,8 +43,8 @@ struct RolloutParts {
   std::shared_ptr<PoolWeights> pool = {};  ///< by which an ensemble's answers are decoded; null: none are
   double max_failed_rewards = 0.1;
   bool isolates_rows = false;  ///< answers and the passes over them agree to the bit (EngineOptions::isolates_rows)
-  std::shared_ptr<CompletionsLog> completions_log = {};  ///< completions.jsonl, of a run that trains
-  watchdog::Heart* heart = nullptr;                      ///< is told what is done; null: nobody
+  std::shared_ptr<CompletionsLog> completions = {};  ///< null: they are written nowhere
+  watchdog::Heart* heart = nullptr;                  ///< is told what is done; null: nobody
 };
 
 /// What the rewards of a completion are called: those of the recipe, and with agents their agreement.
@@ -64,19 +64,28 @@ struct Rollout {
 
 /// Completions of this rank and what its rewards said of them, in the order of their slots.
 struct Answers {
-  std::vector<generate::Completion> completions;
-  std::vector<Judgement> judgements;
-  std::vector<int64_t> num_failures;  ///< of each function
+  std::vector<Slot> slots = {};
+  std::vector<generate::Completion> completions = {};
+  std::vector<Judgement> judgements = {};
+  std::vector<int64_t> num_failures = {};  ///< of each function; empty: nothing was asked yet
+  std::vector<PooledAnswer> pooled = {};   ///< of an ensemble that decodes its answers
   double sampling_seconds = 0;
   double waiting_seconds = 0;  ///< for rewards, after the last answer
+
+  void append(Answers more);
 };
 
 /// A round's completions on this rank, and what is reported of all.
 struct Round {
-  std::vector<Rollout> rollouts;
-  std::map<std::string, double> metrics;  ///< by TRL's names; equal on all ranks
-  std::optional<std::string> fault;       ///< too many rewards failed; equal on all ranks
+  std::vector<Rollout> rollouts = {};
+  JudgedRound judged;
+  std::optional<PooledRound> pooled = {};
+  std::map<std::string, double> metrics = {};  ///< by TRL's names; equal on all ranks
+  std::optional<std::string> fault = {};       ///< too many rewards failed; equal on all ranks
 };
+
+/// What completions are sampled for.
+enum class Purpose { kTraining, kEvaluation };
 
 /// Answers prompts with the policy as it is and has the answers judged while others are still being sampled.
 class RolloutSampler final {
@@ -84,17 +93,26 @@ class RolloutSampler final {
   /// `most_at_once`: completions of a round on this rank. Borrows `parts` and `prompts`.
   RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts, int64_t most_at_once);
 
-  /// The slots of this rank in round `number` of the run. `step`: the update that is next, for reports. Collective.
+  /// The slots of this rank in round `number` of the run: answer(), judge(), and where a pool's weights are learned
+  /// their step. `step`: the update that is next, for reports. Adds rollout/* to the metrics. Collective.
   Round sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number, int64_t step);
 
-  /// The first half of it: answers these slots, which are the rank's own affair, and has the answers judged.
+  /// Answers these slots and has the answers judged. Collective only where parameters are sharded: else each rank may
+  /// ask as often as it likes.
   Answers answer(const std::vector<Slot>& slots, int64_t number, int64_t step);
+  /// What follows from the answers of all ranks to all slots of a round. Collective.
+  Round judge(Answers own, const GenerationBatch& batch, int64_t step) const;
+
+  /// Writes a round into completions.jsonl, as that of update `step`, or of an evaluation behind it. Collective.
+  void log(const Round& round, int64_t step, Purpose purpose) const;
 
  private:
   std::vector<generate::Completion> generate(const std::vector<Slot>& slots, int64_t number, int64_t step);
   std::optional<AgentRound> hear_agents(const std::vector<Slot>& slots,
                                         const std::vector<generate::Completion>& answers,
                                         const GenerationBatch& batch) const;
+  void learn_pool(Round& round) const;
+  nlohmann::ordered_json record(const Rollout& rollout, int64_t step, Purpose purpose) const;
   rewards::Sample sample_of(const Slot& slot, const generate::Completion& completion) const;
 
   GrpoConfig config_;

@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 #include "data/example.h"
@@ -78,7 +77,7 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
   if (!sampler_)
     sampler_ = std::make_unique<RolloutSampler>(config_, parts_, *prompts_, static_cast<int64_t>(slots.size()));
   Round sampled = sampler_->sample(slots, plan_.batch(), epoch * plan_.rounds_per_epoch() + round, num_updates_ + 1);
-  log_completions(sampled);
+  sampler_->log(sampled, num_updates_ + 1, Purpose::kTraining);
   if (sampled.fault) {
     fault_ = std::move(sampled.fault);
     return false;
@@ -111,31 +110,6 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
   round_metrics_ = std::move(sampled.metrics);
   round_ = {epoch, round};
   return true;
-}
-
-void RolloutSource::log_completions(const Round& round) {
-  std::vector<CompletionRecord> records;
-  const std::vector<std::string> names = names_of_rewards(parts_.rewards, config_);
-  for (const Rollout& rollout : round.rollouts) {
-    const auto number = [](double value) {  // JSON has no NaN
-      return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
-    };
-    nlohmann::ordered_json object = {{"step", num_updates_ + 1},
-                                     {"prompt", prompts_->rows[static_cast<size_t>(rollout.slot.row)].prompt},
-                                     {"completion", parts_.assets->tokenizer.decode(rollout.completion.token_ids,
-                                                                                    /*skip_special_tokens=*/false)}};
-    if (config_.ensemble.has_agents()) {
-      object["agent"] = config_.ensemble.agents[static_cast<size_t>(plan_.batch().agent_of(rollout.slot.group))].name;
-      object["answer"] = rollout.answer ? nlohmann::ordered_json(*rollout.answer) : nlohmann::ordered_json();
-    }
-    for (size_t f = 0; f < names.size(); ++f)
-      object["rewards"][names[f]] = rollout.rewards[f] ? number(*rollout.rewards[f]) : nullptr;
-    object["reward"] = number(rollout.reward);
-    object["advantage"] = number(rollout.advantage);
-    records.push_back({rollout.slot.group, rollout.slot.generation,
-                       object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)});
-  }
-  parts_.completions_log->write(records);
 }
 
 void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {

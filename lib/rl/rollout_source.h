@@ -40,7 +40,6 @@ class RolloutSource final : public StepSource {
 
  private:
   bool begin_round(int64_t epoch, int64_t round);
-  void log_completions(const Round& round);
   PolicyScores scores_of(const Batch& batch) const;
   void score_by_old_policy(std::vector<Batch>& batches) const;
   void score_by_reference(std::vector<Batch>& batches) const;

@@ -37,13 +37,13 @@ std::optional<std::map<std::string, double>> Trainer::run_evaluations() {
     context_.enter("evaluating");
     const bool gathers_blocks = job_.shards && evaluation->runs_by_blocks();
     const zero::WholeParameters whole(gathers_blocks ? nullptr : job_.shards.get());
+    const auto must_stop = [this] {
+      if (context_.heart) context_.heart->progress();
+      return agreed_signal() != 0;
+    };
     auto part = evaluation->run(
         *job_.model, context_.communicator,
-        [this] {
-          if (context_.heart) context_.heart->progress();
-          return agreed_signal() != 0;
-        },
-        gathers_blocks ? job_.hooks.get() : nullptr);
+        {.must_stop = must_stop, .hooks = gathers_blocks ? job_.hooks.get() : nullptr, .step = state_.step});
     if (gathers_blocks) job_.shards->end_passes();
     if (!part) {
       fault = evaluation->fault();

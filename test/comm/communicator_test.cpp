@@ -98,6 +98,13 @@ void check_small_collectives(Communicator& communicator) {
   expect(comm::broadcast_bytes(communicator, sent, size - 1) == std::string("from the last\0one", 17),
          "broadcast_bytes");
   expect(comm::broadcast_bytes(communicator, "") == "", "broadcast_bytes of nothing");
+  const auto of_rank = [](int rank) { return std::string(static_cast<size_t>(3 * rank), '\0') + "x"; };
+  const auto all = comm::all_gather_bytes(communicator, rank == 0 ? "" : of_rank(rank));  // of different lengths
+  expect(static_cast<int>(all.size()) == size && all[0].empty(), "all_gather_bytes");
+  for (int other = 1; other < size; ++other)
+    expect(all[static_cast<size_t>(other)] == of_rank(other), "all_gather_bytes");
+  for (const std::string& nothing : comm::all_gather_bytes(communicator, ""))
+    expect(nothing.empty(), "all_gather_bytes of nothing");
   expect(comm::all_reduce_value(communicator, int64_t{rank + 1}) == size * (size + 1) / 2, "all_reduce_value");
   expect(comm::all_reduce_value(communicator, rank * 0.5, ReduceOp::kMax) == (size - 1) * 0.5, "all_reduce_value");
   expect(comm::any_rank(communicator, rank == size - 1) && !comm::any_rank(communicator, false), "any_rank");

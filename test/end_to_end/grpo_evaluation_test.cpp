@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,6 @@
 
 namespace dsft::test {
 namespace {
-
-using Metrics = std::map<std::string, double>;
 
 // With evaluation prompts, of which there are five: no whole number for each of two ranks.
 struct EvaluatedJob : GrpoJob {
@@ -32,17 +31,6 @@ struct EvaluatedJob : GrpoJob {
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
-
-  // By step, what evaluations gave.
-  std::map<int64_t, Metrics> evaluations(const std::string& output) const {
-    std::map<int64_t, Metrics> all;
-    for (const auto& line : metrics(output)) {
-      if (!line.contains("eval_reward")) continue;
-      for (const auto& [name, value] : line.items())
-        if (name.starts_with("eval_")) all[line.at("step").get<int64_t>()][name] = value.get<double>();
-    }
-    return all;
-  }
 };
 
 // A reward program that writes down what it was asked and what it gave.
@@ -55,9 +43,9 @@ std::string counting_program(const TempDir& folder) {
                                       "  r = json.loads(line)\n"
                                       "  values = [1.5 if sum(i) % 3 == 0 else 0.5 for i in r['completion_ids']]\n"
                                       "  log = open(os.path.join(os.path.dirname(sys.argv[0]), 'asked.jsonl'), 'a')\n"
-                                      "  for prompt, value in zip(r['prompts'], values):\n"
-                                      "    log.write(json.dumps({'step': r['step'], 'prompt': prompt, 'value': value}) "
-                                      "+ '\\n')\n"
+                                      "  for prompt, value, ids in zip(r['prompts'], values, r['completion_ids']):\n"
+                                      "    log.write(json.dumps({'step': r['step'], 'prompt': prompt, 'value': value, "
+                                      "'length': len(ids)}) + '\\n')\n"
                                       "  log.close()\n"
                                       "  print(json.dumps({'id': r['id'], 'rewards': values}), flush=True)\n")
                                .string();
@@ -78,14 +66,6 @@ double pass_by_counting(const std::vector<double>& values, double threshold, int
   return static_cast<double>(passed) / chosen;
 }
 
-void require_equal(const Metrics& given, const Metrics& expected, double epsilon = 0) {
-  REQUIRE(given.size() == expected.size());
-  for (const auto& [name, value] : expected) {
-    INFO(name);
-    CHECK(given.at(name) == Catch::Approx(value).epsilon(epsilon).margin(epsilon));
-  }
-}
-
 }  // namespace
 
 TEST_CASE("A policy is evaluated before, during and after training, and pass@k is what its rewards say",
@@ -100,10 +80,11 @@ TEST_CASE("A policy is evaluated before, during and after training, and pass@k i
   for (const int64_t step : {0, 2, 4}) CHECK(evaluations.contains(step));
 
   std::map<std::string, std::vector<double>> before;  // by prompt; the program is told step 0 in evaluations
-  int asked = 0;
+  std::vector<double> lengths;
   for (const auto& line : read_lines(programs / "asked.jsonl")) {
-    if (line.at("step") == 0 && asked++ < 30)
-      before[line.at("prompt").dump()].push_back(line.at("value").get<double>());
+    if (line.at("step") != 0 || lengths.size() == 30) continue;
+    before[line.at("prompt").dump()].push_back(line.at("value").get<double>());
+    lengths.push_back(line.at("length").get<double>());
   }
   REQUIRE(before.size() == 5);
   double sum = 0;
@@ -116,9 +97,27 @@ TEST_CASE("A policy is evaluated before, during and after training, and pass@k i
   const Metrics& start = evaluations.at(0);
   CHECK(start.at("eval_reward") == Catch::Approx(sum));
   CHECK(start.at("eval_rewards/even/mean") == Catch::Approx(sum));
-  CHECK(start.at("eval_completions/mean_length") <= 5);
+  CHECK(start.at("eval_completions/mean_length") ==
+        Catch::Approx(std::accumulate(lengths.begin(), lengths.end(), 0.0) / 30));
+  CHECK(start.at("eval_completions/max_length") == *std::max_element(lengths.begin(), lengths.end()));
   for (const auto& [k, share] : passes)
     CHECK(start.at("eval_pass@" + std::to_string(k)) == Catch::Approx(share).margin(1e-12));
+
+  // what was sampled is kept beside the completions of training
+  std::map<int64_t, std::vector<double>> kept;
+  int64_t num_trained = 0;
+  for (const auto& line : read_lines(job.folder / "run" / "completions.jsonl")) {
+    if (line.value("evaluation", false))
+      kept[line.at("step").get<int64_t>()].push_back(line.at("reward").get<double>());
+    else
+      CHECK(line.at("step") == 1 + num_trained++ / 8);
+  }
+  CHECK(num_trained == 4 * 8);
+  CHECK(kept.size() == 3);
+  for (const auto& [step, metrics] : evaluations) {
+    REQUIRE(kept[step].size() == 30);
+    CHECK(metrics.at("eval_reward") == Catch::Approx(std::accumulate(kept[step].begin(), kept[step].end(), 0.0) / 30));
+  }
 
   // the same by dsft eval, of the weights that training began with and those that it left
   for (const auto& [adapter, step] : std::map<std::string, int64_t>{{"", 0}, {"run", 4}}) {

@@ -1,30 +1,38 @@
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "catch_amalgamated.hpp"
 #include "end_to_end/run_dsft.h"
 
 namespace dsft::test {
 
-/// A tiny model that answers with any tokens, and a GRPO recipe for it.
-struct GrpoJob {
-  TempDir folder;
-  std::string recipe;
+using Metrics = std::map<std::string, double>;
 
-  explicit GrpoJob(const std::string& grpo, const std::string& sections = "lora: {r: 8, lora_alpha: 16}\n") {
-    make_tiny_job(folder, "");
-    recipe =
-        folder
-            .write("grpo.yaml",
-                   "recipe: grpo\noutput_dir: " + in("run") + "\nmodel: {path: " + in("model") +
-                       ", dtype: fp32}\ndevice: cpu\n" + sections + "data: {train: [" + in("train.jsonl") +
-                       "], chat_template: " + in("chatml.jinja") + "}\ngrpo: {" + grpo +
-                       "}\ntraining: {learning_rate: 1.0e-2, lr_scheduler_type: constant, logging_steps: 1, report_to: "
-                       "[none], save_strategy: \"no\"}\n")
-            .string();
+/// The numbers of an evaluation, which a line of metrics.jsonl and the document of `dsft eval` have.
+inline Metrics evaluation_of(const nlohmann::json& line) {
+  Metrics metrics;
+  for (const auto& [name, value] : line.items())
+    if (name.starts_with("eval_")) metrics[name] = value.get<double>();
+  return metrics;
+}
+
+inline void require_equal(const Metrics& given, const Metrics& expected, double epsilon = 0) {
+  REQUIRE(given.size() == expected.size());
+  for (const auto& [name, value] : expected) {
+    INFO(name);
+    CHECK(given.at(name) == Catch::Approx(value).epsilon(epsilon).margin(epsilon));
   }
+}
+
+/// A GRPO recipe and what runs of it leave.
+struct GrpoRuns {
+  TempDir folder;
+  std::string recipe = {};
+
   std::string in(const std::string& name) const { return (folder / name).string(); }
 
   ProgramRun run(int ranks, const std::string& output, std::vector<std::string> overrides) const {
@@ -37,6 +45,13 @@ struct GrpoJob {
   std::vector<nlohmann::json> metrics(const std::string& output) const {
     return read_lines(folder / output / "metrics.jsonl");
   }
+  /// By step, what evaluations gave.
+  std::map<int64_t, Metrics> evaluations(const std::string& output) const {
+    std::map<int64_t, Metrics> all;
+    for (const auto& line : metrics(output))
+      if (line.contains("eval_reward")) all[line.at("step").get<int64_t>()] = evaluation_of(line);
+    return all;
+  }
   /// What was sampled, whichever rank did it.
   std::multiset<std::string> completions(const std::string& output) const {
     std::multiset<std::string> all;
@@ -45,6 +60,22 @@ struct GrpoJob {
       all.insert(line.dump());
     }
     return all;
+  }
+};
+
+/// A tiny model that answers with any tokens, and a GRPO recipe for it.
+struct GrpoJob : GrpoRuns {
+  explicit GrpoJob(const std::string& grpo, const std::string& sections = "lora: {r: 8, lora_alpha: 16}\n") {
+    make_tiny_job(folder, "");
+    recipe =
+        folder
+            .write("grpo.yaml",
+                   "recipe: grpo\noutput_dir: " + in("run") + "\nmodel: {path: " + in("model") +
+                       ", dtype: fp32}\ndevice: cpu\n" + sections + "data: {train: [" + in("train.jsonl") +
+                       "], chat_template: " + in("chatml.jinja") + "}\ngrpo: {" + grpo +
+                       "}\ntraining: {learning_rate: 1.0e-2, lr_scheduler_type: constant, logging_steps: 1, report_to: "
+                       "[none], save_strategy: \"no\"}\n")
+            .string();
   }
 };
 

@@ -184,7 +184,7 @@ TEST_CASE("Ranks that share the parameters measure the loss block by block, to t
       zero::ShardedOptimizer optimizer(parameters, {.stage = 3}, communicator);
       const auto shards = train::shard_parameters(lm, optimizer, communicator);
       LeastWhole hooks(lm, optimizer, *shards);
-      const auto metrics = evaluation.run(lm, communicator, {}, &hooks);
+      const auto metrics = evaluation.run(lm, communicator, {.hooks = &hooks});
       DSFT_CHECK(metrics == alone, "other metrics than those of one rank");
       shards->end_passes();
       DSFT_CHECK(hooks.num_blocks() == 2 * lm.num_blocks() && count_whole(lm) == 0, "blocks that ran, or stay");
@@ -198,7 +198,7 @@ TEST_CASE("A pass takes as many rows and tokens as it may, and a stop is heard b
   const auto count_passes = [&](const evaluate::PassSize& pass) {
     int num_passes = 0;
     const auto goes_on = [&] { return ++num_passes == 1000; };
-    REQUIRE(evaluate::LossEvaluation(random_rows(), pass).run(*lm, *alone, goes_on));
+    REQUIRE(evaluate::LossEvaluation(random_rows(), pass).run(*lm, *alone, {.must_stop = goes_on}));
     return num_passes;
   };
   // rows of 9, 24, 3, 17, 30, 12 and 6 tokens
@@ -207,7 +207,8 @@ TEST_CASE("A pass takes as many rows and tokens as it may, and a stop is heard b
   CHECK(count_passes({.max_rows = 1}) == 7);
   int num_asked = 0;
   const auto stops_at_second = [&] { return ++num_asked == 2; };
-  CHECK_FALSE(evaluate::LossEvaluation(random_rows(), {.max_rows = 1}).run(*lm, *alone, stops_at_second));
+  CHECK_FALSE(
+      evaluate::LossEvaluation(random_rows(), {.max_rows = 1}).run(*lm, *alone, {.must_stop = stops_at_second}));
   CHECK(num_asked == 2);
 }
 
@@ -262,14 +263,14 @@ TEST_CASE("Answers in rounds, between which a stop is heard, are judged as all a
   std::vector<std::optional<Metrics>> of_ranks(static_cast<size_t>(num_ranks));
   comm::run_thread_ranks(num_ranks, [&](comm::Communicator& communicator) {
     const auto goes_on = [&] { return ++num_asked[communicator.rank()] == 1000; };
-    of_ranks[communicator.rank()] = in_rounds.run(*lm, communicator, goes_on);
+    of_ranks[communicator.rank()] = in_rounds.run(*lm, communicator, {.must_stop = goes_on});
   });
   for (const auto& of_rank : of_ranks) CHECK(of_rank == metrics);
   const int num_rounds = num_ranks == 1 ? 3 : num_ranks == 2 ? 2 : 1;
   CHECK(num_asked == std::vector<int>(static_cast<size_t>(num_ranks), num_rounds));
   int num_calls = 0;
   const auto stops_at_second = [&] { return ++num_calls == 2; };
-  CHECK_FALSE(in_rounds.run(*lm, *comm::make_single_process_communicator(), stops_at_second));
+  CHECK_FALSE(in_rounds.run(*lm, *comm::make_single_process_communicator(), {.must_stop = stops_at_second}));
 }
 
 TEST_CASE("A stop is heard before memory is taken for answers", "[evaluate]") {
@@ -279,7 +280,7 @@ TEST_CASE("A stop is heard before memory is taken for answers", "[evaluate]") {
   constexpr int64_t kMoreThanFits = int64_t{1} << 45;  // new tokens whose keys and values no machine holds
   evaluate::AnswerEvaluation evaluation(rows, assets, Json::object(), {evaluate::Metric::kExactMatch}, kMoreThanFits,
                                         {});
-  CHECK_FALSE(evaluation.run(*lm, *comm::make_single_process_communicator(), [] { return true; }));
+  CHECK_FALSE(evaluation.run(*lm, *comm::make_single_process_communicator(), {.must_stop = [] { return true; }}));
   CHECK_THROWS(run_alone(evaluation, *lm));
 }
 

@@ -139,6 +139,28 @@ TEST_CASE("agents are two or more, each with a name and an instruction", "[recip
              ContainsSubstring("grpo.ensemble.agreement_weight: has no effect: there are no agents"));
 }
 
+TEST_CASE("a run with agents is evaluated, and its best may be that of the ensemble", "[recipe_config]") {
+  const auto faults_of = [](const std::string& metric, const std::string& rewards, const std::string& combine) {
+    const auto reading = recipe_config::read_recipe_text(
+        kGrpo +
+            "grpo: {agents: [{name: a, system_prompt: Be brief.}, {name: b, system_prompt: Take time.}], ensemble: "
+            "{combine: " +
+            combine + "}}\ntraining: {eval_strategy: steps, eval_on_start: true, eval_steps: 5, save_steps: 5, " +
+            "load_best_model_at_end: true, metric_for_best_model: \"" + metric + "\"}\n",
+        "r.yaml", {"data.eval=[e.jsonl]", "grpo.rewards=[" + rewards + "]"});
+    std::string all;
+    for (const config::Fault& fault : reading.faults) all += to_string(fault) + "\n";
+    return all;
+  };
+  for (const char* metric :
+       {"ensemble/accuracy", "eval_agents/b/accuracy", "agents/a/consistency", "rewards/agreement/mean", "eval_pass@1"})
+    CHECK(faults_of(metric, "math_answer", "vote").empty());
+  CHECK(faults_of("ensemble/consistency", "json_valid", "vote").empty());
+  CHECK_THAT(faults_of("ensemble/accuracy", "json_valid", "vote"), ContainsSubstring("is not measured"));  // by nothing
+  CHECK(faults_of("ensemble/loss", "math_answer", "learned").empty());
+  CHECK_THAT(faults_of("ensemble/loss", "math_answer", "mean"), ContainsSubstring("is not measured"));
+}
+
 TEST_CASE("a reference is kept where it is more than the base model", "[recipe_config]") {
   const auto keeps = [](const std::string& lora, const char* beta) {
     const auto reading = read_grpo(lora + "grpo: {beta: " + beta + "}\n");

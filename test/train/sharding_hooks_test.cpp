@@ -37,8 +37,9 @@ class FindsParameters final : public train::Evaluation {
       : runs_by_blocks_(runs_by_blocks), num_runs_(num_runs) {}
   std::string name() const override { return "loss"; }
   bool runs_by_blocks() const override { return runs_by_blocks_; }
-  std::optional<std::map<std::string, double>> run(model::CausalLm& lm, comm::Communicator&, const train::StopCheck&,
-                                                   nn::BlockHooks* hooks) override {
+  std::optional<std::map<std::string, double>> run(model::CausalLm& lm, comm::Communicator&,
+                                                   const train::EvaluationMoment& moment) override {
+    nn::BlockHooks* const hooks = moment.hooks;
     const std::string there = blocks_in_memory(lm), expected = runs_by_blocks_ ? "" : span_of(0, lm.num_blocks() - 1);
     DSFT_CHECK(there == expected && (hooks != nullptr) == runs_by_blocks_, "blocks ", there, " are there");
     ++num_runs_;

@@ -21,8 +21,8 @@ class ScriptedEvaluation final : public train::Evaluation {
   explicit ScriptedEvaluation(std::vector<double> losses) : losses_(std::move(losses)) {}
   std::string name() const override { return "loss"; }
   std::optional<std::map<std::string, double>> run(model::CausalLm&, comm::Communicator&,
-                                                   const train::StopCheck& must_stop, nn::BlockHooks*) override {
-    if (must_stop()) return std::nullopt;
+                                                   const train::EvaluationMoment& moment) override {
+    if (moment.must_stop()) return std::nullopt;
     const double loss = losses_[std::min(next_++, losses_.size() - 1)];
     return std::map<std::string, double>{{"eval_loss", loss}, {"num_rows", 3}, {"num_tokens", 17}};
   }

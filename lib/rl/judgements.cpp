@@ -1,4 +1,4 @@
-#include "rl/gathered_judgements.h"
+#include "rl/judgements.h"
 
 #include <cstring>
 #include <limits>
@@ -47,10 +47,9 @@ void append_from(const std::string& bytes, size_t num_rewards, std::vector<Judge
 
 std::vector<Judgement> gather_judgements(const std::vector<Judgement>& own, size_t num_rewards,
                                          comm::Communicator& communicator) {
-  const std::string bytes = to_bytes(own, num_rewards);
   std::vector<Judgement> all;
-  for (int rank = 0; rank < communicator.size(); ++rank)
-    append_from(comm::broadcast_bytes(communicator, bytes, rank), num_rewards, all);
+  for (const std::string& of_rank : comm::all_gather_bytes(communicator, to_bytes(own, num_rewards)))
+    append_from(of_rank, num_rewards, all);
   return all;
 }
 

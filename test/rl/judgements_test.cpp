@@ -1,4 +1,4 @@
-#include "rl/gathered_judgements.h"
+#include "rl/judgements.h"
 
 #include <mutex>
 
