@@ -4,6 +4,8 @@
 #include <span>
 
 #include "base/error.h"
+#include "report/html_page.h"
+#include "report/html_text.h"
 
 namespace dsft::apps {
 
@@ -12,33 +14,11 @@ namespace {
 constexpr std::string_view kReplacement = "\uFFFD";
 constexpr size_t kMaxPieceTokens = 8;
 
-std::string escape_html(std::string_view text) {
-  std::string escaped;
-  for (char c : text) {
-    switch (c) {
-      case '&':
-        escaped += "&amp;";
-        break;
-      case '<':
-        escaped += "&lt;";
-        break;
-      case '>':
-        escaped += "&gt;";
-        break;
-      case '"':
-        escaped += "&quot;";
-        break;
-      case '\'':
-        escaped += "&#39;";
-        break;
-      case '\n':
-        escaped += "↵\n";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) >= 0x20 || c == '\t') escaped += c;
-    }
-  }
-  return escaped;
+/// A piece of a row; where its lines end is shown too.
+std::string piece_html(const std::string& text) {
+  std::string html;
+  for (const char character : report::escape_html(text)) html += character == '\n' ? "↵\n" : std::string(1, character);
+  return html;
 }
 
 /// What a terminal would obey is written as \xNN.
@@ -57,12 +37,11 @@ std::string escape_terminal(std::string_view text) {
   return escaped;
 }
 
-constexpr std::string_view kStyle =
-    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f6f6;padding:1em;border-radius:6px}"
-    "span{border-left:1px solid #ddd}.s{background:#c9f0d0}"
-    "@media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}pre{background:#262626}.s{background:#1f5c2e}"
-    "span{border-color:#444}}";
+// Behind that of all pages.
+constexpr const char* kStyle =
+    "body{max-width:60em}pre{max-height:none;padding:12px 14px;background:var(--card);border:1px solid var(--rule);"
+    "border-radius:8px}span{border-left:1px solid var(--rule)}.s{background:#c9f0d0}"
+    "@media(prefers-color-scheme:dark){.s{background:#1f5c2e}}";
 
 }  // namespace
 
@@ -89,23 +68,20 @@ std::string describe_share(const data::Example& example) {
 }
 
 std::string to_html(const std::vector<PreviewRow>& rows, const std::vector<std::string>& summary) {
-  std::string page = concat(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>dsft preview</title><style>", kStyle,
-      "</style></head><body>\n<h1>What the model will see</h1>\n<p>Supervised tokens are <span "
-      "class=\"s\">marked</span>; hold the "
-      "pointer over a token for its id.</p>\n");
-  for (const std::string& line : summary) page += "<p>" + escape_html(line) + "</p>\n";
+  std::string body =
+      "<p>Supervised tokens are <span class=\"s\">marked</span>; hold the pointer over a token for its id.</p>\n";
+  for (const std::string& line : summary) body += "<p>" + report::escape_html(line) + "</p>\n";
   for (const PreviewRow& row : rows) {
-    page += "<h2>" + escape_html(row.origin) + "</h2>\n<p>" + describe_share(row.example) + "</p>\n<pre>";
+    body += "<h2>" + report::escape_html(row.origin) + "</h2>\n<p>" + describe_share(row.example) + "</p>\n<pre>";
     for (const PreviewPiece& piece : row.pieces) {
       std::string ids;
       for (int32_t id : piece.ids) ids += (ids.empty() ? "" : " ") + std::to_string(id);
-      page += concat("<span", piece.is_supervised ? " class=\"s\"" : "", " title=\"", ids, "\">",
-                     escape_html(piece.text), "</span>");
+      body += concat("<span", piece.is_supervised ? " class=\"s\"" : "", " title=\"", ids, "\">",
+                     piece_html(piece.text), "</span>");
     }
-    page += "</pre>\n";
+    body += "</pre>\n";
   }
-  return page + "</body></html>\n";
+  return report::write_html({.title = "What the model will see", .style = kStyle, .body = std::move(body)});
 }
 
 std::string to_terminal(const std::vector<PreviewRow>& rows, bool has_colour) {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr double kWidth = 460, kHeight = 190;
 constexpr double kLeft = 46, kRight = 10, kTop = 8, kBottom = 22;  // margins around the plot
+constexpr size_t kMostFields = 40;                                 // over which the pointer can rest
 constexpr int kNumColours = 8;                                     // of run_page's style
 
 std::string coordinate(double value) {
@@ -145,7 +146,14 @@ std::string describe(const CurvePoint& point) {
   return format_number(point.value) + (has_band(point) ? " ± " + format_number(point.deviation) : "");
 }
 
-// Over the plot, one field for each step: it says that step's numbers.
+// Evenly spread, the newest among them: fields are most of a chart's bytes.
+void keep_some(std::map<int64_t, std::string>& texts) {
+  const size_t stride = (texts.size() + kMostFields - 1) / kMostFields;
+  size_t to_end = texts.size();
+  std::erase_if(texts, [&](const auto&) { return --to_end % stride != 0; });
+}
+
+// Over the plot, fields that say the numbers of the point that they are around.
 std::string draw_hover_fields(const LineChart& chart, const Scale& scale) {
   std::map<int64_t, std::string> texts;
   for (const ChartSeries& series : chart.series) {
@@ -158,6 +166,7 @@ std::string draw_hover_fields(const LineChart& chart, const Scale& scale) {
       text += "\n" + series.label + ": " + describe(point);
     }
   }
+  keep_some(texts);
   std::string svg;
   for (auto place = texts.begin(); place != texts.end(); ++place) {
     const double x = scale.x(static_cast<double>(place->first));

@@ -28,7 +28,8 @@ struct LineChart {
 std::vector<double> round_ticks(double least, double most, int about);
 
 /// The chart as a <figure> of a run's page (run_page.h): title, newest numbers, legend, and an inline SVG that tells
-/// each point's numbers where the pointer rests on it. Empty where no series has a number.
+/// numbers where the pointer rests on it: each point's, or of many points those of some. Empty where no series has a
+/// number.
 std::string draw_chart(const LineChart& chart);
 
 }  // namespace dsft::report

@@ -20,7 +20,7 @@ struct ChartSection {
   std::vector<LineChart> charts;
 };
 
-/// What a page about a run shows. All texts are plain; `samples` is HTML.
+/// What a page about a run shows. All texts are plain; `samples` is HTML of bounded size (draw_completions).
 struct RunPage {
   std::string title;
   std::string status;       ///< one line
@@ -31,8 +31,8 @@ struct RunPage {
   std::vector<std::pair<std::string, std::string>> files = {};  ///< title and text, folded
 };
 
-/// One HTML document that needs nothing else: style and drawings are in it, scripts are none. Light or dark as the
-/// reader's system.
+/// The page, of less than a megabyte: where charts are too many the last ones are named and not drawn, and files are
+/// cut.
 std::string write_page(const RunPage& page);
 
 }  // namespace dsft::report

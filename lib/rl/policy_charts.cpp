@@ -51,6 +51,18 @@ class Drawer {
     }
   }
 
+  /// The ensemble and each of its agents, in metrics <begin>ensemble<end> and <begin>agents/<name><end>.
+  report::LineChart of_agents(const char* title, const char* explanation, const std::string& begin,
+                              const std::string& end) {
+    report::LineChart chart{.title = title, .explanation = explanation, .series = {}, .shows_all = kShare};
+    add(chart, begin + "ensemble" + end, "ensemble");
+    const std::string agents = begin + "agents/";
+    for (const auto& [metric, curve] : curves_)
+      if (metric.starts_with(agents) && metric.ends_with(end) && metric.size() > agents.size() + end.size())
+        add(chart, metric, metric.substr(agents.size(), metric.size() - agents.size() - end.size()));
+    return chart;
+  }
+
   void take(const std::string& metric) { taken_.insert(metric); }
 
   std::vector<report::LineChart> others() {
@@ -81,6 +93,13 @@ std::vector<report::LineChart> reward_charts(Drawer& drawer) {
   return charts;
 }
 
+std::vector<report::LineChart> agent_charts(Drawer& drawer) {
+  return {drawer.of_agents("Accuracy", "Share of right answers, of each agent and of the ensemble", "", "/accuracy"),
+          drawer.of_agents("Agreement", "Mean share of the other agents that give the same answer", "", "/consistency"),
+          drawer.of_agents("Weights of the pool", "How much each agent's state counts", "", "/pool_weight"),
+          drawer.chart("Loss of the pool", "Of a token of the right answers, in nats", {{"ensemble/loss", "loss"}})};
+}
+
 std::vector<report::LineChart> evaluation_charts(const Curves& curves, Drawer& drawer) {
   std::vector<report::LineChart> charts;
   report::LineChart pass{.title = "pass@k",
@@ -96,6 +115,11 @@ std::vector<report::LineChart> evaluation_charts(const Curves& curves, Drawer& d
                                 "Mean over all completions; band: one standard deviation",
                                 {{"eval_reward", "eval_reward"}}));
   drawer.add_each(charts, "eval_rewards/", "/mean", "One reward on evaluation prompts; band: one standard deviation");
+  charts.push_back(
+      drawer.of_agents("Accuracy on evaluation prompts", "Of each agent and of the ensemble", "eval_", "/accuracy"));
+  charts.push_back(drawer.of_agents("Agreement on evaluation prompts",
+                                    "Mean share of the other agents that give the same answer", "eval_",
+                                    "/consistency"));
   charts.push_back(drawer.chart("Length on evaluation prompts", "Tokens of a completion",
                                 {{"eval_completions/mean_length", "mean"},
                                  {"eval_completions/mean_terminated_length", "mean of those that ended"}}));
@@ -169,6 +193,7 @@ std::vector<report::ChartSection> policy_charts(const Curves& curves) {
   Drawer drawer(curves);
   std::vector<report::ChartSection> sections;
   sections.push_back({"Rewards", reward_charts(drawer)});
+  sections.push_back({"Agents", agent_charts(drawer)});
   sections.push_back({"Evaluation", evaluation_charts(curves, drawer)});
   sections.push_back({"Completions", completion_charts(drawer)});
   sections.push_back({"Update", update_charts(drawer)});

@@ -19,7 +19,6 @@ namespace {
 
 constexpr size_t kMostCompletions = 32;
 constexpr uint64_t kMostBytesRead = uint64_t{1} << 20;  // of completions.jsonl
-constexpr size_t kMostBytesOfRecipe = size_t{64} << 10;
 
 // The metric whose values are the deviations of this one.
 std::string deviation_of(const std::string& metric) {
@@ -43,18 +42,32 @@ std::string time_now() {
 
 std::string read_recipe(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (text.size() > kMostBytesOfRecipe) text.resize(kMostBytesOfRecipe);
-  return text;
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 }  // namespace
+
+enum class PolicyReport::RunState { kGoesOn, kEnded, kStopped, kFailed };
+
+const char* PolicyReport::say(RunState state) {
+  switch (state) {
+    case RunState::kGoesOn:
+      return "goes on";
+    case RunState::kEnded:
+      return "has ended";
+    case RunState::kStopped:
+      return "was stopped";
+    case RunState::kFailed:
+      break;
+  }
+  return "ended before its last update";
+}
 
 PolicyReport::PolicyReport(std::filesystem::path output_dir, report::RecordFile::Warn warn)
     : output_dir_(std::move(output_dir)), warn_(std::move(warn)) {}
 
 PolicyReport::~PolicyReport() {
-  if (has_news_ && !has_ended_) write("ended before its last update");
+  if (is_written_ && !has_ended_) write(RunState::kFailed);
 }
 
 void PolicyReport::on_start(const train::RunPlan& plan) {
@@ -83,7 +96,6 @@ void PolicyReport::take(int64_t step, const std::map<std::string, double>& metri
     curves_[name].add(step, value, deviation == metrics.end() ? std::nan("") : deviation->second);
     if (std::isfinite(value)) first_.try_emplace(name, value);
   }
-  has_news_ = true;
 }
 
 void PolicyReport::on_step(const train::StepReport& report) {
@@ -95,17 +107,17 @@ void PolicyReport::on_step(const train::StepReport& report) {
                   {"step_seconds", report.step_seconds}});
   if (report.peak_memory_gib > 0) metrics["peak_memory_gib"] = report.peak_memory_gib;
   take(report.step, metrics);
-  if (!is_written_ || since_write_.seconds() >= kBetween_s) write("goes on");
+  if (!is_written_ || since_write_.seconds() >= kBetween_s) write(RunState::kGoesOn);
 }
 
 void PolicyReport::on_evaluation(int64_t step, double, const std::map<std::string, double>& metrics) {
   take(step, metrics);
-  write("goes on");
+  write(RunState::kGoesOn);
 }
 
 void PolicyReport::on_end() {
   has_ended_ = true;
-  write(step_ >= plan_.max_steps ? "has ended" : "was stopped");
+  write(step_ >= plan_.max_steps ? RunState::kEnded : RunState::kStopped);
 }
 
 std::vector<report::KeyNumber> PolicyReport::key_numbers() const {
@@ -130,11 +142,11 @@ std::vector<report::KeyNumber> PolicyReport::key_numbers() const {
   return numbers;
 }
 
-report::RunPage PolicyReport::page(const std::string& state) const {
+report::RunPage PolicyReport::page(RunState state) const {
   report::RunPage page{.title = "GRPO: " + output_dir_.string(),
-                       .status = concat("The run ", state, ", after ", report::format_duration(since_start_.seconds()),
-                                        ". Written ", time_now(), "."),
-                       .is_growing = state == "goes on",
+                       .status = concat("The run ", say(state), ", after ",
+                                        report::format_duration(since_start_.seconds()), ". Written ", time_now(), "."),
+                       .is_growing = state == RunState::kGoesOn,
                        .key_numbers = key_numbers(),
                        .sections = policy_charts(curves_)};
   page.samples = report::draw_completions(
@@ -145,11 +157,10 @@ report::RunPage PolicyReport::page(const std::string& state) const {
 }
 
 // An observer that fails is said once by the trainer, whichever it is; this one says what it lacks itself.
-void PolicyReport::write(const std::string& state) noexcept {
+void PolicyReport::write(RunState state) noexcept {
   try {
     since_write_.restart();
     is_written_ = true;
-    has_news_ = false;
     io::replace_text_file(output_dir_ / "report.html", report::write_page(page(state)));
   } catch (const std::exception& error) {
     if (!has_warned_)

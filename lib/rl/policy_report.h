@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -33,9 +32,11 @@ class PolicyReport final : public train::Observer {
   void on_end() override;
 
  private:
+  enum class RunState;
+  static const char* say(RunState state);
   void take(int64_t step, const std::map<std::string, double>& metrics);
-  void write(const std::string& state) noexcept;
-  report::RunPage page(const std::string& state) const;
+  void write(RunState state) noexcept;
+  report::RunPage page(RunState state) const;
   std::vector<report::KeyNumber> key_numbers() const;
 
   std::filesystem::path output_dir_;
@@ -45,7 +46,7 @@ class PolicyReport final : public train::Observer {
   std::map<std::string, report::Curve> curves_;  // by the metric's name
   std::map<std::string, double> first_;          // number of each
   Stopwatch since_start_, since_write_;
-  bool is_written_ = false, has_ended_ = false, has_warned_ = false, has_news_ = false;
+  bool is_written_ = false, has_ended_ = false, has_warned_ = false;
 };
 
 }  // namespace dsft::rl

@@ -123,7 +123,8 @@ TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_
   const auto page = job.run({"preview", "--html", job.in("page.html"), job.recipe});
   REQUIRE(page.exit_code == 0);
   const std::string html = test::read_file(job.folder / "page.html");
-  CHECK_THAT(html, StartsWith("<!doctype html>") && ContainsSubstring("class=\"s\"") && ContainsSubstring("&amp;"));
+  CHECK_THAT(html, StartsWith("<!DOCTYPE html>") && ContainsSubstring("class=\"s\"") && ContainsSubstring("&amp;") &&
+                       ContainsSubstring("↵\n"));
   CHECK(html.find("<|im_start|>") == std::string::npos);
 }
 

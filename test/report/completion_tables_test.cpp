@@ -33,11 +33,59 @@ TEST_CASE("completions of one prompt share a table", "[report]") {
   CHECK(report::draw_completions({}).empty());
 }
 
-TEST_CASE("long texts are cut between characters, and odd records are shown as far as they go", "[report]") {
+TEST_CASE("completions of an evaluation stand apart from those of the update before it", "[report]") {
+  Json judged = record(4, "a", "x");
+  judged["evaluation"] = true;
+  const std::string html = report::draw_completions({record(4, "a", "y"), judged});
+  CHECK(count(html, "<table>") == 2);
+  CHECK_THAT(html, ContainsSubstring(">update 4<") && ContainsSubstring(">evaluation after update 4<") &&
+                       !ContainsSubstring("<th>evaluation"));
+}
+
+TEST_CASE("long texts are cut between characters", "[report]") {
   std::string text = "a";
   for (int i = 0; i < 5000; ++i) text += "\xc3\xa9";
-  const std::string html = report::draw_completions({record(1, "p", text), Json::object(), {{"rewards", 3}}});
+  const std::string html = report::draw_completions({record(1, "p", text)});
   CHECK_THAT(html, ContainsSubstring("\xc3\xa9<span class=\"role\"> … and 4002 more bytes"));
+  // what counts is the page: a quote is six bytes of it
+  CHECK_THAT(report::draw_completions({record(1, "p", std::string(2000, '"'))}),
+             ContainsSubstring("&quot;<span class=\"role\"> … and 1000 more bytes"));
+}
+
+TEST_CASE("a prompt of many messages is cut as a whole", "[report]") {
+  Json many = record(1, "p", "x");
+  many["prompt"] = Json::array();
+  for (int i = 0; i < 500; ++i) many["prompt"].push_back({{"role", "user"}, {"content", std::string(100, '<')}});
+  const std::string html = report::draw_completions({many});
+  CHECK(html.size() < 8000);
+  CHECK_THAT(html, ContainsSubstring("&lt;</pre>") && ContainsSubstring(" more messages</div>"));
+}
+
+TEST_CASE("of completions without end the newest are shown, in bounded space", "[report]") {
+  std::vector<Json> records;
+  for (int i = 0; i < 200; ++i)
+    records.push_back(record(i / 100, "p", "number " + std::to_string(i) + std::string(9000, '\'')));
+  for (int i = 0; i < 2000; ++i) records.back()["field " + std::to_string(i)] = std::string(50, '&');
+  for (const bool is_odd : {true, false}) {  // a head of 2000 fields leaves no room for any
+    if (!is_odd) records.pop_back();
+    const std::string html = report::draw_completions(records);
+    CHECK(html.size() < 257'000);
+    CHECK(html.empty() == is_odd);
+    CHECK((html.find("number 198") != std::string::npos) == !is_odd);
+    CHECK(html.find("number 99") == std::string::npos);
+  }
+}
+
+TEST_CASE("odd records are shown as far as they go", "[report]") {
+  const std::string nothing = report::draw_completions({Json::object()});
+  CHECK_THAT(nothing, ContainsSubstring("<td class=\"text\"><pre>null</pre></td><td class=\"number\">–</td>"));
+  const std::string no_rewards = report::draw_completions({Json{{"rewards", 3}, {"completion", "said"}}});
+  CHECK_THAT(no_rewards, ContainsSubstring("said") && !ContainsSubstring("<th class=\"number\">rewards"));
+  Json odd = record(1, "p", "x");
+  odd["prompt"] = {{{"role", 7}, {"content", {{"type", "text"}}}}, "no message", {{"content", "asked"}}};
+  const std::string html = report::draw_completions({odd});
+  CHECK_THAT(html, ContainsSubstring("<div class=\"role\">7</div><pre>{&quot;type&quot;:&quot;text&quot;}</pre>") &&
+                       ContainsSubstring("</pre><pre>asked</pre>") && !ContainsSubstring("no message"));
 }
 
 TEST_CASE("the newest records of a growing file are its last whole lines", "[report]") {

@@ -32,6 +32,16 @@ TEST_CASE("a chart says each point's numbers, and its texts are no markup", "[re
   CHECK_THAT(html, !ContainsSubstring("nan"));
 }
 
+TEST_CASE("of many points some say their numbers, the newest among them", "[report]") {
+  report::ChartSeries series{"a", {}};
+  for (int64_t step = 1; step <= 160; ++step) series.points.push_back({step, step, 1.0 / static_cast<double>(step)});
+  const std::string html = draw_chart({.title = "t", .series = {series}});
+  size_t num_fields = 0;
+  for (size_t at = html.find("<title>"); at != std::string::npos; at = html.find("<title>", at + 1)) ++num_fields;
+  CHECK(num_fields == 40);
+  CHECK_THAT(html, ContainsSubstring("update 160\na: 0.00625<") && !ContainsSubstring("update 159\n"));
+}
+
 TEST_CASE("gaps divide a line, and a chart without a number is none", "[report]") {
   const double none = std::nan("");
   CHECK(draw_chart({.title = "t", .series = {}}).empty());

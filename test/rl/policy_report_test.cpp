@@ -1,6 +1,7 @@
 #include "rl/policy_report.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "catch_amalgamated.hpp"
 #include "rl/policy_charts.h"
@@ -27,7 +28,9 @@ train::StepReport report_of(int64_t step) {
                       {"completions/mean_length", 100 + 20 * wave},
                       {"frac_reward_zero_std", 0.25},
                       {"rollout/tokens_per_second", 4000},
-                      {"agents/solver/accuracy", 0.5}}};
+                      {"agents/solver/accuracy", 0.5},
+                      {"ensemble/accuracy", 0.75},
+                      {"another/number", 3}}};
 }
 
 }  // namespace
@@ -55,8 +58,8 @@ TEST_CASE("The page of a run has its curves, evaluations and newest completions,
   for (const char* part :
        {"<h3>Reward</h3>", "<h3>first</h3>", "<h3>&lt;second&gt;</h3>", "<h3>Loss</h3>", "<h3>Entropy</h3>",
         "<h3>Length of completions</h3>", "<h3>Groups without deviation</h3>", "<h3>Sampler</h3>", "<h3>pass@k</h3>",
-        "<h3>agents/solver/accuracy</h3>", "3 of 3", "has ended", "2 &lt; 3 &amp; &quot;so&quot;?",
-        "&lt;script&gt;alert(1)&lt;/script&gt;", "+0.5", "recipe: grpo"})
+        "<h3>Accuracy</h3>", "</i>solver <b>0.5</b>", "</i>ensemble <b>0.75</b>", "<h3>another/number</h3>", "3 of 3",
+        "has ended", "2 &lt; 3 &amp; &quot;so&quot;?", "&lt;script&gt;alert(1)&lt;/script&gt;", "+0.5", "recipe: grpo"})
     CHECK_THAT(page, ContainsSubstring(part));
   for (const char* part : {"<script", "http://", "https://", "src=", "@import", "nan", "http-equiv", "<h3>kl"})
     CHECK_THAT(page, !ContainsSubstring(part));
@@ -85,6 +88,63 @@ TEST_CASE("The page of a long run stays small, and one that goes on shows what c
   const std::string page = read_file(output / "report.html");
   CHECK(page.size() < 1'000'000);
   CHECK_THAT(page, ContainsSubstring("first 0.125"));
+}
+
+TEST_CASE("The page of a run that fails says so, and is not read again", "[rl]") {
+  test::TempDir output;
+  {
+    rl::PolicyReport report(output.path(), [](const std::string&) {});
+    report.on_start({.max_steps = 3});
+    report.on_step(report_of(1));
+    CHECK_THAT(read_file(output / "report.html"), ContainsSubstring("The run goes on, after"));
+  }
+  const std::string page = read_file(output / "report.html");
+  CHECK_THAT(page, ContainsSubstring("The run ended before its last update, after") && ContainsSubstring("1 of 3") &&
+                       !ContainsSubstring("http-equiv"));
+  test::TempDir untouched;  // one that fails before its first update has no page
+  {
+    rl::PolicyReport report(untouched.path(), [](const std::string&) {});
+    report.on_start({.max_steps = 3});
+  }
+  CHECK_FALSE(std::filesystem::exists(untouched / "report.html"));
+}
+
+TEST_CASE("The page stays small with many agents and rewards, and texts that grow where they are escaped", "[rl]") {
+  test::TempDir output;
+  const std::string quotes(6000, '"');
+  std::string completions;
+  for (int i = 0; i < 64; ++i) {
+    nlohmann::json record = {{"step", 1},        {"completion", quotes}, {"agent", "agent " + std::to_string(i % 8)},
+                             {"answer", quotes}, {"reward", 1.0},        {"advantage", 0.5}};
+    for (int m = 0; m < 6; ++m) record["prompt"].push_back({{"role", "user"}, {"content", quotes}});
+    record["prompt"].push_back({{"role", "user"}, {"content", std::to_string(i)}});
+    for (int r = 0; r < 20; ++r) record["rewards"]["'reward' " + std::to_string(r)] = 0.125;
+    completions += record.dump() + "\n";
+  }
+  output.write("completions.jsonl", completions);
+  std::string recipe = "recipe: grpo # ";
+  while (recipe.size() < 200'000) recipe += "\xc3\xa9'";
+  output.write("resolved.yaml", recipe);
+  rl::PolicyReport report(output.path(), [](const std::string&) {});
+  report.on_start({.max_steps = 1000});
+  for (int64_t step = 1; step <= 1000; ++step) {
+    train::StepReport numbers = report_of(step);
+    for (int i = 0; i < 60; ++i) {
+      const std::string name = std::to_string(i);
+      numbers.metrics["rewards/'reward' " + name + "/mean"] = 0.125 * static_cast<double>(step % 7);
+      numbers.metrics["rewards/'reward' " + name + "/std"] = 0.5;
+      numbers.metrics["agents/agent " + name + "/accuracy"] = 0.5;
+      numbers.metrics["agents/agent " + name + "/consistency"] = 0.5;
+    }
+    report.on_step(numbers);
+  }
+  report.on_end();
+  const std::string page = read_file(output / "report.html");
+  CHECK(page.size() < 1'000'000);
+  for (const char* part : {"<h3>&#39;reward&#39; 0</h3>", "Not drawn, to keep this page small: ", "recipe: grpo",
+                           "more bytes</span></pre></details>"})
+    CHECK_THAT(page, ContainsSubstring(part));
+  CHECK_THAT(page, ContainsSubstring("\xc3\xa9&#39;<span class") || ContainsSubstring("\xc3\xa9<span class"));
 }
 
 TEST_CASE("A page that cannot be written is said once and costs the run nothing", "[rl]") {
