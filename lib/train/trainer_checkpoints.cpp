@@ -61,10 +61,16 @@ checkpoint::TrainerState Trainer::trainer_state() const {
 checkpoint::NamedTensors Trainer::resumable_state() const {
   checkpoint::NamedTensors tensors;
   for (const zero::NamedState& item : job_.optimizer->state()) tensors.emplace_back(item.name, item.tensor);
-  for (const auto& callback : job_.callbacks)
-    for (const zero::NamedState& item : callback->state())
-      if (context_.communicator.rank() == 0 || zero::parse_part_name(item.name))
+  const bool all_ranks_write = job_.optimizer->num_state_shards() == context_.communicator.size();
+  for (const auto& callback : job_.callbacks) {
+    for (const zero::NamedState& item : callback->state()) {
+      const bool is_part = zero::parse_part_name(item.name).has_value();
+      DSFT_CHECK(!is_part || all_ranks_write, callback->name(), " gives parts of ", item.name,
+                 ", and the ranks share no state of the optimizer");
+      if (context_.communicator.rank() == 0 || is_part)
         tensors.emplace_back(callback->name() + kOfCallback + item.name, item.tensor);
+    }
+  }
   return tensors;
 }
 

@@ -22,8 +22,9 @@ class UpdateCallback {
   /// times); what is added to its metrics is reported. Collective.
   virtual void after_update(StepReport& report) = 0;
 
-  /// All that a run needs to go on bit for bit: CPU tensors, of what ranks share this rank's parts (zero::PartName), of
-  /// the rest what rank 0 gives is saved. They may share memory until the next update.
+  /// All that a run needs to go on bit for bit: CPU tensors, of what ranks share this rank's parts (zero::PartName;
+  /// only where they share the optimizer's state too), of the rest what rank 0 gives is saved. They may share memory
+  /// until the next update.
   virtual std::vector<zero::NamedState> state() const = 0;
 
   /// Takes it back, the parts of all ranks together. Throws kCheckpoint where it does not fit, with nothing changed.
