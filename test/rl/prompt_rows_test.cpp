@@ -10,7 +10,7 @@ using Json = nlohmann::ordered_json;
 TEST_CASE("Rewards compare with the answer of a row, whatever its format", "[rl]") {
   const std::filesystem::path fixtures = std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/data";
   const data::TextAssets assets = data::TextAssets::load(fixtures / "tokenizer", fixtures / "templates/chatml.jinja");
-  const generate::PromptBuilder prompts(assets, Json::object());
+  const data::PromptBuilder prompts(assets, Json::object());
   const char* const row = GENERATE(
       R"({"messages": [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "It is 5"}]})",
       R"({"prompt": [{"role": "user", "content": "2 + 3?"}], "completion": [{"role": "assistant", "content": "It is 5"}]})",
@@ -18,7 +18,7 @@ TEST_CASE("Rewards compare with the answer of a row, whatever its format", "[rl]
       R"({"conversations": [{"from": "human", "value": "2 + 3?"}, {"from": "gpt", "value": "It is 5"}]})",
       R"({"instruction": "2 + 3?", "output": "It is 5"})");
   INFO(row);
-  const rl::PromptRow prompt = rl::make_prompt_row(prompts, Json::parse(row));
+  const rl::PromptRow prompt = rl::make_prompt_row(prompts, Json::parse(row), "rows.jsonl:1");
   rewards::Sample sample;
   sample.text = "It is 5";
   sample.columns = prompt.columns;
