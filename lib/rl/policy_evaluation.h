@@ -46,8 +46,8 @@ struct PolicyEvaluationParts {
 /// num_tokens (sampled). Completions are written into the run's completions.jsonl.
 ///
 /// The random numbers of an answer belong to (seed, prompt, agent, answer): any evaluation of the same weights gives
-/// the same numbers, in fp32 on the CPU and with isolated rows on any number of ranks, and none shares them with a round
-/// of training. Rewards are told step 0. A pool's weights are used as they are.
+/// the same numbers, in fp32 on the CPU and with isolated rows on any number of ranks, and none shares them with a
+/// round of training. Rewards are told step 0. A pool's weights are used as they are.
 class PolicyEvaluation final : public train::Evaluation {
  public:
   PolicyEvaluation(const GrpoConfig& config, PromptRows prompts, PolicyEvaluationParts parts);
