@@ -79,7 +79,7 @@ struct Answers {
 struct Round {
   std::vector<Rollout> rollouts = {};
   JudgedRound judged;
-  std::optional<PooledRound> pooled = {};
+  std::optional<PooledRound> pooled = {};      ///< of an ensemble that decodes its answers
   std::map<std::string, double> metrics = {};  ///< by TRL's names; equal on all ranks
   std::optional<std::string> fault = {};       ///< too many rewards failed; equal on all ranks
 };

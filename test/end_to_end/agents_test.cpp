@@ -163,11 +163,22 @@ TEST_CASE("Agents that cannot be asked are said before anything is sampled", "[e
     CHECK(text.exit_code == 3);
     CHECK_THAT(text.err, Catch::Matchers::ContainsSubstring("no conversation"));
   }
+  // of evaluation rows it is said as well
+  CHECK(run_dsft({"check", job.recipe, "data.eval=[" + plain + "]"}, job.folder).exit_code == 3);
+  const ProgramRun judged = run_dsft({"eval", job.recipe, "data.eval=[" + plain + "]"}, job.folder);
+  CHECK(judged.exit_code == 3);
+  CHECK_THAT(judged.err, Catch::Matchers::ContainsSubstring("in evaluation row ") &&
+                             Catch::Matchers::ContainsSubstring("no conversation"));
   job.folder.write("silent.jinja",
                    "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}");
   const ProgramRun silent = job.run(1, "run", {"data.chat_template=" + job.in("silent.jinja")});
   CHECK(silent.exit_code == 4);
   CHECK_THAT(silent.err, Catch::Matchers::ContainsSubstring("does not show system messages"));
+  const ProgramRun silently = run_dsft(
+      {"eval", job.recipe, "data.eval=[" + job.in("asked.jsonl") + "]", "data.chat_template=" + job.in("silent.jinja")},
+      job.folder);
+  CHECK(silently.exit_code == 4);
+  CHECK_THAT(silently.err, Catch::Matchers::ContainsSubstring("does not show system messages"));
 }
 
 }  // namespace dsft::test

@@ -186,6 +186,24 @@ TEST_CASE("Ranks evaluate a policy to the numbers of one process", "[end_to_end]
   for (const auto& [step, metrics] : expected) require_equal(given.at(step), metrics, 1e-9);
 }
 
+TEST_CASE("A run that continues keeps the completions of its evaluations once", "[end_to_end]") {
+  const EvaluatedJob job(kShort);
+  const std::vector<std::string> saving =
+      job.overrides(1, {"training.save_strategy=steps", "training.save_steps=2", "training.save_total_limit=5"});
+  const ProgramRun whole = job.run(1, "run", saving);
+  INFO(whole.err);
+  REQUIRE(whole.exit_code == 0);
+  const auto expected = job.completions("run");
+  REQUIRE(expected.size() == 4 * 8 + 3 * 5 * 4);
+  std::filesystem::remove_all(job.folder / "run" / "checkpoint-4");
+  std::vector<std::string> again = saving;
+  again.emplace_back("training.resume_from_checkpoint=true");
+  const ProgramRun rest = job.run(1, "run", again);
+  INFO(rest.err);
+  REQUIRE(rest.exit_code == 0);
+  CHECK(job.completions("run") == expected);
+}
+
 TEST_CASE("The best policy is the one with the best evaluation, and patience ends a run", "[end_to_end]") {
   const EvaluatedJob job(kShort);
   const ProgramRun run = job.run(
