@@ -127,7 +127,11 @@ std::vector<report::LineChart> evaluation_charts(const Curves& curves, Drawer& d
       "Shares on evaluation prompts", "",
       {{"eval_completions/clipped_ratio", "truncated"}, {"eval_frac_reward_zero_std", "in groups without deviation"}},
       kShare));
+  charts.push_back(drawer.chart("Loss of the pool on evaluation prompts", "Of a token of the right answers, in nats",
+                                {{"eval_ensemble/loss", "loss"}}));
   for (report::LineChart& chart : charts) chart.marks_points = true;
+  for (const auto& [metric, curve] : curves)  // those of training
+    if (metric.starts_with("eval_agents/") && metric.ends_with("/pool_weight")) drawer.take(metric);
   for (const char* metric : {"eval_completions/min_length", "eval_completions/max_length",
                              "eval_completions/min_terminated_length", "eval_completions/max_terminated_length"})
     drawer.take(metric);

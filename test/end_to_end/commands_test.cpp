@@ -126,6 +126,14 @@ TEST_CASE("preview shows what the model will see, as JSON and as a page", "[end_
   CHECK_THAT(html, StartsWith("<!DOCTYPE html>") && ContainsSubstring("class=\"s\"") && ContainsSubstring("&amp;") &&
                        ContainsSubstring("↵\n"));
   CHECK(html.find("<|im_start|>") == std::string::npos);
+  const std::string odd = job.folder
+                              .write("odd.jsonl", R"({"messages": [{"role": "user", "content": "\u001b[31m"}, )"
+                                                  R"({"role": "assistant", "content": "red"}]})"
+                                                  "\n")
+                              .string();
+  REQUIRE(job.run({"preview", "--html", job.in("odd.html"), job.recipe, "data.train=[" + odd + "]"}).exit_code == 0);
+  const std::string odd_html = test::read_file(job.folder / "odd.html");
+  CHECK_THAT(odd_html, ContainsSubstring("␛") && !ContainsSubstring("\x1b"));
 }
 
 TEST_CASE("An output that would overwrite what the command reads is refused, and nothing is touched", "[end_to_end]") {

@@ -50,18 +50,41 @@ TEST_CASE("The page of a run has its curves, evaluations and newest completions,
     for (int64_t step = 1; step <= 3; ++step) report.on_step(report_of(step));
     CHECK_THAT(read_file(output / "report.html"), ContainsSubstring("http-equiv=\"refresh\""));
     report.on_evaluation(3, 1.0,
-                         {{"eval_reward", 0.6}, {"eval_pass@1", 0.25}, {"eval_pass@16", 0.75}, {"eval_pass@2", 0.5}});
+                         {{"eval_reward", 0.6},
+                          {"eval_pass@1", 0.25},
+                          {"eval_pass@16", 0.75},
+                          {"eval_pass@2", 0.5},
+                          {"eval_agents/solver/accuracy", 0.25},
+                          {"eval_agents/solver/pool_weight", 1},
+                          {"eval_ensemble/accuracy", 0.375}});
     report.on_end();
   }
   CHECK(warnings.empty());
   const std::string page = read_file(output / "report.html");
-  for (const char* part :
-       {"<h3>Reward</h3>", "<h3>first</h3>", "<h3>&lt;second&gt;</h3>", "<h3>Loss</h3>", "<h3>Entropy</h3>",
-        "<h3>Length of completions</h3>", "<h3>Groups without deviation</h3>", "<h3>Sampler</h3>", "<h3>pass@k</h3>",
-        "<h3>Accuracy</h3>", "</i>solver <b>0.5</b>", "</i>ensemble <b>0.75</b>", "<h3>another/number</h3>", "3 of 3",
-        "has ended", "2 &lt; 3 &amp; &quot;so&quot;?", "&lt;script&gt;alert(1)&lt;/script&gt;", "+0.5", "recipe: grpo"})
+  for (const char* part : {"<h3>Reward</h3>",
+                           "<h3>first</h3>",
+                           "<h3>&lt;second&gt;</h3>",
+                           "<h3>Loss</h3>",
+                           "<h3>Entropy</h3>",
+                           "<h3>Length of completions</h3>",
+                           "<h3>Groups without deviation</h3>",
+                           "<h3>Sampler</h3>",
+                           "<h3>pass@k</h3>",
+                           "<h3>Accuracy</h3>",
+                           "</i>solver <b>0.5</b>",
+                           "</i>ensemble <b>0.75</b>",
+                           "<h3>Accuracy on evaluation prompts</h3>",
+                           "</i>ensemble <b>0.375</b>",
+                           "<h3>another/number</h3>",
+                           "3 of 3",
+                           "has ended",
+                           "2 &lt; 3 &amp; &quot;so&quot;?",
+                           "&lt;script&gt;alert(1)&lt;/script&gt;",
+                           "+0.5",
+                           "recipe: grpo"})
     CHECK_THAT(page, ContainsSubstring(part));
-  for (const char* part : {"<script", "http://", "https://", "src=", "@import", "nan", "http-equiv", "<h3>kl"})
+  for (const char* part :
+       {"<script", "http://", "https://", "src=", "@import", "nan", "http-equiv", "<h3>kl", "<h3>eval_"})
     CHECK_THAT(page, !ContainsSubstring(part));
   CHECK(page.find("</i>pass@2") < page.find("</i>pass@16"));  // by the number, not the text
 }
