@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/nearest_name.h"
 #include "recipe_config/recipe_defaults.h"
+#include "rewards/built_in.h"
 
 namespace dsft::recipe_config {
 namespace {
@@ -151,6 +152,10 @@ void validate_grpo(const RecipeConfig& config, config::Section& top) {
   const rl::GrpoConfig& grpo = config.grpo.value();
   validate(grpo, section);
   name_unused_data_keys(config.data, top.inside("data"));
+  for (const rewards::RewardConfig& reward : grpo.judged_by.rewards)
+    if (const auto* built_in = std::get_if<rewards::BuiltInConfig>(&reward.function))
+      if (std::string fault = rewards::find_regex_fault(*built_in); !fault.empty())
+        section.fault("rewards", std::move(fault));
   if (grpo.sync_ref_model && grpo.beta != 0 && config.lora)
     section.fault(
         "sync_ref_model",

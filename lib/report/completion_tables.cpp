@@ -37,7 +37,7 @@ std::string draw_prompt(const Json& prompt) {
     if (html.size() >= kMostOfText)
       return html + concat("<div class=\"role\">… and ", prompt.size() - i, " more messages</div>");
     if (!prompt[i].is_object()) continue;
-    const Json& role = member(prompt[i], "role");
+    const Json role = member(prompt[i], "role");
     if (!role.is_null()) html += concat("<div class=\"role\">", shortened_html(text_of(role), kMostOfName), "</div>");
     if (prompt[i].contains("content"))
       html += draw_text(member(prompt[i], "content"), kMostOfText - std::min(html.size(), kMostOfText));

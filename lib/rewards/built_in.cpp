@@ -227,4 +227,15 @@ RewardFunction make_built_in(const BuiltInConfig& config) {
   return std::visit([](const auto& parameters) { return make(parameters); }, config);
 }
 
+std::string find_regex_fault(const BuiltInConfig& config) {
+  const auto* format = std::get_if<FormatConfig>(&config);
+  if (!format || !format->regex) return "";
+  try {
+    spec::Pattern(*format->regex, "the reward `format` has a faulty `regex`");
+    return "";
+  } catch (const Error& error) {
+    return error.message();
+  }
+}
+
 }  // namespace dsft::rewards

@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "config/fields.h"
-#include "spec/pattern.h"
 
 namespace dsft::rewards {
 namespace {
@@ -65,15 +64,6 @@ void describe(Fields& fields, JsonValidConfig& config) {
   fields.add("type", config.type, "What the document must be");
   fields.add("fenced", config.fenced, "It may stand in a Markdown fence (```json)");
   fields.add("keys", config.keys, "Keys that the object must have");
-}
-
-std::string find_regex_fault(const std::string& regex) {
-  try {
-    spec::Pattern(regex, "has a faulty `regex`");
-    return "";
-  } catch (const Error& error) {
-    return error.message();
-  }
 }
 
 }  // namespace
@@ -139,8 +129,6 @@ std::string find_fault(const BuiltInConfig& config) {
   if (const auto* format = std::get_if<FormatConfig>(&config)) {
     if (format->regex && format->tags != FormatConfig{}.tags && !format->tags.empty())
       return "has both `tags` and `regex`; write one of them";
-    if (format->regex)
-      if (std::string fault = find_regex_fault(*format->regex); !fault.empty()) return fault;
     if (!format->regex && format->tags.empty()) return "has neither `tags` nor `regex`";
     for (const std::string& tag : format->tags) {
       if (tag.empty() || tag.find_first_of("<>/ \t\n") != std::string::npos)

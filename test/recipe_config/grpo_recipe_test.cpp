@@ -256,3 +256,12 @@ TEST_CASE("a grpo recipe is evaluated by its rewards, and its best is that of a 
   REQUIRE(sft.faults.size() == 1);
   CHECK_THAT(to_string(sft.faults[0]), ContainsSubstring("measured by grpo.rewards, but recipe is sft"));
 }
+
+TEST_CASE("a regular expression that is none is a fault of the recipe, at its place", "[recipe_config]") {
+  const auto reading = recipe_config::read_recipe_text(
+      kGrpo + "grpo:\n  rewards:\n    - json_valid\n    - {name: format, regex: '(a'}\n", "r.yaml", {});
+  REQUIRE(reading.faults.size() == 1);
+  CHECK_THAT(to_string(reading.faults[0]), ContainsSubstring("r.yaml:6:3: grpo.rewards") &&
+                                               ContainsSubstring("the reward `format` has a faulty `regex`") &&
+                                               ContainsSubstring("\"(a\" is faulty at character 2"));
+}

@@ -124,9 +124,6 @@ TEST_CASE("Each fault of an entry is told with its place and what to write", "[r
   CHECK_THAT(only_fault("rewards: [{name: length, min: 5, max: 4}]\n"), ContainsSubstring("min 5 above max 4"));
   CHECK_THAT(only_fault("rewards: [{name: format, tags: [<a>]}]\n"), ContainsSubstring("`<a>`"));
   CHECK_THAT(only_fault("rewards: [{name: format, tags: [a], regex: b}]\n"), ContainsSubstring("both"));
-  CHECK_THAT(only_fault("rewards:\n  - json_valid\n  - {name: format, regex: '(a'}\n"),
-             ContainsSubstring("r.yaml:3:5: ") && ContainsSubstring("the reward `format` has a faulty `regex`") &&
-                 ContainsSubstring("\"(a\" is faulty at character 2"));
   CHECK_THAT(only_fault("rewards: [[a]]\n"), ContainsSubstring("r.yaml:1:11") && ContainsSubstring("{command, name"));
   CHECK_THAT(only_fault("max_failed_rewards: 2\n"), ContainsSubstring("between 0 and 1"));
 }

@@ -24,5 +24,5 @@ TEST_CASE("A completion of which a reward failed is counted and in no mean, and 
   if (num_failed == 0) CHECK(metrics.at("reward") == 2.5);
   if (num_failed == 1) CHECK(metrics.at("rewards/a/mean") == 2);
   if (num_failed == 4) CHECK(std::isnan(metrics.at("reward")));
-  for (int64_t i = 0; i < num_failed; ++i) CHECK(judged.advantage_of(judgements[static_cast<size_t>(i)]) == 0);
+  for (int64_t i = 0; i < num_failed; ++i) CHECK(judged.advantage_of(/*group=*/0, i) == 0);
 }
