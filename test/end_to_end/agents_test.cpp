@@ -167,7 +167,7 @@ TEST_CASE("Agents that cannot be asked are said before anything is sampled", "[e
   CHECK(run_dsft({"check", job.recipe, "data.eval=[" + plain + "]"}, job.folder).exit_code == 3);
   const ProgramRun judged = run_dsft({"eval", job.recipe, "data.eval=[" + plain + "]"}, job.folder);
   CHECK(judged.exit_code == 3);
-  CHECK_THAT(judged.err, Catch::Matchers::ContainsSubstring("in evaluation row ") &&
+  CHECK_THAT(judged.err, Catch::Matchers::ContainsSubstring("plain.jsonl:1: ") &&
                              Catch::Matchers::ContainsSubstring("no conversation"));
   job.folder.write("silent.jinja",
                    "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}");
