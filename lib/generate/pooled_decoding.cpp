@@ -48,19 +48,36 @@ class PooledBatch {
 
   // The hidden states [live x A, H] of the prompts' last tokens.
   at::Tensor read_prompts() {
+    std::vector<at::Tensor> last;
     std::vector<Document> documents;
-    std::vector<kernels::PrefilledSequence> sequences;
-    std::vector<int64_t> rows;
     int64_t num_tokens = 0;
     for (const PooledRequest& request : requests_) {
       for (const std::vector<int32_t>& prompt : request.prompts) {
         const auto length = static_cast<int64_t>(prompt.size());
-        pages_.push_back(cache_->take_pages(kernels::pages_for(length + options_.max_new_tokens)));
-        sequences.push_back({length, length, pages_.back()});
+        if (!documents.empty() && num_tokens + length > options_.prefill_tokens) {
+          last.push_back(read(documents));
+          documents.clear();
+          num_tokens = 0;
+        }
         documents.push_back({prompt, std::vector<int32_t>(prompt.size(), -100), 0});
         num_tokens += length;
-        rows.push_back(num_tokens - 1);
       }
+    }
+    last.push_back(read(documents));
+    return torch::cat(last);
+  }
+
+  // Those of the next prompts, in one pass.
+  at::Tensor read(const std::vector<Document>& documents) {
+    std::vector<kernels::PrefilledSequence> sequences;
+    std::vector<int64_t> rows;
+    int64_t num_tokens = 0;
+    for (const Document& document : documents) {
+      const auto length = static_cast<int64_t>(document.ids.size());
+      pages_.push_back(cache_->take_pages(kernels::pages_for(length + options_.max_new_tokens)));
+      sequences.push_back({length, length, pages_.back()});
+      num_tokens += length;
+      rows.push_back(num_tokens - 1);
     }
     cache_->begin_prefill(sequences);
     const at::Device device = model_.device();

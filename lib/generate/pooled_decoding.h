@@ -23,6 +23,7 @@ struct PooledOptions {
   std::function<bool(std::span<const int32_t> answer)> ends_answer;
   std::function<void()> on_step;   ///< called after each token; undefined: nobody asks
   int64_t max_sequences = 96;      ///< prompts that are continued together; those of one request at least
+  int64_t prefill_tokens = 4096;   ///< as EngineOptions::prefill_tokens
   double free_memory_share = 0.5;  ///< for keys and values, but at least one request's
   bool isolates_rows = false;      ///< as EngineOptions::isolates_rows
 };

@@ -38,6 +38,10 @@ TEST_CASE("Answers by a pool of hidden states equal transformers' hidden states 
                           .ends_answer = {},
                           .on_step = {}};
     CHECK(ids_of(decode_pooled(*lm, nn::BlockRunner(), requests_of(golden), options)) == expected);
+    for (const int64_t most_tokens : {1, 12}) {  // a pass for each prompt, and for a few
+      options.prefill_tokens = most_tokens;
+      CHECK(ids_of(decode_pooled(*lm, nn::BlockRunner(), requests_of(golden), options)) == expected);
+    }
     options.max_sequences = 1;  // one request at a time
     CHECK(ids_of(decode_pooled(*lm, nn::BlockRunner(), requests_of(golden), options)) == expected);
 
