@@ -1,0 +1,22 @@
+#include "estimate/workload.h"
+
+#include "catch_amalgamated.hpp"
+#include "estimate/model_shapes.h"
+
+using namespace dsft::estimate;
+
+TEST_CASE("rows of a grpo recipe are its prompts and completions, whatever data.max_length is", "[estimate]") {
+  dsft::recipe_config::RecipeConfig recipe;
+  recipe.recipe = dsft::recipe_config::RecipeKind::kGrpo;
+  recipe.grpo.emplace().max_completion_length = 100;
+  recipe.data.max_length = 4096;
+  const auto shape = spec_of("Qwen3-0.6B");
+  const Workload known = workload_of(recipe, shape, 28);
+  REQUIRE(known.length == 128);
+  REQUIRE(describe_rows(known) == "1 x 128 tokens (the longest prompt has 28, a completion up to 100)");
+  const Workload assumed = workload_of(recipe, shape);
+  REQUIRE(assumed.length == 612);
+  REQUIRE(describe_rows(assumed) == "1 x 612 tokens (a prompt is taken to have 512, a completion up to 100)");
+  recipe.recipe = dsft::recipe_config::RecipeKind::kSft;
+  REQUIRE(workload_of(recipe, shape).length == 4096);
+}
