@@ -6,6 +6,7 @@
 #include "kernels/float_products.h"
 #include "kernels/row_products.h"
 #include "kernels/token_log_probs_rows.h"
+#include "nn/leaf_gradient.h"
 #include "nn/replaced_values.h"
 
 namespace dsft::loss {
@@ -104,7 +105,9 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
     const bool isolates_rows = context->saved_data["isolates_rows"].toBool();
     at::Tensor hidden_gradient = torch::empty_like(hidden);
     at::Tensor sum, weight_gradient;
-    if (trains_head) sum = weight.grad();
+    if (trains_head) sum = nn::accept_offered_gradient(weight);
+    const bool is_unwritten = sum.defined();
+    if (trains_head && !is_unwritten) sum = weight.grad();
     // in fp32: pieces of a 16-bit sum are rounded once per chunk
     if (trains_head && (!sum.defined() || sum.scalar_type() == at::kBFloat16 || sum.scalar_type() == at::kHalf))
       sum = weight_gradient =
@@ -119,7 +122,11 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
                                     policy);
       at::Tensor out = hidden_gradient.narrow(0, begin, count);
       torch::mm_out(out, logits, weight);
-      if (trains_head) kernels::add_product(sum, logits.t(), rows);
+      if (!trains_head) continue;
+      if (begin == 0 && is_unwritten)
+        kernels::write_product(sum, logits.t(), rows);
+      else
+        kernels::add_product(sum, logits.t(), rows);
     }
     if (weight_gradient.defined()) weight_gradient = weight_gradient.to(weight.scalar_type());
     return {hidden_gradient, weight_gradient, {}, {}, {}, {}};

@@ -3,6 +3,7 @@
 #include <torch/autograd.h>
 
 #include "kernels/embedding_gradient.h"
+#include "nn/leaf_gradient.h"
 
 namespace dsft::nn {
 namespace {
@@ -20,6 +21,7 @@ class Lookup : public torch::autograd::Function<Lookup> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &weight = saved[0], &ids = saved[1], gradient = gradients[0].contiguous();
+    if (const at::Tensor place = accept_offered_gradient(weight); place.defined()) place.zero_();
     const at::Tensor& sum = weight.grad();
     const auto wide = at::promote_types(weight.scalar_type(), at::kFloat);
     if (sum.defined() && sum.scalar_type() == wide && sum.is_contiguous()) {

@@ -269,12 +269,20 @@ class SideBySide : public torch::autograd::Function<SideBySide> {
 
   // The weights' gradients: one product where the sums of all of them lie side by side.
   static void add_weights(const Group& group, const at::Tensor& x, const at::Tensor& dy, variable_list& result) {
-    std::vector<at::Tensor> sums;
-    for (const Part& part : group.parts)
+    std::vector<at::Tensor> sums, places;
+    for (const Part& part : group.parts) {
       sums.push_back(part.weight_input >= 0 ? part.weight->resident().grad() : at::Tensor());
-    const at::Tensor joined = sums.size() > 1 ? flat_view(sums) : at::Tensor();
-    if (joined.defined() && joined.scalar_type() == at::kFloat)
-      return kernels::add_product(joined.view({group.width, x.size(1)}), dy.t(), x);
+      places.push_back(part.weight_input >= 0 ? offered_gradient(part.weight->resident()) : at::Tensor());
+    }
+    const auto joined = [&](const std::vector<at::Tensor>& tensors) {
+      const at::Tensor flat = tensors.size() > 1 ? flat_view(tensors) : at::Tensor();
+      return flat.defined() && flat.scalar_type() == at::kFloat ? flat.view({group.width, x.size(1)}) : at::Tensor();
+    };
+    if (const at::Tensor sum = joined(sums); sum.defined()) return kernels::add_product(sum, dy.t(), x);
+    if (const at::Tensor place = joined(places); place.defined()) {
+      for (const Part& part : group.parts) accept_offered_gradient(part.weight->resident());
+      return kernels::write_product(place, dy.t(), x);
+    }
     for (const Part& part : group.parts)
       if (part.weight_input >= 0)
         result[part.weight_input] = add_to_gradient(part.weight->resident(), part.of(dy).t(), x);

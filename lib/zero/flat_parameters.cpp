@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "nn/leaf_gradient.h"
 #include "nn/parameter_memory.h"
 
 namespace dsft::zero {
@@ -38,6 +39,12 @@ std::vector<PlannedParameter> planned(const std::vector<TrainableParameter>& par
     plan.push_back({parameters[i].parameter.numel(), bucket, shards && !parameters[i].is_lora});
   }
   return plan;
+}
+
+// The same elements; what is written into them does not count as a gradient that came (ShardedOptimizer counts
+// versions).
+at::Tensor unseen(const at::Tensor& tensor) {
+  return tensor.variable_data();
 }
 
 }  // namespace
@@ -168,6 +175,19 @@ at::Tensor FlatParameters::gradient_of(int64_t index) const {
   return whole.narrow(0, plan_.offset(index) - bucket.whole.begin, parameter.numel()).view(parameter.sizes());
 }
 
+void FlatParameters::offer_gradients(const ShardPlan::Bucket& bucket) {
+  at::Tensor& whole = whole_gradients_[plan_.index_of(bucket)];
+  if (whole.defined()) return;
+  whole = at::empty({bucket.whole.size()}, gradient.options());
+  for (int64_t index = bucket.first; index < bucket.last; ++index) {
+    const at::Tensor& parameter = (*this)[index].parameter;
+    const int64_t end = plan_.offset(index) + parameter.numel(),
+                  next = index + 1 == bucket.last ? bucket.whole.end : plan_.offset(index + 1);
+    if (end < next) unseen(whole).narrow(0, end - bucket.whole.begin, next - end).zero_();
+    nn::offer_gradient(parameter, gradient_of(index));
+  }
+}
+
 void FlatParameters::attach_gradients(const ShardPlan::Bucket& bucket) {
   at::Tensor& whole = whole_gradients_[plan_.index_of(bucket)];
   if (bucket.is_sharded && !whole.defined()) whole = at::zeros({bucket.whole.size()}, gradient.options());
@@ -175,6 +195,7 @@ void FlatParameters::attach_gradients(const ShardPlan::Bucket& bucket) {
   for (int64_t index = bucket.first; index < bucket.last; ++index) {
     at::Tensor parameter = (*this)[index].parameter;
     at::Tensor sum = gradient_of(index);
+    if (nn::withdraw_offered_gradient(parameter)) unseen(sum).zero_();
     const at::Tensor given = parameter.grad();
     if (given.defined() && given.data_ptr() != sum.data_ptr()) sum.add_(given);
     parameter.mutable_grad() = sum;
@@ -189,13 +210,14 @@ void FlatParameters::attach_gradients() {
 void FlatParameters::detach_gradients(const ShardPlan::Bucket& bucket) {
   for (int64_t index = bucket.first; index < bucket.last; ++index) {
     at::Tensor parameter = (*this)[index].parameter;
+    nn::withdraw_offered_gradient(parameter);
     parameter.mutable_grad() = at::Tensor();
   }
   whole_gradients_[plan_.index_of(bucket)] = at::Tensor();
 }
 
 void FlatParameters::clear_gradients() {
-  gradient.zero_();
+  gradient.narrow(0, 0, plan_.replicated_size()).zero_();
   for (at::Tensor& whole : whole_gradients_)
     if (whole.defined()) whole.zero_();
 }

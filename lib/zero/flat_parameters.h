@@ -94,8 +94,11 @@ class FlatParameters {
   const at::Tensor& whole_gradient(const ShardPlan::Bucket& bucket) const {
     return whole_gradients_[plan_.index_of(bucket)];
   }
-  /// Makes the .grad of a bucket's parameters what gradient_of() says, with a buffer of zeros where there is none. What
-  /// another tensor in the place of one holds is added.
+  /// Makes a buffer for a bucket of is_transient(), where none is there, and offers its parameters their places in it
+  /// (nn::offer_gradient). It holds anything until attach_gradients().
+  void offer_gradients(const ShardPlan::Bucket& bucket);
+  /// Makes the .grad of a bucket's parameters what gradient_of() says, with a buffer where there is none. What nobody
+  /// has written becomes 0, and what another tensor in the place of one holds is added.
   void attach_gradients(const ShardPlan::Bucket& bucket);
   /// The same for all that have one for the whole run.
   void attach_gradients();
@@ -103,7 +106,8 @@ class FlatParameters {
   void detach_gradients(const ShardPlan::Bucket& bucket);
   /// Whether a bucket has a gradient buffer for a part of a backward pass alone.
   bool is_transient(const ShardPlan::Bucket& bucket) const { return bucket.is_sharded && shards_gradients_; }
-  /// All gradients that are there become 0.
+  /// All gradients that are there become 0 but this rank's sums of what is sharded, which the first sums of the next
+  /// update take the place of.
   void clear_gradients();
 
   // on the parameters' device; whole; undefined where no parameter is a view of them

@@ -152,7 +152,7 @@ void ShardedOptimizer::gradients_begin(const std::vector<int64_t>& indices) {
   const at::NoGradGuard no_grad;
   for (int64_t index : indices) {
     const ShardPlan::Bucket& bucket = flat_.plan().bucket_of(index);
-    if (flat_.is_transient(bucket) && !flat_.whole_gradient(bucket).defined()) flat_.attach_gradients(bucket);
+    if (flat_.is_transient(bucket)) flat_.offer_gradients(bucket);
   }
 }
 
@@ -321,9 +321,13 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   learning_rate_.copy_(entry_of_update(learning_rates));
   const at::Tensor beta1 = options_.beta1s.defined() ? entry_of_update(options_.beta1s) : at::Tensor();
   const at::Tensor factor = optim::clip_factor(grad_norm_, options_.max_grad_norm) / scale;
+  GatheredBuffer* read_first = nullptr;  // what the next pass begins with: gathered beside the rest of the update
   for (const FlatParameters::Span& span : flat_.spans()) {
     const int64_t first = span.first_parameter;
-    if (!flat_.holds_state(flat_.plan().bucket_of(first))) continue;
+    const ShardPlan::Bucket& bucket = flat_.plan().bucket_of(first);
+    if (!flat_.holds_state(bucket)) continue;
+    if (read_first && flat_.gathered(bucket) != read_first) read_first->start_gather();
+    if (!read_first) read_first = flat_.gathered(bucket);
     const at::Tensor values = flat_.values_of(span);
     // of offloaded parameters a copy
     const at::Tensor on_device = values.to(values.options().device(flat_.device()), /*non_blocking=*/true);

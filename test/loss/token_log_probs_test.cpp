@@ -1,7 +1,10 @@
 #include "loss/token_log_probs.h"
 
+#include <limits>
+
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
+#include "nn/leaf_gradient.h"
 #include "support/tiny_model.h"
 
 using namespace dsft;
@@ -114,6 +117,25 @@ TEST_CASE("Temperature and entropies over chunks equal log_softmax in float64, v
   CHECK(largest_gap(actual.entropies.detach(), entropies.detach()) < 1e-5);
   CHECK(largest_gap(x.grad(), hidden.grad()) < 2e-5);
   if (trains_head) CHECK(largest_gap(head.grad(), weight.grad()) < 2e-5);
+}
+
+TEST_CASE("Where a place is offered for the head's gradient the chunks write all of it", "[loss][gpu]") {
+  const int64_t chunk_rows = GENERATE(1, 4, 10);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const at::Device device(device::has_cuda() ? at::kCUDA : at::kCPU);
+  const Problem problem = make_problem(10);
+  const auto gradient_with = [&](const at::Tensor& place) {
+    at::Tensor x = problem.hidden.to(device, type).requires_grad_(true);
+    at::Tensor head = problem.weight.to(device, type).requires_grad_(true);
+    if (place.defined()) nn::offer_gradient(head, place);
+    loss::linear_log_probs(x, head, problem.targets.to(device), chunk_rows)
+        .log_probs.backward(problem.gradient.to(device, at::kFloat));
+    return head.grad();
+  };
+  const at::Tensor place = torch::full(problem.weight.sizes(), std::numeric_limits<float>::quiet_NaN(), device);
+  const at::Tensor expected = gradient_with({}), actual = gradient_with(place);
+  CHECK(actual.is_same(place));
+  CHECK(largest_gap(actual.to(type), expected.to(at::kDouble)) <= (type == at::kFloat ? 1e-6 : 0.01));
 }
 
 TEST_CASE("Without a row the head's gradients are zero, and defined", "[loss]") {

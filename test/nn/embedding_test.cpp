@@ -2,7 +2,10 @@
 
 #include <torch/types.h>
 
+#include <limits>
+
 #include "catch_amalgamated.hpp"
+#include "nn/leaf_gradient.h"
 
 using namespace dsft;
 
@@ -45,6 +48,18 @@ TEST_CASE("Where there is an fp32 sum already an embedding adds to its rows", "[
   table.forward(ids).backward(gradient);
   CHECK(weight.grad().data_ptr() == sum.data_ptr());
   CHECK(torch::allclose(sum, before.index_add(0, ids, gradient)));
+}
+
+TEST_CASE("Where a place is offered an embedding writes all of it, rows that nobody looked up as zeros", "[nn]") {
+  torch::manual_seed(3);
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  const nn::Embedding table = random_table(type);
+  const at::Tensor place = torch::full({kVocabSize, kSize}, std::numeric_limits<float>::quiet_NaN());
+  const at::Tensor ids = torch::tensor({4, 4, 9}, at::kLong), gradient = torch::randn({3, kSize}).to(type);
+  nn::offer_gradient(table.weight(), place);
+  table.forward(ids).backward(gradient);
+  CHECK(table.weight().grad().is_same(place));
+  CHECK(torch::allclose(place, torch::zeros({kVocabSize, kSize}).index_add(0, ids, gradient.to(at::kFloat))));
 }
 
 TEST_CASE("A frozen embedding makes no node", "[nn]") {

@@ -2,8 +2,11 @@
 
 #include <torch/types.h>
 
+#include <limits>
+
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
+#include "nn/leaf_gradient.h"
 
 using namespace dsft;
 
@@ -11,8 +14,8 @@ namespace {
 
 constexpr int64_t kIn = 24;
 
-// How the sums of gradients lie that are there before the first backward pass.
-enum class Sums { kRows, kColumns, kMissing };
+// How the sums of gradients lie that are there before the first backward pass, or the places that are offered for them.
+enum class Sums { kRows, kColumns, kMissing, kOffered };
 
 struct Case {
   std::vector<int64_t> adapted;  // which of the three Linears
@@ -218,9 +221,12 @@ void check_sums(Case c, at::ScalarType type, at::Device device) {
     move(trained[i], i == 0 || c.trains_weights ? type : at::kFloat);
     if (i == 0 || c.sums == Sums::kMissing) continue;
     const at::Tensor sum = flat.narrow(0, offset, trained[i].numel());
-    sums.push_back(c.sums == Sums::kRows ? sum.view(trained[i].sizes()) : sum.view(trained[i].t().sizes()).t());
+    sums.push_back(c.sums == Sums::kColumns ? sum.view(trained[i].t().sizes()).t() : sum.view(trained[i].sizes()));
     offset += trained[i].numel() + (c.lies_apart ? 15 : 0);
-    at::Tensor(trained[i]).mutable_grad() = sums.back();
+    if (c.sums == Sums::kOffered)
+      nn::offer_gradient(trained[i], sums.back().fill_(std::numeric_limits<float>::quiet_NaN()));
+    else
+      at::Tensor(trained[i]).mutable_grad() = sums.back();
   }
   for (const auto& linear : linears) {
     for (const at::Tensor& parameter : linear->parameters())
@@ -245,7 +251,7 @@ void check_sums(Case c, at::ScalarType type, at::Device device) {
   for (size_t i = 1; i < trained.size(); ++i) {
     INFO("gradient " << i);
     if (!sums.empty()) CHECK(trained[i].grad().data_ptr() == sums[i - 1].data_ptr());
-    check_close(trained[i].grad(), expected[i] * 2 + (sums.empty() ? 0 : 0.25));
+    check_close(trained[i].grad(), expected[i] * 2 + (c.sums == Sums::kRows || c.sums == Sums::kColumns ? 0.25 : 0));
   }
   CHECK((flat.narrow(0, offset, flat.numel() - offset) == 0.25).all().item<bool>());
   check_close(x.grad(), expected[0] * 2);
@@ -267,6 +273,14 @@ TEST_CASE("Gradients are added to the sums that are there, also where these lie 
   const Case c = generate_case();
   INFO(c.adapted.size() << " adapters, " << (c.lies_apart ? "apart, " : "together, ") << c10::toString(type));
   check_sums(c, type, at::kCPU);
+}
+
+TEST_CASE("Gradients of weights are written where places are offered, also where these lie side by side", "[nn][gpu]") {
+  const auto type = GENERATE(at::kFloat, at::kBFloat16);
+  Case c{.adapted = {}, .trains_weights = true, .lies_apart = GENERATE(false, true), .sums = Sums::kOffered};
+  INFO((c.lies_apart ? "apart, " : "together, ") << c10::toString(type));
+  check_sums(c, type, at::kCPU);
+  if (device::has_cuda()) check_sums(c, type, at::Device(at::kCUDA, 0));
 }
 
 TEST_CASE("On a GPU Linears side by side agree with float64, values and sums of gradients", "[nn][gpu]") {

@@ -1,0 +1,109 @@
+// Policies on two GPUs beside one.
+#include <fstream>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "catch_amalgamated.hpp"
+#include "end_to_end/agents_job.h"
+
+namespace dsft::test {
+namespace {
+
+bool has_two_gpus(const TempDir& folder) {
+  const auto facts = json::parse(run_dsft({"env", "--json"}, folder, "0,1").out);
+  return facts["cuda_built_in"].get<bool>() && facts["gpus"].size() >= 2;
+}
+
+ProgramRun run_on_gpus(const GrpoRuns& job, int num_gpus, const std::string& output,
+                       std::vector<std::string> overrides) {
+  std::vector<std::string> arguments = {
+      "launch",      "--num-gpus",      std::to_string(num_gpus), job.recipe, "output_dir=" + job.in(output),
+      "device=cuda", "model.dtype=bf16"};
+  arguments.insert(arguments.end(), overrides.begin(), overrides.end());
+  return run_dsft(arguments, job.folder, num_gpus == 1 ? "0" : "0,1");
+}
+
+// The job's model with heads of 64, for which GPUs have the bitwise mode.
+std::string make_wide_model(const GrpoJob& job) {
+  json config;
+  std::ifstream(job.in("config.json")) >> config;
+  config["hidden_size"] = 128;
+  config["num_attention_heads"] = 2;
+  config["num_key_value_heads"] = 1;
+  job.folder.write("wide.json", config.dump());
+  const ProgramRun made = run_dsft(
+      {"init-model", "--config", job.in("wide.json"), "--tokenizer", job.in("model"), "--output", job.in("wide")},
+      job.folder);
+  INFO(made.err);
+  REQUIRE(made.exit_code == 0);
+  return job.in("wide");
+}
+
+}  // namespace
+
+TEST_CASE("In the bitwise mode two GPUs sample what one does, on-policy to the last bit", "[end_to_end][gpu]") {
+  const std::string sections = GENERATE("lora: {r: 8, lora_alpha: 16}\n", "zero: {stage: 3}\n");
+  INFO(sections);
+  const GrpoJob job(kShort, sections);
+  if (!has_two_gpus(job.folder)) SKIP("no two GPUs");
+  constexpr size_t kUpdates = 5, kRows = 32;
+  const std::string model = make_wide_model(job);
+  const auto size = [&](int rows) {
+    return std::vector<std::string>{"model.path=" + model,
+                                    "training.full_determinism=true",
+                                    "training.max_steps=5",
+                                    "training.learning_rate=1.0e-4",
+                                    "training.gradient_accumulation_steps=2",
+                                    "training.per_device_train_batch_size=" + std::to_string(rows)};
+  };
+  const ProgramRun alone = run_on_gpus(job, 1, "alone", size(16)), together = run_on_gpus(job, 2, "together", size(8));
+  INFO(alone.err << together.err);
+  REQUIRE(alone.exit_code == 0);
+  REQUIRE(together.exit_code == 0);
+  CHECK_THAT(together.err + together.out, Catch::Matchers::ContainsSubstring("are equal bit for bit"));
+  const auto expected = job.metrics("alone"), given = job.metrics("together");
+  REQUIRE(expected.size() == kUpdates);
+  REQUIRE(given.size() == kUpdates);
+  const auto first_round = [&](const std::string& output) {
+    const auto all = job.completions(output);
+    REQUIRE(all.size() == kUpdates * kRows);
+    std::multiset<std::string> first;
+    for (const std::string& line : all)
+      if (json::parse(line).at("step") == 1) first.insert(line);
+    return first;
+  };
+  CHECK(first_round("together") == first_round("alone"));
+  for (size_t i = 0; i < kUpdates; ++i) {
+    INFO(given[i].dump() << "\n" << expected[i].dump());
+    CHECK(given[i].at("sampling/sampling_logp_difference/max") == 0);
+    CHECK(expected[i].at("sampling/sampling_logp_difference/max") == 0);
+    // sums of gradients have another order: what is sampled behind them may differ in a token
+    CHECK(given[i].at("reward").get<double>() == Catch::Approx(expected[i].at("reward").get<double>()).epsilon(0.02));
+    CHECK(given[i].at("grad_norm").get<double>() ==
+          Catch::Approx(expected[i].at("grad_norm").get<double>()).epsilon(i == 0 ? 1e-3 : 0.1));
+  }
+}
+
+TEST_CASE("Agents are asked on two GPUs that have a part of the weights each", "[end_to_end][gpu]") {
+  const AgentsJob job(Task::kThirds);
+  if (!has_two_gpus(job.folder)) SKIP("no two GPUs");
+  const std::string combine = GENERATE("vote", "mean");
+  INFO(combine);
+  const ProgramRun run = run_on_gpus(job, 2, "grpo",
+                                     {"grpo.ensemble.combine=" + combine, "zero.stage=3", "training.max_steps=2",
+                                      "training.per_device_train_batch_size=18"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const auto lines = job.metrics("grpo");
+  REQUIRE(lines.size() == 2);
+  for (const json& line : lines) {
+    INFO(line.dump());
+    const double accuracy = line.at("ensemble/accuracy");
+    CHECK(accuracy > 0.9);
+    for (const std::string& name : kNames)
+      CHECK(line.at("agents/" + name + "/accuracy").get<double>() < accuracy - 0.1);
+  }
+}
+
+}  // namespace dsft::test
