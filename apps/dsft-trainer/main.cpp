@@ -35,11 +35,12 @@ void run(int argc, char** argv, Outcome& outcome) {
   CLI::App app("dsft-trainer: the part of dsft that computes; started by dsft", "dsft-trainer");
   app.require_subcommand(1);
   add_task<apps::TrainOptions>(app, "train", apps::run_train, apps::kTrainingMemoryAdvice, outcome);
-  add_task<apps::EvalOptions>(app, "eval", apps::run_eval,
-                              "Try a smaller training.per_device_eval_batch_size, data.max_length or "
-                              "eval.max_new_tokens (of a grpo recipe grpo.max_completion_length), or --dtype bf16 "
-                              "instead of fp32.",
-                              outcome);
+  add_task<apps::EvalOptions>(
+      app, "eval", apps::run_eval,
+      "Try a smaller training.per_device_eval_batch_size, data.max_length or "
+      "eval.max_new_tokens (in a grpo recipe grpo.max_completion_length instead), or --dtype bf16 "
+      "instead of fp32.",
+      outcome);
   add_task<apps::GenerateOptions>(app, "generate", apps::run_generate,
                                   "Try fewer rows of --input at a time (up to 32 are decoded together), shorter "
                                   "prompts, a smaller --max-new-tokens, or --dtype bf16 instead of fp32.",

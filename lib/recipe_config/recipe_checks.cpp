@@ -127,20 +127,28 @@ void validate_stage(const RecipeConfig& config, config::Section& top) {
     top.no_effect("zero.stage3_gather_16bit_weights_on_model_save", "adapters are always written whole");
 }
 
-// Of rows a policy takes the prompt alone. A value equal to its default asks for nothing: resolved.yaml writes them
-// all.
-void name_unused_data_keys(const data::DataConfig& config, config::Section section) {
-  const data::DataConfig none;
+// Of rows a policy takes the prompt alone, and evaluations sample as rounds do. A value equal to its default asks for
+// nothing: resolved.yaml writes them all.
+void name_keys_of_sft(const RecipeConfig& config, config::Section& top) {
+  RecipeConfig none;
+  apply_recipe_defaults(RecipeKind::kGrpo, none);
   const auto no_effect = [&](const char* key, bool is_changed, const char* reason) {
-    if (is_changed) section.no_effect(key, reason);
+    if (is_changed) top.no_effect(key, reason);
   };
   const char* const whole = "a grpo recipe takes prompts whole, and grpo.max_completion_length bounds what is sampled";
   const char* const sampled = "a grpo recipe trains on all tokens of the completions that it samples";
-  no_effect("max_length", config.max_length != none.max_length, whole);
-  no_effect("overlong", config.overlong != none.overlong, whole);
-  no_effect("packing", config.packing != none.packing, "completions always lie end to end, without padding");
-  no_effect("loss_on", config.loss_on != none.loss_on, sampled);
-  no_effect("unsupervised_rows", config.unsupervised_rows != none.unsupervised_rows, sampled);
+  const data::DataConfig& data = config.data;
+  no_effect("data.max_length", data.max_length != none.data.max_length, whole);
+  no_effect("data.overlong", data.overlong != none.data.overlong, whole);
+  no_effect("data.packing", data.packing != none.data.packing, "completions always lie end to end, without padding");
+  no_effect("data.loss_on", data.loss_on != none.data.loss_on, sampled);
+  no_effect("data.unsupervised_rows", data.unsupervised_rows != none.data.unsupervised_rows, sampled);
+  no_effect(
+      "data.num_workers", data.num_workers != none.data.num_workers,
+      "a grpo recipe tokenises prompts alone, in one thread; how many processes compute a reward its `workers` say");
+  no_effect("training.per_device_eval_batch_size",
+            config.training.per_device_eval_batch_size != none.training.per_device_eval_batch_size,
+            "an evaluation samples as many completions at once as memory has room for, as a round of training does");
 }
 
 void validate_grpo(const RecipeConfig& config, config::Section& top) {
@@ -151,7 +159,7 @@ void validate_grpo(const RecipeConfig& config, config::Section& top) {
   config::Section section = top.inside("grpo");
   const rl::GrpoConfig& grpo = config.grpo.value();
   validate(grpo, section);
-  name_unused_data_keys(config.data, top.inside("data"));
+  name_keys_of_sft(config, top);
   for (const rewards::RewardConfig& reward : grpo.judged_by.rewards)
     if (const auto* built_in = std::get_if<rewards::BuiltInConfig>(&reward.function))
       if (std::string fault = rewards::find_regex_fault(*built_in); !fault.empty())

@@ -177,7 +177,8 @@ void resolve_defaults(RecipeConfig& config, bool has_cuda) {
     training.warmup_ratio = has_warmup ? 0.03 : 0.0;
   }
   resolve_evaluation(training, config.recipe);
-  if (!config.data.num_workers) config.data.num_workers = std::max<int64_t>(1, std::thread::hardware_concurrency());
+  if (!is_grpo && !config.data.num_workers)  // which a grpo recipe has no use for
+    config.data.num_workers = std::max<int64_t>(1, std::thread::hardware_concurrency());
 }
 
 RecipeConfig load_run_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,

@@ -15,12 +15,16 @@ void apply_grpo_defaults(train::TrainingConfig& training) {
 
 }  // namespace
 
-void apply_recipe_defaults(const config::Node& recipe, RecipeConfig& config) {
-  const config::Node* kind = recipe.find("recipe");
-  if (!kind || !kind->is_scalar()) return;
-  if (config::from_word<RecipeKind>(kind->text) != RecipeKind::kGrpo) return;
+void apply_recipe_defaults(RecipeKind kind, RecipeConfig& config) {
+  if (kind != RecipeKind::kGrpo) return;
   apply_grpo_defaults(config.training);
   config.eval.metrics = {evaluate::Metric::kPassAtK};
+}
+
+void apply_recipe_defaults(const config::Node& recipe, RecipeConfig& config) {
+  const config::Node* word = recipe.find("recipe");
+  if (!word || !word->is_scalar()) return;
+  if (const auto kind = config::from_word<RecipeKind>(word->text)) apply_recipe_defaults(*kind, config);
 }
 
 const char* default_best_metric(RecipeKind recipe) {

@@ -5,8 +5,9 @@
 
 namespace dsft::recipe_config {
 
-/// Puts the defaults that the recipe's kind has (GRPOConfig's in a grpo recipe) in place of a new config's, before the
-/// keys of `recipe` are read over them.
+/// Puts the defaults that recipes of a kind have (GRPOConfig's in a grpo recipe) in place of a new config's.
+void apply_recipe_defaults(RecipeKind kind, RecipeConfig& config);
+/// The same for the kind that `recipe` names, before its keys are read over them.
 void apply_recipe_defaults(const config::Node& recipe, RecipeConfig& config);
 
 /// What metric_for_best_model is where it is not written, without "eval_".

@@ -194,22 +194,25 @@ TEST_CASE("keys of vLLM and of other settings are named where they have no effec
   CHECK_THAT(to_string(sft.warnings[0]), ContainsSubstring("grpo: has no effect: recipe is sft"));
 }
 
-TEST_CASE("keys of section data that a policy's prompts do not use are named", "[recipe_config]") {
-  const auto warned = [](const std::string& keys) {
+TEST_CASE("keys that a policy's prompts and evaluations do not use are named", "[recipe_config]") {
+  const auto warned = [](const std::string& keys, const std::string& addition = "") {
     std::string all;
     const auto reading = recipe_config::read_recipe_text(
-        "recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl" + keys + "}\n", "r.yaml",
+        "recipe: grpo\noutput_dir: r\nmodel: {path: a}\ndata: {train: t.jsonl" + keys + "}\n" + addition, "r.yaml",
         {"grpo.rewards=[json_valid]"});
     REQUIRE(reading.is_ok());
     for (const config::Fault& warning : reading.warnings) all += to_string(warning) + "\n";
     return all;
   };
-  for (const char* key :
-       {"max_length: 512", "overlong: drop", "packing: false", "loss_on: all", "unsupervised_rows: error"}) {
+  for (const char* key : {"max_length: 512", "overlong: drop", "packing: false", "loss_on: all",
+                          "unsupervised_rows: error", "num_workers: 4"}) {
     const std::string written = key, name = written.substr(0, written.find(':'));
     CHECK_THAT(warned(", " + written), ContainsSubstring("data." + name + ": has no effect"));
   }
-  CHECK(warned(", max_length: 2048, packing: true, shuffle: false, eval_fraction: 0.1") == "");
+  CHECK(warned(", max_length: 2048, packing: true, num_workers: null, shuffle: false, eval_fraction: 0.1") == "");
+  CHECK_THAT(warned("", "training: {per_device_eval_batch_size: 4}\n"),
+             ContainsSubstring("training.per_device_eval_batch_size: has no effect"));
+  CHECK(warned("", "training: {per_device_eval_batch_size: 8}\n") == "");  // the default of a grpo recipe
 }
 
 TEST_CASE("a prompt has no more completions than random numbers have names for", "[recipe_config]") {
