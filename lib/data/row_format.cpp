@@ -1,5 +1,6 @@
 #include "data/row_format.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <optional>
@@ -71,7 +72,7 @@ Json take_kwargs(Json& row) {
 }
 
 void check_content(const Json& content, const std::string& field) {
-  if (content.is_null() || content.is_string()) return;
+  if (content.is_string()) return;
   if (!content.is_array()) fail_field(field, "must be text or a list of parts, not ", content.type_name(), ".");
   for (const Json& part : content) {
     const bool is_text = part.is_object() && part.contains("type") && part["type"] == "text";
@@ -80,6 +81,30 @@ void check_content(const Json& content, const std::string& field) {
           field,
           "has a part that is no {\"type\": \"text\", \"text\": ...}; images and videos come with the vision recipe.");
   }
+}
+
+/// Whether a message has anything beside its content that a template may show: tool_calls, reasoning_content, ...
+bool says_something_else(const Json& message) {
+  static constexpr auto kNothing = std::to_array<std::string_view>({"role", "content", "name", "train", "weight"});
+  for (const auto& [name, value] : message.items()) {
+    const bool is_empty = value.is_null() || value.empty() || value == "";
+    if (!is_empty && std::find(kNothing.begin(), kNothing.end(), name) == kNothing.end()) return true;
+  }
+  return false;
+}
+
+/// Of a message without content most templates make an empty one, the word None or a failure: OpenAI's roles have
+/// theirs, but for an assistant that calls tools, thinks, ... instead. Other roles are the template's own.
+void check_has_content(const Json& message, const std::string& field) {
+  const char* state = message.contains("content") ? "is null" : "is missing";
+  const Json& role = message["role"];
+  if (role == "user" || role == "system" || role == "developer" || role == "tool")
+    fail_field(field, state, ": a message of role ", role.get_ref<const std::string&>(),
+               " needs text or a list of text parts; write \"\" for an empty one.");
+  if (role == "assistant" && !says_something_else(message))
+    fail_field(field, state,
+               ", and nothing stands in its place: an assistant message needs content, or tool_calls, "
+               "reasoning_content or the like; write \"\" for an empty one.");
 }
 
 /// "train": false, or OpenAI's "weight": 0, leaves a message out of what is learned.
@@ -103,7 +128,10 @@ void check_messages(const Json& messages, const std::string& field) {
     if (!message.is_object()) fail_field(at, "must be an object with role and content, not ", message.type_name(), ".");
     if (!message.contains("role") || !message["role"].is_string())
       fail_field(at + ".role", "must be text (user, assistant, system, tool).");
-    if (message.contains("content")) check_content(message["content"], at + ".content");
+    if (has(message, "content"))
+      check_content(message["content"], at + ".content");
+    else
+      check_has_content(message, at + ".content");
     check_share(message, at);
   }
 }

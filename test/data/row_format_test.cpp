@@ -85,6 +85,16 @@ TEST_CASE("token rows without labels supervise every token", "[data]") {
   CHECK(labelled.labels == std::vector<int32_t>{kIgnored, kIgnored, 3});
 }
 
+TEST_CASE("an assistant message may have something else than content, and roles of a template's own need none",
+          "[data]") {
+  const char* const question = R"({"messages": [{"role": "user", "content": ""}, )";
+  for (const char* message : {R"({"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]})",
+                              R"({"role": "assistant", "tool_calls": [{"name": "f"}]})",
+                              R"({"role": "assistant", "content": null, "reasoning_content": "hm"})",
+                              R"({"role": "assistant", "content": ""})", R"({"role": "ipython", "output": "4"})"})
+    CHECK(conversation((std::string(question) + message + "]}").c_str()).messages.size() == 2);
+}
+
 TEST_CASE("columns that are null count as absent", "[data]") {
   CHECK(std::holds_alternative<PlainText>(
       read_row(Json::parse(R"({"messages": null, "prompt": null, "text": "t", "tools": null})"))));
@@ -106,6 +116,16 @@ TEST_CASE("a fault of a row names the field", "[data]") {
       Case{R"({"messages": [{"role": "assistant", "content": "a", "weight": 0, "train": true}]})",
            "field \"messages[0].weight\": is 0, but .train is true"},
       Case{R"({"conversations": [{"from": "gpt", "value": "x", "train": 1}]})", "field \"conversations[0].train\""},
+      Case{R"({"messages": [{"role": "user"}]})",
+           "field \"messages[0].content\": is missing: a message of role user needs text or a list of text parts"},
+      Case{R"({"messages": [{"role": "user", "content": null}]})", "field \"messages[0].content\": is null: a message"},
+      Case{R"({"messages": [{"role": "tool", "name": "f", "tool_call_id": "1"}]})",
+           "a message of role tool needs text"},
+      Case{R"({"conversations": [{"role": "system"}]})", "field \"conversations[0].content\": is missing"},
+      Case{R"({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": null}]})",
+           "field \"completion[0].content\": is null, and nothing stands in its place: an assistant message needs"},
+      Case{R"({"messages": [{"role": "assistant", "tool_calls": [], "name": "x", "train": true}]})",
+           "field \"messages[0].content\": is missing, and nothing stands in its place"},
       Case{R"({"messages": [{"role": "user", "content": 3}]})", "field \"messages[0].content\": must be text"},
       Case{R"({"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}]})", "vision recipe"},
       Case{R"({"messages": [{"role": "user", "content": "a"}], "tools": "[{"})", "field \"tools\""},

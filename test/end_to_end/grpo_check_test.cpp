@@ -126,3 +126,25 @@ TEST_CASE("The memory of a GRPO recipe is that of its prompts and completions", 
   CHECK_THAT(job.fault({"grpo.max_completion_length=100000000000"}, "training.per_device_train_batch_size"),
              ContainsSubstring("a smaller grpo.max_completion_length"));
 }
+
+TEST_CASE("A question without content is a fault of check at its line, in SFT as in GRPO", "[end_to_end]") {
+  const PromptJob job;
+  const std::string rows =
+      job.folder
+          .write("broken.jsonl",
+                 R"({"messages": [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "1"}]})"
+                 "\n"
+                 R"({"messages": [{"role": "user", "content": null}, {"role": "assistant", "content": "2"}]})"
+                 "\n")
+          .string();
+  for (const std::string& recipe : {job.recipe, job.in("recipe.yaml")}) {
+    const auto run = job.run({"check", "--json", recipe, "data.train=[" + rows + "]"});
+    INFO(run.err << run.out);
+    CHECK(run.exit_code == 3);
+    const json document = json::parse(run.out);
+    REQUIRE(document["faults"].size() == 1);
+    CHECK_THAT(
+        document["faults"][0]["message"].get<std::string>(),
+        ContainsSubstring("broken.jsonl:2: field \"messages[0].content\": is null: a message of role user needs text"));
+  }
+}
