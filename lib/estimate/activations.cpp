@@ -96,6 +96,8 @@ class Layer {
     return bytes;
   }
 
+  int64_t narrow_adapters() const { return (qkv_.narrow + o_.narrow + gate_up_.narrow + down_.narrow) * width_; }
+
  private:
   // [T, columns] in the type of the arithmetic
   int64_t rows(int64_t columns) const { return workload_.num_tokens() * columns * width_; }
@@ -195,6 +197,24 @@ ActivationBytes estimate_activations(const Workload& workload) {
   }
   bytes.loss = loss_bytes(workload, training);
   return bytes;
+}
+
+int64_t narrow_adapter_bytes(const Workload& workload) {
+  if (!workload.lora) return 0;
+  const Training training = training_of(workload);
+  int64_t bytes = 0;
+  for (int64_t index = 0; index < workload.model.num_hidden_layers; ++index)
+    bytes += Layer(workload, training, index).narrow_adapters();
+  return bytes;
+}
+
+int64_t decoding_step_bytes(const Workload& workload, int64_t num_sequences) {
+  const spec::ModelSpec& spec = workload.model;
+  const int64_t head = spec.vocab_size + 2 * spec.hidden_size;  // logits, hidden states and their norm
+  // the two parts of the stream and their norm, with q, k, v and the result, or gate, up and their product
+  const int64_t qkv = (2 * spec.num_attention_heads + 2 * spec.num_key_value_heads) * spec.head_dim;
+  const int64_t layer = 3 * spec.hidden_size + std::max(qkv, 3 * spec.intermediate_size);
+  return num_sequences * std::max(head, layer) * bytes_of(workload.dtype);
 }
 
 }  // namespace dsft::estimate

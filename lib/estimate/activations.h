@@ -20,4 +20,12 @@ struct ActivationBytes {
 /// can take. Throws kUsage for micro-batches of more than 2^34 tokens.
 ActivationBytes estimate_activations(const Workload& workload);
 
+/// Bytes of A and B of LoRA as products read them (nn/narrow_adapters.h): in the type of the arithmetic, and on a GPU
+/// in 16 bits as one pair for the linear layers of one input. Adapters of the head are not among them.
+int64_t narrow_adapter_bytes(const Workload& workload);
+
+/// Most that a decoding step of so many sequences works with beside weights and cache: the logits, or the widest
+/// layer's product.
+int64_t decoding_step_bytes(const Workload& workload, int64_t num_sequences);
+
 }  // namespace dsft::estimate

@@ -71,7 +71,8 @@ class RankState {
   // measure the loss of evaluations, a block at a time, and gather all of them to generate.
   int64_t outside_of_steps(const Columns& step) const {
     if (slices_parameters())
-      return step.weights + step.gradients + step.optimizer + (workload_.generates ? all_.model * width_ : 0);
+      return step.weights + step.gradients + step.optimizer + waiting_samplers() +
+             (workload_.generates ? all_.model * width_ : 0);
     return step.weights - reference_weights() - reference_lora() + masters() + all_.trained * width_ +
            all_.lora * kFloatBytes;
   }
@@ -96,6 +97,20 @@ class RankState {
   int64_t offloaded_weights() const {
     if (placement_.offloads_parameters && slices_parameters()) return model_weights();
     return width_ == 2 ? offloaded() * width_ : 0;
+  }
+
+  // What the engines of sampling and of evaluations have in an update (generate/engine.h): adapters as their steps read
+  // them, and on a GPU what the largest recorded step works with. Keys and values are given back, and at stage 3 an
+  // evaluation's engine is too, for the weights lie elsewhere each time.
+  int64_t waiting_samplers() const {
+    if (!workload_.sampled) return 0;
+    const int64_t adapters = narrow_adapter_bytes(workload_);
+    const auto waiting = [&](int64_t num_sequences) {
+      if (num_sequences == 0) return int64_t{0};
+      return adapters + (workload_.is_on_gpu ? decoding_step_bytes(workload_, num_sequences) : 0);
+    };
+    return waiting(workload_.sampled->num_sequences) +
+           (placement_.stage == 3 ? 0 : waiting(workload_.sampled->num_evaluated));
   }
 
   // By how much the peak of a step with buffers exceeds that of its pass alone.
@@ -210,6 +225,7 @@ MemoryEstimate estimate_memory(const Workload& workload, const Placement& placem
   rank.loss = activations.loss;
   rank.activations = activations.peak() - activations.loss;
   rank.buffers = state.buffers_beside(activations);
+  rank.buffers += state.waiting_samplers();
   if (workload.is_on_gpu) rank.buffers += kMatrixScratch;
   estimate.outside = std::max<int64_t>(0, state.outside_of_steps(rank) - rank.total());
   rank.buffers += estimate.outside;

@@ -8,11 +8,29 @@ namespace dsft::estimate {
 
 namespace {
 
+bool evaluates(const recipe_config::RecipeConfig& recipe) {
+  return recipe.training.eval_strategy != train::EvalStrategy::kNo || recipe.training.eval_on_start;
+}
+
 bool generates_while_training(const recipe_config::RecipeConfig& recipe) {
   if (recipe.recipe == recipe_config::RecipeKind::kGrpo) return true;
-  const bool evaluates = recipe.training.eval_strategy != train::EvalStrategy::kNo || recipe.training.eval_on_start;
-  return evaluates && std::any_of(recipe.eval.metrics.begin(), recipe.eval.metrics.end(),
-                                  [](evaluate::Metric metric) { return metric != evaluate::Metric::kLoss; });
+  return evaluates(recipe) && std::any_of(recipe.eval.metrics.begin(), recipe.eval.metrics.end(),
+                                          [](evaluate::Metric metric) { return metric != evaluate::Metric::kLoss; });
+}
+
+SampledRows sampled_rows(const recipe_config::RecipeConfig& recipe, std::optional<int64_t> longest_prompt) {
+  const rl::GrpoConfig& grpo = *recipe.grpo;
+  const int64_t steps = grpo.steps_per_generation.value_or(recipe.training.gradient_accumulation_steps);
+  const int64_t of_round =  // of all ranks where that is what the recipe says
+      grpo.generation_batch_size.value_or(recipe.training.per_device_train_batch_size * steps);
+  SampledRows rows{.prompt_length = longest_prompt.value_or(kAssumedPrompt),
+                   .is_assumed = !longest_prompt,
+                   .num_sequences = std::min(of_round, rl::kMostSequences)};
+  if (!evaluates(recipe)) return rows;
+  const int64_t num_prompts = std::min(recipe.eval.num_samples.value_or(rl::kMostSequences), rl::kMostSequences);
+  const int64_t of_prompt = grpo.ensemble.num_askers() * grpo.generations_in_evaluation();
+  rows.num_evaluated = std::min(num_prompts * of_prompt, rl::kMostSequences);
+  return rows;
 }
 
 }  // namespace
@@ -20,8 +38,7 @@ bool generates_while_training(const recipe_config::RecipeConfig& recipe) {
 Workload workload_of(const recipe_config::RecipeConfig& recipe, const spec::ModelSpec& model,
                      std::optional<int64_t> longest_prompt) {
   std::optional<SampledRows> sampled;
-  if (recipe.recipe == recipe_config::RecipeKind::kGrpo)
-    sampled = SampledRows{.prompt_length = longest_prompt.value_or(kAssumedPrompt), .is_assumed = !longest_prompt};
+  if (recipe.recipe == recipe_config::RecipeKind::kGrpo) sampled = sampled_rows(recipe, longest_prompt);
   return {.model = model,
           .lora = recipe.lora,
           .dtype = recipe.model.dtype.value_or(spec::ComputeDtype::kBf16),

@@ -20,6 +20,8 @@ inline constexpr int64_t kAssumedPrompt = 512;
 struct SampledRows {
   int64_t prompt_length = kAssumedPrompt;  ///< tokens of the longest prompt
   bool is_assumed = true;                  ///< no prompt was read
+  int64_t num_sequences = 0;               ///< that a rank decodes together, at most
+  int64_t num_evaluated = 0;               ///< the same in evaluations of the run; 0: it has none
 };
 
 /// What is trained, by which micro-batch, on what.

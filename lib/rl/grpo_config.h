@@ -61,6 +61,9 @@ constexpr auto words_of(Aggregation) {
 /// Completions of one prompt, those of all agents together: what random numbers are named by (generate::SampleName).
 inline constexpr int64_t kMostCompletionsOfPrompt = int64_t{1} << 14;
 
+/// Sequences that a sampler decodes together, at most.
+inline constexpr int64_t kMostSequences = 512;
+
 /// The recipe's section `grpo` (the keys of trl.GRPOConfig that are about the algorithm, with its defaults).
 struct GrpoConfig {
   int64_t num_generations = 8;                        ///< G: completions of a prompt

@@ -20,7 +20,6 @@
 namespace dsft::rl {
 namespace {
 
-constexpr int64_t kMostSequences = 512;  // decoded together
 // of the memory that is free before the first round: later ones find what the first update has taken for good
 constexpr double kCacheShare = 0.5;
 constexpr std::chrono::seconds kBetweenBeats{1};
