@@ -23,6 +23,7 @@ int64_t attainable_bytes(int index);
 /// What no tensor holds of the GPU's memory, within what torch is told to leave.
 int64_t free_bytes(int index);
 void forget_memory_use(int index);
+void restart_peak(int index);
 void clear_error();
 /// Locks pages of the host for copies; gives what CUDA says against it, or "".
 std::string pin(void* memory, size_t num_bytes);

@@ -142,6 +142,10 @@ int64_t attainable_memory_bytes(at::Device device) {
   return device.is_cuda() ? cuda::attainable_bytes(device.index()) : free_host_memory().limit_bytes;
 }
 
+void restart_peak_memory(at::Device device) {
+  if (device.is_cuda()) cuda::restart_peak(device.index());
+}
+
 int64_t peak_memory_bytes(at::Device device) {
   return device.is_cuda() ? cuda::peak_allocated_bytes(device.index()) : peak_resident_bytes();
 }

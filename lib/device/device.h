@@ -90,5 +90,7 @@ int64_t free_memory_bytes(at::Device device);
 
 /// Largest memory so far, in bytes: what torch has allocated on a GPU, or this process's resident set on the CPU.
 int64_t peak_memory_bytes(at::Device device);
+/// Of a GPU, the peak is that from now on. A process's own stays.
+void restart_peak_memory(at::Device device);
 
 }  // namespace dsft::device

@@ -35,6 +35,9 @@ int64_t attainable_bytes(int) {
 int64_t free_bytes(int) {
   DSFT_CHECK(false, "built without CUDA");
 }
+void restart_peak(int) {
+  DSFT_CHECK(false, "built without CUDA");
+}
 void forget_memory_use(int) {
   DSFT_CHECK(false, "built without CUDA");
 }

@@ -70,9 +70,12 @@ int64_t free_bytes(int index) {
   return std::min(static_cast<int64_t>(free) + kept,
                   static_cast<int64_t>(fraction * static_cast<double>(total)) - held - shareable_bytes(index));
 }
+void restart_peak(int index) {
+  c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(index));
+}
 void forget_memory_use(int index) {
   c10::cuda::CUDACachingAllocator::emptyCache();
-  c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(index));
+  restart_peak(index);
 }
 void clear_error() {
   C10_CUDA_CLEAR_ERROR();

@@ -21,10 +21,12 @@ struct StepReport {
   int64_t step_tokens = 0;                  ///< of this update
   double step_seconds = 0;                  ///< of the device, the wait for its data included
   double data_seconds = 0;                  ///< of these the device waited for rows, at most
+  double update_seconds = 0;                ///< of these, from the moment when its rows were there to the end
   double optimizer_seconds = 0;             ///< of these, from the last backward pass to the end
   std::optional<double> wait_seconds = {};  ///< of these the device waited for other ranks; none: not measured
-  double peak_memory_gib = 0;
-  std::map<std::string, double> metrics;  ///< mean_token_accuracy and whatever else the loss reports
+  double peak_memory_gib = 0;               ///< of the run so far
+  double update_peak_gib = 0;               ///< of this update, where what makes its rows computes, on a GPU
+  std::map<std::string, double> metrics;    ///< mean_token_accuracy and whatever else the loss reports
 };
 
 /// The course of a run, known before its first step.

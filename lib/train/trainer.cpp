@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -155,6 +156,7 @@ void Trainer::train_step(std::vector<Batch> micro_batches) {
   std::optional<std::vector<comm::WaitTimes::Wait>> waits;
   const bool has_waits = measures_waits();
   if (has_waits) context_.waits->start();
+  if (job_.source->computes()) restart_peak_memory();
   EnqueuedStep enqueued = step_.run(micro_batches, state_.step + 1);
   if (has_waits) waits = context_.waits->stop();
   StepReport report;
@@ -165,12 +167,21 @@ void Trainer::train_step(std::vector<Batch> micro_batches) {
   report.data_seconds = data_seconds_;
   report.num_tokens = state_.num_tokens += report.step_tokens;
   report.metrics = job_.source->metrics();
-  report.peak_memory_gib = static_cast<double>(device::peak_memory_bytes(context_.device)) / kGib;
+  const int64_t peak_bytes = device::peak_memory_bytes(context_.device);
+  peak_bytes_ = std::max(peak_bytes_, peak_bytes);
+  report.update_peak_gib = static_cast<double>(peak_bytes) / kGib;
+  report.peak_memory_gib = static_cast<double>(peak_bytes_) / kGib;
   const optim::LossScaler* scaler = job_.optimizer->loss_scaler();
   report_unread();
   unread_ = UnreadStep{std::move(enqueued), report, !scaler || scaler->is_at_minimum(), std::move(micro_batches),
                        std::move(waits)};
   if (reads_at_once()) report_unread();
+}
+
+// What making the rows took is no part of an update's.
+void Trainer::restart_peak_memory() {
+  peak_bytes_ = std::max(peak_bytes_, device::peak_memory_bytes(context_.device));
+  device::restart_peak_memory(context_.device);
 }
 
 bool Trainer::reads_at_once() const {
@@ -194,6 +205,7 @@ Trainer::UnreadStep Trainer::tell_unread() {
   step.report.learning_rate = numbers.learning_rate;
   step.report.is_applied = numbers.is_applied;
   step.report.step_seconds = step.enqueued.end.seconds_since(*step_begin_);
+  step.report.update_seconds = step.enqueued.end.seconds_since(step.enqueued.begin);
   step.report.optimizer_seconds = step.enqueued.end.seconds_since(step.enqueued.optimizer_begin);
   if (step.waits) step.report.wait_seconds = comm::total_seconds(*step.waits);
   step_begin_ = std::move(step.enqueued.end);

@@ -66,6 +66,7 @@ class Trainer final {
   std::optional<std::vector<Batch>> next_micro_batches();
   void train_step(std::vector<Batch> micro_batches);
   bool measures_waits() const;
+  void restart_peak_memory();
   void report_unread();
   UnreadStep tell_unread();
   bool reads_at_once() const;
@@ -116,6 +117,7 @@ class Trainer final {
   std::optional<device::Moment> step_begin_;  ///< of the update that is told next: the end of the one before it, or
                                               ///< later where something else came between
   double data_seconds_ = 0;                   ///< the device waited for the rows of the update that is next
+  int64_t peak_bytes_ = 0;                    ///< of memory, so far
   bool has_observer_failed_ = false;
 };
 

@@ -77,6 +77,7 @@ TrainingStep::TrainingStep(StepParts parts, StepOptions options)
 
 EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t step) {
   step_ = step;
+  device::Moment begin(parts_.model.device());
   enter("counting tokens");
   const Totals totals = count(micro_batches, step);
   set_denominators(totals.denominators);
@@ -102,6 +103,7 @@ EnqueuedStep TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t 
           .loss_scale = result.loss_scale,
           .metrics = metrics_,
           .extremes = extreme_names_,
+          .begin = std::move(begin),
           .optimizer_begin = std::move(optimizer_begin),
           .end = std::move(end),
           .numbers = device::HostCopy(numbers)};

@@ -69,6 +69,7 @@ struct EnqueuedStep {
   double loss_scale = 1;             ///< the one the update used; 1 but for fp16
   std::vector<std::string> metrics;  ///< their names
   std::vector<ExtremeName> extremes;
+  device::Moment begin;            ///< of its work
   device::Moment optimizer_begin;  ///< when the last backward pass was done
   device::Moment end;              ///< of its work; it has passed once the numbers are read
   device::HostCopy numbers;  ///< fp64: the loss, the metrics, the extremes (the smallest ones negated), the gradient
