@@ -35,12 +35,10 @@ void make_output_dir(const std::string& output_dir) {
   if (error) fail(ErrorKind::kUsage, "output_dir ", output_dir, " cannot be made: ", error.message());
 }
 
-// With auto_find_batch_size the micro-batch is not the recipe's; most of an update of a grpo recipe is sampling, which
-// the adviser would take for passes.
+// With auto_find_batch_size the micro-batch is not the recipe's.
 void add_adviser(train::Job& job, const recipe_config::RecipeConfig& config, const comm::Placement& placement,
                  const train::RunContext& context) {
-  if (placement.rank != 0 || config.training.auto_find_batch_size || config.recipe == recipe_config::RecipeKind::kGrpo)
-    return;
+  if (placement.rank != 0 || config.training.auto_find_batch_size) return;
   job.observers.push_back(std::make_unique<recipe::RunAdviser>(
       recipe::run_to_measure(config, context.device, placement), context.output_dir, context.logger));
 }

@@ -12,8 +12,6 @@ namespace {
 
 using Recompute = train::GradientCheckpointing;
 
-// Below this share of a step nothing is worth a word.
-constexpr double kWorthSaying = 0.05;
 // A micro-batch of so many tokens keeps a GPU busy.
 constexpr int64_t kBusyTokens = 8192;
 
@@ -193,8 +191,9 @@ int64_t percent(double part, double whole) {
 class Ended {
  public:
   explicit Ended(const MeasuredRun& run)
-      : run_(run),
-        correction_(run.peak_bytes - on_device(estimate_memory(run.workload, run.placement), run.workload)) {}
+      : run_(run), correction_(run.peak_bytes - on_device(estimate_memory(run.workload, run.placement), run.workload)) {
+    if (run.sampling) correction_ = std::max<int64_t>(0, correction_);  // the longest completions may be yet to come
+  }
 
   int64_t peak(const Run& changed) const { return on_device(estimate_of(changed), changed.workload) + correction_; }
   bool fits(const Run& changed) const { return peak(changed) <= usable_bytes(run_.device_bytes); }
@@ -204,7 +203,9 @@ class Ended {
     return concat("about ", to_gib(peak(changed)), " of the ", to_gib(usable_bytes(run_.device_bytes)),
                   " that can be used");
   }
-  std::string share(double seconds) const { return concat(percent(seconds, run_.step_s), " % of a step"); }
+  std::string share(double seconds) const {
+    return concat(percent(seconds, run_.step_s), run_.sampling ? " % of a step without its sampling" : " % of a step");
+  }
 
  private:
   const MeasuredRun& run_;
@@ -274,27 +275,35 @@ void find_waiting_for_data(const MeasuredRun& run, const Ended& ended, std::vect
        run.data_s});
 }
 
-// As many times the micro-batch as fit: within the update where it accumulates, else while a GPU is hardly busy. The
-// cores of a host are busy with any.
+// Micro-batches of an update, and of a round of sampling where those are written, as so many times fewer: "" where they
+// cannot be.
+std::string in_fewer_passes(const MeasuredRun& run, int64_t factor) {
+  const int64_t accumulation = run.gradient_accumulation_steps;
+  const std::optional<int64_t> of_round = run.sampling ? run.sampling->steps_per_generation : std::nullopt;
+  if (accumulation % factor != 0 || (of_round && *of_round % factor != 0)) return "";
+  return concat(" with gradient_accumulation_steps: ", accumulation / factor,
+                of_round ? concat(" and grpo.steps_per_generation: ", *of_round / factor) : std::string());
+}
+
+// As many times the micro-batch as fit: within the update where it accumulates, else while a GPU is hardly busy, unless
+// completions of a round are counted by it. The cores of a host are busy with any.
 void find_room(const MeasuredRun& run, const Ended& ended, std::vector<Finding>& found) {
   if (!run.workload.is_on_gpu) return;
-  const int64_t accumulation = run.gradient_accumulation_steps;
+  const bool accumulates = run.gradient_accumulation_steps > 1;
   int64_t factor = 1;
   while (true) {
     Run changed = ended.as_it_is();
     changed.workload.num_documents *= factor * 2;
-    const bool keeps_update = accumulation % (factor * 2) == 0;
-    const bool is_small = accumulation == 1 && run.workload.num_tokens() * factor < kBusyTokens;
-    if ((!keeps_update && !is_small) || !ended.fits(changed)) break;
+    const bool is_small = !accumulates && !run.sampling && run.workload.num_tokens() * factor < kBusyTokens;
+    if ((in_fewer_passes(run, factor * 2).empty() && !is_small) || !ended.fits(changed)) break;
     factor *= 2;
   }
   if (factor == 1) return;
   Run changed = ended.as_it_is();
   changed.workload.num_documents *= factor;
   found.push_back({concat("There is room for training.per_device_train_batch_size: ", changed.workload.num_documents,
-                          accumulation > 1 ? concat(" with gradient_accumulation_steps: ", accumulation / factor,
-                                                    ", which is the same update in fewer passes")
-                                           : std::string(", a larger update in one pass"),
+                          accumulates ? in_fewer_passes(run, factor) + ", which is the same update in fewer passes"
+                                      : ", a larger update in one pass",
                           ": it takes ", ended.would_take(changed), "."),
                    0});
 }
@@ -349,6 +358,8 @@ std::vector<Finding> findings(const MeasuredRun& run) {
   find_bare_communication(run, ended, found);
   find_waiting_for_data(run, ended, found);
   find_room(run, ended, found);
+  if (run.sampling)
+    for (Finding& finding : sampling_findings(*run.sampling)) found.push_back(std::move(finding));
   std::stable_sort(found.begin(), found.end(),
                    [](const Finding& a, const Finding& b) { return a.seconds > b.seconds; });
   return found;

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "estimate/finding.h"
 #include "estimate/memory.h"
+#include "estimate/sampling_advice.h"
 
 namespace dsft::estimate {
 
@@ -37,29 +39,25 @@ std::vector<Remedy> remedies(const ShortOfMemory& run);
 /// The estimate by columns beside the measured peak, and the remedies, as lines of text.
 std::string explain_out_of_memory(const ShortOfMemory& run);
 
-/// A run that has ended, with the parts of a typical step in seconds.
+/// A run that has ended, with the parts of a typical step in seconds; of a GRPO run, of its update alone.
 struct MeasuredRun {
   Workload workload;
   Placement placement;
   bool overlaps_communication = true;  ///< zero.overlap_comm
   int64_t gradient_accumulation_steps = 1;
-  int64_t peak_bytes = 0;    ///< of tensors on a GPU, of the process on a CPU
-  int64_t device_bytes = 0;  ///< memory of the device
-  double step_s = 0;         ///< all of it
+  std::optional<MeasuredSampling> sampling = {};  ///< of a GRPO run
+  int64_t peak_bytes = 0;                         ///< of tensors on a GPU, of the process on a CPU
+  int64_t device_bytes = 0;                       ///< memory of the device
+  double step_s = 0;                              ///< all of it
   double forward_s = 0;
   double optimizer_s = 0;      ///< clipping and the update, with what an offload copies then
   double communication_s = 0;  ///< waiting for other ranks that no computation hides
   double data_s = 0;           ///< waiting for batches
 };
 
-/// Something that made a run slower than it had to be.
-struct Finding {
-  std::string sentence;
-  double seconds = 0;  ///< of a step, at most what it costs; 0: not known
-};
-
 /// What slowed a run, the costliest first: an offload, recomputation or stage that its memory does not ask for, talk
-/// that is not beside computation, waiting for data, room for a larger micro-batch. Empty: nothing was found.
+/// that is not beside computation, waiting for data, room for a larger micro-batch; of a GRPO run what its update and
+/// its sampling (sampling_findings) show. Empty: nothing was found.
 std::vector<Finding> findings(const MeasuredRun& run);
 
 }  // namespace dsft::estimate

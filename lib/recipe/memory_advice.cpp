@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "device/device.h"
 #include "io/file.h"
+#include "rl/generation_batch.h"
 #include "spec/model_spec.h"
 
 namespace dsft::recipe {
@@ -37,12 +38,36 @@ estimate::ShortOfMemory short_of_memory(const recipe_config::RecipeConfig& confi
           .finds_batch_size = config.training.auto_find_batch_size};
 }
 
+namespace {
+
+std::optional<estimate::MeasuredSampling> sampling_to_measure(const recipe_config::RecipeConfig& config,
+                                                              at::Device device, const comm::Placement& placement) {
+  if (config.recipe != recipe_config::RecipeKind::kGrpo) return std::nullopt;
+  const rl::GrpoConfig& grpo = *config.grpo;
+  const rl::GenerationBatch round = rl::plan_generation(
+      grpo, {config.training.per_device_train_batch_size, config.training.gradient_accumulation_steps, placement.size});
+  estimate::MeasuredSampling sampling{
+      .num_sequences = round.num_completions() / placement.size,
+      .steps_per_generation = grpo.steps_per_generation,
+      .rounds_of_update = static_cast<double>(round.update.accumulation) / static_cast<double>(round.steps_per_round()),
+      .is_on_gpu = !device.is_cpu(),
+      .max_completion_length = grpo.max_completion_length,
+      .masks_truncated = grpo.mask_truncated_completions};
+  for (const rewards::RewardConfig& reward : grpo.judged_by.rewards)
+    if (const auto* program = std::get_if<rewards::ProgramConfig>(&reward.function))
+      sampling.programs.push_back(concat(reward.metric_name(), " (workers: ", program->workers, ")"));
+  return sampling;
+}
+
+}  // namespace
+
 estimate::MeasuredRun run_to_measure(const recipe_config::RecipeConfig& config, at::Device device,
                                      const comm::Placement& placement) {
   return {.workload = workload_on(device, config),
           .placement = estimate::placement_of(config, placement.size),
           .overlaps_communication = config.zero.stage == 0 || config.zero.overlap_comm,
           .gradient_accumulation_steps = config.training.gradient_accumulation_steps,
+          .sampling = sampling_to_measure(config, device, placement),
           .device_bytes = memory_of_rank(device, placement)};
 }
 

@@ -22,7 +22,7 @@ int64_t memory_of_rank(at::Device device, const comm::Placement& placement);
 estimate::ShortOfMemory short_of_memory(const recipe_config::RecipeConfig& config, at::Device device,
                                         const comm::Placement& placement, int64_t free_host_bytes);
 
-/// What is known of the run before it begins (findings).
+/// What is known of the run before it begins (findings). Throws as workload_on does.
 estimate::MeasuredRun run_to_measure(const recipe_config::RecipeConfig& config, at::Device device,
                                      const comm::Placement& placement);
 

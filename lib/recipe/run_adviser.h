@@ -11,8 +11,9 @@
 
 namespace dsft::recipe {
 
-/// Says at the end of a run what has made it slower than it had to be (estimate::findings), by the medians of its
-/// updates on this rank; in words, and in output_dir/advice.json with the measured seconds. A run of fewer than ten
+/// Says at the end of a run what has made it slower than it had to be, or left it little to learn (estimate::findings),
+/// by the medians of its updates on this rank, of sampling by the means of those behind its first; in words, and in
+/// output_dir/advice.json with what was measured. A run of fewer than ten
 /// updates is too short to judge, and leaves no file.
 class RunAdviser final : public train::Observer {
  public:
@@ -25,6 +26,7 @@ class RunAdviser final : public train::Observer {
 
  private:
   void measure();
+  void measure_sampling(estimate::MeasuredSampling& sampling) const;
   void write(const std::vector<estimate::Finding>& found) const;
 
   estimate::MeasuredRun run_;

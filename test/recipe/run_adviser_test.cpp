@@ -64,6 +64,48 @@ TEST_CASE("A run of a few updates is not judged, and the advice of an earlier on
   CHECK(advice_after(9, folder).is_null());
 }
 
+TEST_CASE("A GRPO run tells what held its rounds up, by their seconds and its update's own", "[recipe]") {
+  const test::TempDir folder;
+  recipe_config::RecipeConfig config;
+  config.recipe = recipe_config::RecipeKind::kGrpo;
+  config.model.path = (std::filesystem::path(DSFT_SOURCE_DIR) / "test/fixtures/model/qwen3").string();
+  config.training.per_device_train_batch_size = 4;
+  config.training.gradient_accumulation_steps = 2;
+  rl::GrpoConfig& grpo = config.grpo.emplace();
+  grpo.num_generations = 4;
+  grpo.steps_per_generation = 4;  // a round serves two updates
+  rewards::RewardConfig& reward = grpo.judged_by.rewards.emplace_back();
+  reward.name = "concise";
+  reward.function = rewards::ProgramConfig{.command = "true", .workers = 3};
+  const Logger logger(/*rank=*/0, /*is_quiet=*/true);
+  recipe::RunAdviser adviser(recipe::run_to_measure(config, at::kCPU, {}), folder.path(), logger);
+  adviser.on_start({.max_steps = 11});
+  for (int64_t step = 1; step <= 11; ++step) {
+    train::StepReport report;
+    report.step = step;
+    // sampled with the even ones: 6 s, 2 of them waiting; the first is no typical one
+    report.step_seconds = step == 1 ? 100.0 : step % 2 == 0 ? 7.0 : 1.0;
+    report.update_seconds = step == 1 ? 50.0 : 1.0;
+    report.metrics = {{"rollout/waiting_for_rewards_seconds", 2.0},
+                      {"frac_reward_zero_std", step % 2 == 0 ? 1.0 : 0.6},
+                      {"completions/clipped_ratio", 0.1}};
+    adviser.on_step(report);
+  }
+  adviser.on_end();
+  std::ifstream file(folder.path() / "advice.json");
+  const nlohmann::json advice = nlohmann::json::parse(file);
+  CHECK(advice["step_seconds"].get<double>() == Catch::Approx(4.0));
+  CHECK(advice["update_seconds"] == 1.0);
+  CHECK(advice["rollout_seconds"].get<double>() == Catch::Approx(3.0));
+  CHECK(advice["waiting_for_rewards_seconds"].get<double>() == Catch::Approx(1.0));
+  CHECK(advice["frac_reward_zero_std"].get<double>() == Catch::Approx(0.8));
+  REQUIRE(advice["advice"].size() == 2);
+  CHECK(advice["advice"][0]["aim"] == "learning");
+  CHECK(advice["advice"][0]["seconds"].get<double>() == Catch::Approx(3.2));
+  CHECK(advice["advice"][1]["aim"] == "speed");
+  CHECK(advice["advice"][1]["sentence"].get<std::string>().find("concise (workers: 3)") != std::string::npos);
+}
+
 TEST_CASE("Of ranks that run out of memory together one explains", "[recipe]") {
   const test::TempDir folder;
   const auto output_dir = folder / "run";  // not made yet where weights find no room
