@@ -69,6 +69,10 @@ Batch make_batch(const std::vector<Document>& documents, int64_t epoch) {
   return batch;
 }
 
+void StepSource::save_state(const std::filesystem::path& /*folder*/) const {}
+
+void StepSource::load_state(const std::filesystem::path& /*folder*/) {}
+
 Batch StepSource::largest_micro_batch() {
   fail(ErrorKind::kInternal, "the largest micro-batch of a source that does not know it");
 }

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -64,6 +65,12 @@ class StepSource {
   /// Position after the last step that next_step() gave.
   virtual SourcePosition position() const = 0;
   virtual void restore(const SourcePosition& position) = 0;
+
+  /// What the next updates take and position() does not tell, in files of a checkpoint's folder: nothing, but of a
+  /// source that computes. load_state() comes after restore(). Throws kCheckpoint. Collective: saving fails on all
+  /// ranks or on none.
+  virtual void save_state(const std::filesystem::path& folder) const;
+  virtual void load_state(const std::filesystem::path& folder);
 
   /// The largest micro-batch of the epoch that the source stands in, on any rank. Not of a source that computes.
   virtual Batch largest_micro_batch();

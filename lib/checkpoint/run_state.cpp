@@ -33,7 +33,7 @@ std::string read_small_json(const fs::path& path) {
 }  // namespace
 
 void save_run_state(const fs::path& output_dir, const RunState& state,
-                    const std::function<void(const fs::path&)>& save_weights, comm::Communicator& communicator) {
+                    const std::function<void(const fs::path&)>& save_files, comm::Communicator& communicator) {
   const bool is_writer = communicator.rank() == 0;
   const int64_t size_bytes = comm::all_reduce_value(communicator, optimizer_size_bytes(state, communicator.rank())) +
                              static_cast<int64_t>(state.weights_size_bytes);
@@ -52,7 +52,7 @@ void save_run_state(const fs::path& output_dir, const RunState& state,
       write_tensors(temporary / kStateFolder / optimizer_file(communicator.rank(), state.optimizer_shards),
                     state.optimizer);
   });
-  save_weights(temporary);
+  save_files(temporary);
   run_agreed(communicator, [&] {
     if (!is_writer) return;
     write_trainer_state(temporary, state.trainer);

@@ -21,17 +21,17 @@ struct RunState {
   std::string random;               ///< JSON text of seeds and counters; equal on all ranks
   NamedTensors optimizer;           ///< of this rank
   int optimizer_shards = 1;         ///< the first so many ranks write theirs; 1 where every rank holds the same
-  uint64_t weights_size_bytes = 0;  ///< about what save_weights writes: space is looked for before anything is written
+  uint64_t weights_size_bytes = 0;  ///< about what the weights take: space is looked for before anything is written
 };
 
-/// Writes output_dir/checkpoint-<step>/: `save_weights`, which every rank calls, puts the weight files and what belongs
-/// to them into the folder it is given; it may be collective, and fails on all ranks or on none (WritingRanks). Then
-/// come trainer_state.json and dsft_state/ with position, random and the shards of the optimizer, and last
-/// manifest.json with the size and XXH64 of every file. The folder is written as checkpoint-<step>.tmp and renamed when
-/// all is durable. Where any rank fails (a full disk, seen before or while it is written), the temporary folder is
-/// deleted and every rank throws kCheckpoint; older checkpoints stay. Collective.
+/// Writes output_dir/checkpoint-<step>/: `save_files`, which every rank calls, puts the weight files and what belongs
+/// to them into the folder it is given, and what else the run needs into its dsft_state/; it may be collective, and
+/// fails on all ranks or on none (WritingRanks). Then come trainer_state.json and dsft_state/ with position, random and
+/// the shards of the optimizer, and last manifest.json with the size and XXH64 of every file. The folder is written as
+/// checkpoint-<step>.tmp and renamed when all is durable. Where any rank fails (a full disk, seen before or while it is
+/// written), the temporary folder is deleted and every rank throws kCheckpoint; older checkpoints stay. Collective.
 void save_run_state(const std::filesystem::path& output_dir, const RunState& state,
-                    const std::function<void(const std::filesystem::path&)>& save_weights,
+                    const std::function<void(const std::filesystem::path&)>& save_files,
                     comm::Communicator& communicator);
 
 /// Reads what save_run_state wrote but for the optimizer; the run that goes on may have any number of ranks. Throws

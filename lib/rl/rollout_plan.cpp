@@ -12,12 +12,6 @@ RolloutPlan::RolloutPlan(GenerationBatch batch, data::EpochPlanOptions order, in
       batch_.rounds_per_epoch(static_cast<int64_t>(data::epoch_order(num_rows_, order_, /*epoch=*/0).size()));
 }
 
-std::optional<int64_t> RolloutPlan::updates_between_rounds() const {
-  const int64_t accumulation = batch_.update.accumulation;
-  if (steps_per_epoch() % accumulation != 0) return std::nullopt;
-  return steps_per_round() / std::gcd(steps_per_round(), accumulation);
-}
-
 std::vector<Slot> RolloutPlan::slots(int64_t epoch, int64_t round, int64_t rank) const {
   const std::vector<int64_t> rows = data::epoch_order(num_rows_, order_, epoch);
   const int64_t num_prompts = batch_.num_prompts(), total = batch_.num_completions();

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "data/epoch_plan.h"
@@ -32,9 +31,6 @@ class RolloutPlan {
   int64_t steps_per_round() const { return batch_.steps_per_round(); }
   int64_t steps_per_epoch() const { return rounds_per_epoch_ * steps_per_round(); }
   int64_t updates_per_epoch() const { return batch_.updates_of(rounds_per_epoch_); }
-  /// After each multiple of so many updates of the run a round of sampling has been used up. Nothing where the last
-  /// update of an epoch is short: the multiples shift from epoch to epoch then.
-  std::optional<int64_t> updates_between_rounds() const;
 
   /// What a rank samples in a round: its micro-batches, one behind the other.
   std::vector<Slot> slots(int64_t epoch, int64_t round, int64_t rank) const;

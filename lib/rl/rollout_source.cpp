@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "comm/small_collectives.h"
 #include "data/example.h"
 #include "rl/entropy_mask.h"
 #include "train/metric_means.h"
@@ -20,13 +21,6 @@ Document document_of(const std::vector<int32_t>& prompt, const Rollout& rollout)
     document.labels.push_back(id);
   }
   return document;
-}
-
-std::string advice_on_saving(const RolloutPlan& plan) {
-  if (const auto updates = plan.updates_between_rounds())
-    return concat("training.save_steps that is a multiple of ", *updates, " continues exactly");
-  return "training.save_strategy: epoch continues exactly: updates are cut short where an epoch ends, so that no "
-         "multiple of save_steps lies between rounds throughout";
 }
 
 }  // namespace
@@ -71,7 +65,7 @@ std::optional<std::vector<Batch>> RolloutSource::next_step() {
 
 // Samples a round unless it is the one that is there; false: it has a fault.
 bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
-  if (round_ == SourcePosition{epoch, round}) return true;
+  if (round_ == place_of(epoch, round)) return true;
   if (parts_.heart) parts_.heart->enter(watchdog::PhaseKind::kLong, "sampling");
   const std::vector<Slot> slots = plan_.slots(epoch, round, parts_.communicator.rank());
   if (!sampler_)
@@ -82,19 +76,24 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
     fault_ = std::move(sampled.fault);
     return false;
   }
-  const GenerationBatch& shape = plan_.batch();
-  const auto size = static_cast<size_t>(shape.update.per_micro_batch);
-  batches_.clear();
-  for (size_t begin = 0; begin < sampled.rollouts.size(); begin += size) {
+  batches_ = to_batches(sampled.rollouts, epoch);
+  if (!plan_.batch().is_on_policy()) score_by_old_policy(batches_);
+  if (config_.beta != 0) score_by_reference(batches_);
+  round_metrics_ = std::move(sampled.metrics);
+  round_ = place_of(epoch, round);
+  return true;
+}
+
+std::vector<Batch> RolloutSource::to_batches(const std::vector<Rollout>& rollouts, int64_t epoch) const {
+  std::vector<Batch> batches;
+  const auto size = static_cast<size_t>(plan_.batch().update.per_micro_batch);
+  for (size_t begin = 0; begin < rollouts.size(); begin += size) {
     std::vector<Document> documents;
     std::vector<PolicyRow> rows;
     std::vector<float> sampling_log_probs;
-    std::vector<int64_t> prompt_lengths;
     for (size_t i = begin; i < begin + size; ++i) {
-      const Rollout& rollout = sampled.rollouts[i];
-      const std::vector<int32_t>& prompt = prompts_->rows[static_cast<size_t>(rollout.slot.row)].ids;
-      documents.push_back(document_of(prompt, rollout));
-      prompt_lengths.push_back(static_cast<int64_t>(prompt.size()));
+      const Rollout& rollout = rollouts[i];
+      documents.push_back(document_of(prompts_->rows[static_cast<size_t>(rollout.slot.row)].ids, rollout));
       rows.push_back({static_cast<float>(rollout.advantage), rollout.is_left_out, rollout.has_failed});
       sampling_log_probs.insert(sampling_log_probs.end(), rollout.completion.log_probs.begin(),
                                 rollout.completion.log_probs.end());
@@ -102,14 +101,17 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
     Batch batch = make_batch(documents, epoch);
     set_policy_rows(batch, rows);
     batch.policy->sampling_log_probs = torch::tensor(sampling_log_probs);
-    if (parts_.isolates_rows) batch.policy->prompt_lengths = std::move(prompt_lengths);
-    batches_.push_back(std::move(batch));
+    keep_prompt_lengths(batch);
+    batches.push_back(std::move(batch));
   }
-  if (!shape.is_on_policy()) score_by_old_policy(batches_);
-  if (config_.beta != 0) score_by_reference(batches_);
-  round_metrics_ = std::move(sampled.metrics);
-  round_ = {epoch, round};
-  return true;
+  return batches;
+}
+
+void RolloutSource::keep_prompt_lengths(Batch& batch) const {
+  if (!parts_.isolates_rows) return;
+  const at::Tensor lengths = batch.starts.diff().to(at::kLong) - batch.policy->row_starts.diff();
+  batch.policy->prompt_lengths.assign(lengths.const_data_ptr<int64_t>(),
+                                      lengths.const_data_ptr<int64_t>() + lengths.numel());
 }
 
 void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {
@@ -138,11 +140,73 @@ void RolloutSource::restore(const SourcePosition& position) {
   position_ = position;
   const int64_t steps = position.item / completions_of_step(), accumulation = plan_.batch().update.accumulation;
   num_updates_ = position.epoch * plan_.updates_per_epoch() + (steps + accumulation - 1) / accumulation;
-  if (steps % plan_.steps_per_round() != 0)
+}
+
+// Micro-batches of a rank that updates have taken of the round where position_ stands, each use counted; 0: they stand
+// between two rounds.
+int64_t RolloutSource::steps_into_round() const {
+  return position_.item / completions_of_step() % plan_.steps_per_round();
+}
+
+RoundPlace RolloutSource::place_of(int64_t epoch, int64_t round) const {
+  return {.epoch = epoch, .number = round, .num_completions = plan_.batch().num_completions()};
+}
+
+// Of the round where position_ stands.
+RoundPlace RolloutSource::place() const {
+  return place_of(position_.epoch, position_.item / completions_of_step() / plan_.steps_per_round());
+}
+
+// Of its micro-batches on a rank the first that is used again.
+int64_t RolloutSource::first_left() const {
+  const int64_t num_left = plan_.steps_per_round() - steps_into_round();
+  return std::max<int64_t>(plan_.batch().steps_per_generation - num_left, 0);
+}
+
+// Of this rank, by micro-batch.
+std::vector<std::vector<int64_t>> RolloutSource::samples_left() const {
+  const std::vector<Slot> slots = plan_.slots(place().epoch, place().number, parts_.communicator.rank());
+  const int64_t size = plan_.batch().update.per_micro_batch;
+  std::vector<std::vector<int64_t>> samples;
+  for (int64_t i = first_left() * size; i < static_cast<int64_t>(slots.size()); ++i) {
+    if (i % size == 0) samples.emplace_back();
+    samples.back().push_back(slots[static_cast<size_t>(i)].sample);
+  }
+  return samples;
+}
+
+void RolloutSource::save_state(const std::filesystem::path& folder) const {
+  // an update that needs more than one round may have failed in its last one
+  if (steps_into_round() == 0 || round_ != place()) return;
+  save_round(folder, round_, {batches_.begin() + first_left(), batches_.end()}, round_metrics_, parts_.communicator);
+}
+
+void RolloutSource::load_state(const std::filesystem::path& folder) {
+  if (steps_into_round() == 0) return;
+  const std::optional<SavedRound> saved = SavedRound::load(folder, parts_.model.spec().vocab_size);
+  if (comm::any_rank(parts_.communicator, !saved || !fits(*saved))) {
     parts_.logger.warn(
-        "the checkpoint lies inside a round of sampling: what is left of it is sampled again by the policy as it is "
-        "now; ",
-        advice_on_saving(plan_));
+        "the checkpoint lies inside a round of sampling and does not hold what is left of it as the recipe has it (an "
+        "earlier version of dsft saved it, or the rounds or grpo.beta have changed): that is sampled again by the "
+        "policy as it is now");
+    return;
+  }
+  batches_.assign(static_cast<size_t>(first_left()), Batch());
+  for (const std::vector<int64_t>& samples : samples_left()) {
+    batches_.push_back(saved->batch_of(samples));
+    keep_prompt_lengths(batches_.back());
+  }
+  round_metrics_ = saved->metrics();
+  round_ = place();
+}
+
+bool RolloutSource::fits(const SavedRound& saved) const {
+  if (saved.round() != place() || (config_.beta != 0 && !saved.has_reference_log_probs()) ||
+      (!plan_.batch().is_on_policy() && !saved.has_old_log_probs()))
+    return false;
+  for (const std::vector<int64_t>& samples : samples_left())
+    if (!std::all_of(samples.begin(), samples.end(), [&](int64_t sample) { return saved.has(sample); })) return false;
+  return true;
 }
 
 double RolloutSource::epoch_progress() const {

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/agreed_step.h"
+#include "checkpoint/manifest.h"
 #include "checkpoint/save_model.h"
 #include "comm/small_collectives.h"
 #include "io/atomic_directory.h"
@@ -93,7 +94,11 @@ void Trainer::save_checkpoint(Content content) {
   run_state.optimizer_shards = job_.optimizer->num_state_shards();
   if (is_resumable) run_state.optimizer = resumable_state();
   try {
-    checkpoint::save_run_state(context_.output_dir, run_state, job_.save_weights, context_.communicator);
+    const auto save_files = [&](const fs::path& checkpoint) {
+      job_.save_weights(checkpoint);
+      if (is_resumable) job_.source->save_state(checkpoint / checkpoint::kStateFolder);
+    };
+    checkpoint::save_run_state(context_.output_dir, run_state, save_files, context_.communicator);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kCheckpoint) throw;
     state_.save_fault = error.full_message();

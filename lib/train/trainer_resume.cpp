@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/nearest_name.h"
+#include "checkpoint/manifest.h"
 #include "comm/small_collectives.h"
 #include "train/trainer.h"
 
@@ -154,6 +155,7 @@ void Trainer::restore_position(const fs::path& path, const std::string& saved) {
     fail(ErrorKind::kCheckpoint, path.string(), " stands inside an epoch, at item ", place.item,
          ", and with another data.packing its items are not the same ones. Write the value of the run that saved it.");
   job_.source->restore(place);
+  job_.source->load_state(path / checkpoint::kStateFolder);
   if (!changed.empty())
     context_.logger.warn("the data is not that of the run that saved ", path.string(), ": ", join_words(changed),
                          changed.size() == 1 ? " has" : " have", " changed. The run goes on at the same place, item ",

@@ -28,6 +28,21 @@ inline void require_equal(const Metrics& given, const Metrics& expected, double 
   }
 }
 
+/// The updates of two runs of the same completions, of which sums may have other orders.
+inline void require_same_course(const std::vector<nlohmann::json>& given, const std::vector<nlohmann::json>& expected) {
+  REQUIRE(given.size() == expected.size());
+  for (size_t i = 0; i < given.size(); ++i) {
+    INFO("update " << i + 1 << ": " << given[i].dump() << "\n" << expected[i].dump());
+    for (const char* name : {"reward", "reward_std", "rewards/length/mean", "completions/mean_length",
+                             "completions/clipped_ratio", "frac_reward_zero_std"})
+      CHECK(given[i].at(name).get<double>() == Catch::Approx(expected[i].at(name).get<double>()).epsilon(1e-9));
+    for (const char* name : {"loss", "grad_norm", "entropy", "kl"})
+      if (expected[i].contains(name))
+        CHECK(given[i].at(name).get<double>() ==
+              Catch::Approx(expected[i].at(name).get<double>()).epsilon(2e-5).margin(1e-7));
+  }
+}
+
 /// A GRPO recipe and what runs of it leave.
 struct GrpoRuns {
   TempDir folder;

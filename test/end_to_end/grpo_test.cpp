@@ -11,20 +11,6 @@
 namespace dsft::test {
 namespace {
 
-void require_same_course(const std::vector<nlohmann::json>& given, const std::vector<nlohmann::json>& expected) {
-  REQUIRE(given.size() == expected.size());
-  for (size_t i = 0; i < given.size(); ++i) {
-    INFO("update " << i + 1 << ": " << given[i].dump() << "\n" << expected[i].dump());
-    for (const char* name : {"reward", "reward_std", "rewards/length/mean", "completions/mean_length",
-                             "completions/clipped_ratio", "frac_reward_zero_std"})
-      CHECK(given[i].at(name).get<double>() == Catch::Approx(expected[i].at(name).get<double>()).epsilon(1e-9));
-    for (const char* name : {"loss", "grad_norm", "entropy", "kl"})
-      if (expected[i].contains(name))
-        CHECK(given[i].at(name).get<double>() ==
-              Catch::Approx(expected[i].at(name).get<double>()).epsilon(2e-5).margin(1e-7));
-  }
-}
-
 // Parts of a step are not longer than it, and what is found is said.
 void require_advice(const ProgramRun& run, const nlohmann::json& advice) {
   const double step = advice.at("step_seconds"), update = advice.at("update_seconds");
@@ -208,43 +194,6 @@ TEST_CASE("A GRPO run that continues samples and trains as one that was not stop
   for (const auto& sample : read_lines(job.folder / "parts" / "completions.jsonl"))
     ++per_update[sample.at("step").get<int64_t>()];
   CHECK(per_update == std::map<int64_t, int>{{4, 8}, {5, 8}, {6, 8}});
-}
-
-TEST_CASE("A run that continues inside a round samples what is left of it again, and says which steps would not",
-          "[end_to_end]") {
-  const GrpoJob job(kShort + ", steps_per_generation: 4");  // a round is two updates
-  std::vector<std::string> settings = {"training.max_steps=4",
-                                       "training.per_device_train_batch_size=8",
-                                       "training.gradient_accumulation_steps=2",
-                                       "training.learning_rate=1.0e-3",
-                                       "training.save_strategy=steps",
-                                       "training.save_steps=3"};
-  const ProgramRun first = job.run(1, "run", settings);
-  INFO(first.err);
-  REQUIRE(first.exit_code == 0);
-  CHECK_THAT(first.err,
-             Catch::Matchers::ContainsSubstring("the loss says little here: every ratio is 1 until the first update"));
-  const std::string earlier = read_file(job.folder / "run" / "completions.jsonl");
-  const auto before = job.metrics("run");
-  REQUIRE(before.size() == 4);
-  std::filesystem::remove_all(job.folder / "run" / "checkpoint-4");
-  settings.emplace_back("training.resume_from_checkpoint=true");
-  const ProgramRun again = job.run(1, "run", settings);
-  INFO(again.err);
-  REQUIRE(again.exit_code == 0);
-  CHECK_THAT(again.err, Catch::Matchers::ContainsSubstring("lies inside a round of sampling") &&
-                            Catch::Matchers::ContainsSubstring("a multiple of 2 continues exactly"));
-  const auto after = job.metrics("run");
-  REQUIRE(after.size() == 4);
-  CHECK(after[2] == before[2]);
-  CHECK(after[3].at("reward") != before[3].at("reward"));  // by the policy as it is at the fourth update
-  CHECK_THAT(read_file(job.folder / "run" / "completions.jsonl"), Catch::Matchers::StartsWith(earlier));
-  const auto samples = read_lines(job.folder / "run" / "completions.jsonl");
-  REQUIRE(samples.size() == 3 * 32);
-  for (size_t i = 0; i < samples.size(); ++i) {
-    CHECK(samples[i].at("step") == std::vector<int>{1, 3, 4}[i / 32]);
-    CHECK(samples[i].at("prompt") == samples[i - i % 4].at("prompt"));  // groups stand together
-  }
 }
 
 TEST_CASE("Rewards that fail too often end a run that is saved, on all ranks", "[end_to_end]") {

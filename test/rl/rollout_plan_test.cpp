@@ -124,11 +124,6 @@ TEST_CASE("A round asks every agent each of its prompts", "[rl]") {
 TEST_CASE("Updates of an epoch: each completion as often as it is used, the last one perhaps short", "[rl]") {
   CHECK(RolloutPlan(batch_of(4, 2, 1, 4, 3), order(true), 12).updates_per_epoch() == 3 * 4 * 3 / 2);
   CHECK(RolloutPlan(batch_of(4, 8, 1, 2, 1), order(true), 10).updates_per_epoch() == 2);  // 5 rounds x 2 steps
-  CHECK(RolloutPlan(batch_of(4, 2, 1, 4, 3), order(true), 12).updates_between_rounds() == 6);
-  CHECK(RolloutPlan(batch_of(4, 8, 1, 2, 1), order(true), 8).updates_between_rounds() == 1);
-  CHECK(RolloutPlan(batch_of(4, 6, 1, 4, 1), order(true), 12).updates_between_rounds() == 2);
-  // 3 rounds x 4 steps in updates of 8: updates 1 and 2 end at steps 8 and 12, 3 and 4 at 20 and 24, with none at 4
-  CHECK(RolloutPlan(batch_of(4, 8, 1, 4, 1), order(true), 12).updates_between_rounds() == std::nullopt);
   test::require_error(ErrorKind::kUsage, {"3 rows an epoch", "takes 4"},
                       [] { RolloutPlan(batch_of(8, 2, 1, 2), order(true), 3); });
 }
