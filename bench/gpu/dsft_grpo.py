@@ -2,7 +2,7 @@
 
 A whole `dsft launch` on random weights: LoRA r=32 on all linear layers, 64 prompts x 5 completions a step, prompts of 103 tokens and completions of 219 at
 most (a random model next to never ends one earlier), beta 0, one update a round, a rule as reward, bf16, no gradient checkpointing unless asked for.
-Reads metrics.jsonl. Needs the tokenizer's files for the checkpoint's folder, no network. Prints one JSON line with the names of trl_grpo.py.
+Reads metrics.jsonl; seconds are those of a round with all its updates. Needs the tokenizer's files for the checkpoint's folder, no network. Prints one JSON line with the names of trl_grpo.py.
 
     python dsft_grpo.py --dsft build/bin/dsft
     python dsft_grpo.py --tiny          # two-layer model, few tokens, also on a CPU
@@ -30,6 +30,8 @@ grpo:
   num_generations: 5
   max_completion_length: {completion_length}
   rewards: [{{name: unique_characters}}]
+  num_iterations: {iterations}
+  beta: {beta}
 training: {{max_steps: {steps}, per_device_train_batch_size: {micro_batch}, gradient_accumulation_steps: {accumulation}, learning_rate: 1.0e-6,
   gradient_checkpointing: {recompute}, full_determinism: {full_determinism}, logging_steps: 1, save_strategy: "no", report_to: none}}
 """
@@ -54,7 +56,7 @@ def write_inputs(folder, args):
             rows.write(json.dumps({"prompt": " " + " ".join(draw.choices(vocabulary, k=args.prompt_length))}) + "\n")
     (folder / "recipe.yaml").write_text(RECIPE.format(
         folder=folder, lora="" if args.full else LORA, zero_stage=args.zero_stage, completion_length=args.completion_length,
-        steps=args.steps + args.warmup, micro_batch=args.micro_batch,
+        iterations=args.iterations, beta=args.beta, steps=args.steps + args.warmup, micro_batch=args.micro_batch,
         accumulation=args.prompts * GENERATIONS // args.micro_batch // args.ranks, recompute=str(args.recompute).lower(), full_determinism=str(args.full_determinism).lower()))
 
 
@@ -70,6 +72,8 @@ if __name__ == "__main__":
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     parser.add_argument("--full", action="store_true", help="all weights in place of LoRA")
     parser.add_argument("--full-determinism", action="store_true", help="sampler and trainer agree to the bit")
+    parser.add_argument("--iterations", type=int, default=1, help="updates by each round: with more than one the old policy's log-probabilities are computed")
+    parser.add_argument("--beta", type=float, default=0.0, help="of the divergence from the reference, whose log-probabilities are computed")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--zero-stage", type=int, default=0)
     parser.add_argument("--warmup", type=int, default=2)
@@ -93,13 +97,15 @@ if __name__ == "__main__":
     tokens = [after["num_tokens"] - before["num_tokens"] for before, after in zip([{"num_tokens": 0}] + lines, lines)]
     seconds = [size / line["tokens_per_second"] for size, line in zip(tokens, lines)]
     first, measured = seconds[0], lines[args.warmup:]
-    step = statistics.median(seconds[args.warmup:])
+    # of a round: so many updates
+    step = statistics.median(seconds[args.warmup:]) if args.iterations == 1 else sum(seconds[args.warmup:]) / len(seconds[args.warmup:]) * args.iterations
     median = lambda key: statistics.median(line[key] for line in measured)
     sampling, waiting = median("rollout/sampling_seconds"), median("rollout/waiting_for_rewards_seconds")
+    scoring = statistics.median(line.get("rollout/scoring_seconds", 0) for line in measured)
     print(json.dumps(dict(
         kind="grpo", ranks=args.ranks, zero_stage=args.zero_stage, prompts=args.prompts, prompt_length=args.prompt_length, micro_batch=args.micro_batch,
-        recompute=args.recompute, full=args.full, full_determinism=args.full_determinism, completions=args.prompts * GENERATIONS, mean_completion=round(median("completions/mean_length"), 1),
-        seconds_per_step=round(step, 2), generation_s=round(sampling, 2), rewards_s=round(waiting, 2), update_s=round(step - sampling - waiting, 2),
+        iterations=args.iterations, beta=args.beta, recompute=args.recompute, full=args.full, full_determinism=args.full_determinism, completions=args.prompts * GENERATIONS, mean_completion=round(median("completions/mean_length"), 1),
+        seconds_per_step=round(step, 2), generation_s=round(sampling, 2), rewards_s=round(waiting, 2), scoring_s=round(scoring, 2), update_s=round(step - sampling - waiting - scoring, 2),
         generated_tokens_per_s=round(median("rollout/tokens_per_second")), logp_difference_mean=median("sampling/sampling_logp_difference/mean"), logp_difference_max=max(line["sampling/sampling_logp_difference/max"] for line in lines),
         logp_difference_signed=median("sampling/sampling_logp_difference/signed_mean"), first_step_s=round(first, 2), all_steps=[round(s, 2) for s in seconds],
         peak_gib=round(lines[-1]["peak_memory_gib"], 2))), flush=True)

@@ -12,6 +12,7 @@
 #include "kernels/packed_adapters.h"
 #include "kernels/row_products.h"
 #include "kernels/swiglu.h"
+#include "nn/flat_view.h"
 #include "nn/leaf_gradient.h"
 #include "nn/narrow_adapters.h"
 
@@ -67,19 +68,6 @@ struct Group : torch::CustomClassHolder {
     return rows;
   }
 };
-
-// Tensors that lie one behind another as one flat tensor; undefined where they do not.
-at::Tensor flat_view(const std::vector<at::Tensor>& tensors) {
-  int64_t numel = 0;
-  for (const at::Tensor& tensor : tensors) {
-    if (!tensor.defined() || !tensor.is_contiguous() || !tensor.is_alias_of(tensors[0]) ||
-        tensor.scalar_type() != tensors[0].scalar_type() ||
-        tensor.storage_offset() != tensors[0].storage_offset() + numel)
-      return {};
-    numel += tensor.numel();
-  }
-  return tensors[0].detach().as_strided({numel}, {1});
-}
 
 // One weight [sum of out, in] of all parts; undefined where there is none in memory.
 at::Tensor joined_weight(const Group& group) {

@@ -187,7 +187,8 @@ std::vector<report::LineChart> speed_charts(Drawer& drawer) {
           drawer.chart("Time of an update", "Seconds: the whole of it, and what of it a round of sampling takes",
                        {{"step_seconds", "whole"},
                         {"rollout/sampling_seconds", "sampling"},
-                        {"rollout/waiting_for_rewards_seconds", "idle, waiting for rewards"}}),
+                        {"rollout/waiting_for_rewards_seconds", "idle, waiting for rewards"},
+                        {"rollout/scoring_seconds", "old and reference log-probabilities"}}),
           drawer.chart("Memory of the device", "Highest so far, in GiB", {{"peak_memory_gib", "GiB"}})};
 }
 

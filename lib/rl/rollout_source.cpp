@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/error.h"
 #include "comm/small_collectives.h"
@@ -77,9 +78,8 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
     return false;
   }
   batches_ = to_batches(sampled.rollouts, epoch);
-  if (!plan_.batch().is_on_policy()) score_by_old_policy(batches_);
-  if (config_.beta != 0) score_by_reference(batches_);
   round_metrics_ = std::move(sampled.metrics);
+  score(batches_);
   round_ = place_of(epoch, round);
   return true;
 }
@@ -112,6 +112,18 @@ void RolloutSource::keep_prompt_lengths(Batch& batch) const {
   const at::Tensor lengths = batch.starts.diff().to(at::kLong) - batch.policy->row_starts.diff();
   batch.policy->prompt_lengths.assign(lengths.const_data_ptr<int64_t>(),
                                       lengths.const_data_ptr<int64_t>() + lengths.numel());
+}
+
+// What the loss compares with, where it compares: the policy from before the round's first update, and the reference.
+void RolloutSource::score(std::vector<Batch>& batches) {
+  const bool needs_old = !plan_.batch().is_on_policy(), needs_reference = config_.beta != 0;
+  if (!needs_old && !needs_reference) return;
+  const auto begin = std::chrono::steady_clock::now();
+  if (needs_old) score_by_old_policy(batches);
+  if (needs_reference) score_by_reference(batches);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;  // results are on the host
+  round_metrics_["rollout/scoring_seconds"] =
+      comm::all_reduce_value(parts_.communicator, seconds.count(), comm::ReduceOp::kMax);
 }
 
 void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {

@@ -46,6 +46,7 @@ class RolloutSource final : public StepSource {
   std::vector<Batch> to_batches(const std::vector<Rollout>& rollouts, int64_t epoch) const;
   void keep_prompt_lengths(Batch& batch) const;
   PolicyScores scores_of(const Batch& batch) const;
+  void score(std::vector<Batch>& batches);
   void score_by_old_policy(std::vector<Batch>& batches) const;
   void score_by_reference(std::vector<Batch>& batches) const;
   int64_t completions_of_step() const;

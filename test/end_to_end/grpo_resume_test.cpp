@@ -14,8 +14,9 @@ using Catch::Matchers::ContainsSubstring;
 // All that a run computes; how long it takes is another matter.
 std::vector<nlohmann::json> computed(std::vector<nlohmann::json> lines) {
   for (nlohmann::json& line : lines)
-    for (const char* name : {"tokens_per_second", "peak_memory_gib", "rollout/sampling_seconds",
-                             "rollout/waiting_for_rewards_seconds", "rollout/tokens_per_second"})
+    for (const char* name :
+         {"tokens_per_second", "peak_memory_gib", "rollout/sampling_seconds", "rollout/waiting_for_rewards_seconds",
+          "rollout/scoring_seconds", "rollout/tokens_per_second"})
       line.erase(name);
   return lines;
 }

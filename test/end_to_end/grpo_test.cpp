@@ -89,6 +89,9 @@ TEST_CASE("Ranks sample and train what one process would, on-policy and off", "[
   CHECK_THAT(together.err + together.out, Catch::Matchers::ContainsSubstring("are equal bit for bit"));
   CHECK(job.completions("together") == job.completions("alone"));
   require_same_course(job.metrics("together"), job.metrics("alone"));
+  // what ratios and the reference need is computed by itself, and told
+  for (const auto& line : job.metrics("together"))
+    CHECK((line.contains("rollout/scoring_seconds") && line["rollout/scoring_seconds"] > 0) == !grpo.empty());
 }
 
 TEST_CASE("An adaptive entropy coefficient follows TRL's rule, over a resume too", "[end_to_end]") {
