@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Speed on one GPU, dsft and its peers by turns: training with LoRA r = 16 on q, k, v, o (and all weights), short batches also without CUDA graphs,
-# rows of a chat beside TRL, and decoding; bf16, random weights and tokens.
+# rows of a chat beside TRL, decoding, and GRPO beside TRL; bf16, random weights and tokens.
 #   scripts/bench_gpu.sh [CASE ...]      default: all of them
 #     0.6b 0.6b-recompute 0.6b-recompute-selectively 0.6b-full 0.6b-short 0.6b-2x512 0.6b-4x512 1.5b 7b 7b-recompute 7b-recompute-selectively
-#     chat decode-0.6b decode-1.5b decode-7b first-step
+#     chat decode-0.6b decode-1.5b decode-7b first-step grpo
 #   DSFT_PEERS=DIR    a Python environment with torch, numpy, transformers, peft; for the second peer liger-kernel, for chat trl (default: .venv-peers)
 # Prints one JSON line per measurement; the median step counts.
 set -euo pipefail
@@ -16,7 +16,7 @@ dsft=${DSFT:-build/bin/dsft}
 qwen3_0_6b=recipes/configs/qwen3_0.6b.json
 cases=("$@")
 [ ${#cases[@]} -gt 0 ] || cases=(0.6b 0.6b-recompute 0.6b-recompute-selectively 0.6b-full 0.6b-short 0.6b-2x512 0.6b-4x512 1.5b 7b 7b-recompute
-  7b-recompute-selectively chat decode-0.6b decode-1.5b decode-7b first-step)
+  7b-recompute-selectively chat decode-0.6b decode-1.5b decode-7b first-step grpo)
 
 # peer SCRIPT [OPTION ...]: one that fails (out of memory, a package that is missing) does not end the others
 peer() {
@@ -85,6 +85,15 @@ END
   PYTHONPATH=bench/gpu peer hf_first_step.py qwen3-0.6b:8x2048
 }
 
+# Updates of 320 completions: on-policy, with the log-probabilities of an old policy and of a reference, in the bitwise mode, and TRL's.
+grpo() {
+  step "GRPO, Qwen2.5-1.5B"
+  "$python" bench/gpu/dsft_grpo.py --dsft "$dsft"
+  "$python" bench/gpu/dsft_grpo.py --dsft "$dsft" --iterations 2 --beta 0.04
+  "$python" bench/gpu/dsft_grpo.py --dsft "$dsft" --full-determinism
+  peer trl_grpo.py --steps 2
+}
+
 for case in "${cases[@]}"; do
   case $case in
     0.6b) measure "$qwen3_0_6b" qwen3-0.6b 8 2048 ;;
@@ -107,6 +116,7 @@ for case in "${cases[@]}"; do
       ;;
     decode-7b) measure_decoding bench/gpu/qwen2.5_7b.json qwen2.5-7b 1 ;;
     first-step) first_step ;;
+    grpo) grpo ;;
     *) stop "no such case: $case" ;;
   esac
 done

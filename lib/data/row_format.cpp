@@ -204,9 +204,11 @@ Json system_message(Json& row) {
 Json messages_of_conversations(Json& row) {
   Json& turns = row["conversations"];
   if (!turns.is_array()) fail_field("conversations", "must be a list of {from, value}, not ", turns.type_name(), ".");
+  Json said = Json::array();
+  for (size_t i = 0; i < turns.size(); ++i) said.push_back(message_of_turn(turns[i], concat("conversations[", i, "]")));
+  check_messages(said, "conversations");  // by the numbers of the row, before a system message stands in front
   Json messages = system_message(row);
-  for (size_t i = 0; i < turns.size(); ++i)
-    messages.push_back(message_of_turn(turns[i], concat("conversations[", i, "]")));
+  for (Json& message : said) messages.push_back(std::move(message));
   return messages;
 }
 

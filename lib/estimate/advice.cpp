@@ -275,14 +275,17 @@ void find_waiting_for_data(const MeasuredRun& run, const Ended& ended, std::vect
        run.data_s});
 }
 
-// Micro-batches of an update, and of a round of sampling where those are written, as so many times fewer: "" where they
-// cannot be.
-std::string in_fewer_passes(const MeasuredRun& run, int64_t factor) {
+// Micro-batches of an update, and of a round of sampling that has a size of its own, as so many times fewer; nothing
+// where they cannot be.
+std::optional<std::string> in_fewer_passes(const MeasuredRun& run, int64_t factor) {
   const int64_t accumulation = run.gradient_accumulation_steps;
-  const std::optional<int64_t> of_round = run.sampling ? run.sampling->steps_per_generation : std::nullopt;
-  if (accumulation % factor != 0 || (of_round && *of_round % factor != 0)) return "";
-  return concat(" with gradient_accumulation_steps: ", accumulation / factor,
-                of_round ? concat(" and grpo.steps_per_generation: ", *of_round / factor) : std::string());
+  if (accumulation % factor != 0) return std::nullopt;
+  const std::string fewer = concat(" with gradient_accumulation_steps: ", accumulation / factor);
+  if (!run.sampling || run.sampling->sized_by == RoundKey::kGradientAccumulation) return fewer;
+  const int64_t of_round = run.sampling->steps_per_generation;
+  if (of_round % factor != 0) return std::nullopt;
+  if (run.sampling->sized_by == RoundKey::kGenerationBatchSize) return fewer;
+  return concat(fewer, " and grpo.steps_per_generation: ", of_round / factor);
 }
 
 // As many times the micro-batch as fit: within the update where it accumulates, else while a GPU is hardly busy, unless
@@ -295,14 +298,14 @@ void find_room(const MeasuredRun& run, const Ended& ended, std::vector<Finding>&
     Run changed = ended.as_it_is();
     changed.workload.num_documents *= factor * 2;
     const bool is_small = !accumulates && !run.sampling && run.workload.num_tokens() * factor < kBusyTokens;
-    if ((in_fewer_passes(run, factor * 2).empty() && !is_small) || !ended.fits(changed)) break;
+    if ((!in_fewer_passes(run, factor * 2) && !is_small) || !ended.fits(changed)) break;
     factor *= 2;
   }
   if (factor == 1) return;
   Run changed = ended.as_it_is();
   changed.workload.num_documents *= factor;
   found.push_back({concat("There is room for training.per_device_train_batch_size: ", changed.workload.num_documents,
-                          accumulates ? in_fewer_passes(run, factor) + ", which is the same update in fewer passes"
+                          accumulates ? *in_fewer_passes(run, factor) + ", which is the same update in fewer passes"
                                       : ", a larger update in one pass",
                           ": it takes ", ended.would_take(changed), "."),
                    0});

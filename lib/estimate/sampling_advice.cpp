@@ -32,14 +32,26 @@ void find_waiting_for_rewards(const MeasuredSampling& run, std::vector<Finding>&
                    run.waiting_s});
 }
 
+std::string larger_rounds(RoundKey sized_by) {
+  switch (sized_by) {
+    case RoundKey::kGradientAccumulation:
+      return "larger training.gradient_accumulation_steps for more prompts an update, or a grpo.steps_per_generation "
+             "that serves several updates";
+    case RoundKey::kStepsPerGeneration:
+      return "a larger grpo.steps_per_generation";
+    case RoundKey::kGenerationBatchSize:
+      return "a larger grpo.generation_batch_size";
+  }
+  DSFT_CHECK(false, "an unknown key");
+}
+
 void find_small_rounds(const MeasuredSampling& run, std::vector<Finding>& found) {
   const double sampling_s = run.rollout_s - run.waiting_s;
   if (!run.is_on_gpu || run.num_sequences >= kBusySequences || sampling_s < kMostOfStep * run.step_s) return;
   found.push_back(
       {concat("Sampling took ", in_percent(sampling_s / run.step_s), " of a step and decoded ", run.num_sequences,
-              " completions together, which keep a GPU hardly busy: more of them take "
-              "little longer. Write larger training.gradient_accumulation_steps for more prompts an "
-              "update, or a grpo.steps_per_generation that serves several updates."),
+              " completions together, which keep a GPU hardly busy: more of them take little longer. Write ",
+              larger_rounds(run.sized_by), "."),
        0});
 }
 

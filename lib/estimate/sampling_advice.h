@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,11 +8,15 @@
 
 namespace dsft::estimate {
 
+/// What of a recipe says how many completions a round of sampling has.
+enum class RoundKey { kGradientAccumulation, kStepsPerGeneration, kGenerationBatchSize };
+
 /// The sampling of a GRPO run that has ended: what the recipe says of it, and what a typical step showed.
 struct MeasuredSampling {
-  int64_t num_sequences = 0;                         ///< completions of a round on a rank
-  std::optional<int64_t> steps_per_generation = {};  ///< where it is written
-  double rounds_of_update = 1;                       ///< below 1 where a round serves several
+  int64_t num_sequences = 0;         ///< completions of a round on a rank
+  int64_t steps_per_generation = 1;  ///< micro-batches of these
+  RoundKey sized_by = RoundKey::kGradientAccumulation;
+  double rounds_of_update = 1;  ///< below 1 where a round serves several
   bool is_on_gpu = true;
   std::vector<std::string> programs = {};  ///< rewards that are programs: "concise (workers: 2)"
   int64_t max_completion_length = 0;       ///< tokens

@@ -99,8 +99,12 @@ class LinearLogProbs : public torch::autograd::Function<LinearLogProbs> {
         .entropy_scales = gradients.size() > 2 && gradients[2].defined() ? gradients[2].contiguous() : at::Tensor()};
     const at::Tensor &hidden = saved[0], &weight = saved[1], &targets = saved[2];
     // a micro-batch without a label still takes part in the update, with zeros
-    if (hidden.size(0) == 0)
-      return {torch::zeros_like(hidden), trains_head ? torch::zeros_like(weight) : at::Tensor(), {}, {}, {}, {}};
+    if (hidden.size(0) == 0) {
+      const at::Tensor place = trains_head ? nn::accept_offered_gradient(weight) : at::Tensor();
+      if (place.defined()) place.zero_();
+      const bool is_left = trains_head && !place.defined();
+      return {torch::zeros_like(hidden), is_left ? torch::zeros_like(weight) : at::Tensor(), {}, {}, {}, {}};
+    }
     const int64_t chunk_rows = context->saved_data["chunk_rows"].toInt();
     const bool isolates_rows = context->saved_data["isolates_rows"].toBool();
     at::Tensor hidden_gradient = torch::empty_like(hidden);

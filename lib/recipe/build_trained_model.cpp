@@ -145,7 +145,9 @@ void build_trained_model(train::Job& job, const RecipeConfig& config, train::Run
   else
     set_model_files(job, config, loaded, own_template(config), context.communicator);
   if (!job.shards) return;
-  job.load_weights = [load = std::move(job.load_weights), &of_device = context.of_device()](const fs::path& directory) {
+  job.load_weights = [load = std::move(job.load_weights), shards = job.shards.get(),
+                      &of_device = context.of_device()](const fs::path& directory) {
+    shards->end_passes();
     of_device.barrier();  // no rank gathers slices that are about to be written
     load(directory);
   };

@@ -48,7 +48,10 @@ std::optional<estimate::MeasuredSampling> sampling_to_measure(const recipe_confi
       grpo, {config.training.per_device_train_batch_size, config.training.gradient_accumulation_steps, placement.size});
   estimate::MeasuredSampling sampling{
       .num_sequences = round.num_completions() / placement.size,
-      .steps_per_generation = grpo.steps_per_generation,
+      .steps_per_generation = round.steps_per_generation,
+      .sized_by = grpo.generation_batch_size  ? estimate::RoundKey::kGenerationBatchSize
+                  : grpo.steps_per_generation ? estimate::RoundKey::kStepsPerGeneration
+                                              : estimate::RoundKey::kGradientAccumulation,
       .rounds_of_update = static_cast<double>(round.update.accumulation) / static_cast<double>(round.steps_per_round()),
       .is_on_gpu = !device.is_cpu(),
       .max_completion_length = grpo.max_completion_length,

@@ -79,9 +79,9 @@ RecipeConfig load_recipe(const std::filesystem::path& file, const std::vector<st
 
 /// Fills the values whose default depends on others: model.dtype (bf16 with CUDA, fp32 without; training.bf16 / fp16
 /// where written), training.learning_rate (2e-4 with LoRA, 1e-5 full, 1e-6 in grpo), warmup_steps or warmup_ratio (one
-/// of them), eval_steps, metric_for_best_model, greater_is_better, device (auto becomes cuda or cpu), data.num_workers;
-/// and moves training.output_dir and training.seed to the top. `has_cuda`: this process has a CUDA device and code for
-/// it; a recipe with device: cpu is resolved as without. Idempotent.
+/// of them), eval_steps, metric_for_best_model, greater_is_better, device (auto becomes cuda or cpu), data.num_workers
+/// (but in a grpo recipe); and moves training.output_dir and training.seed to the top. `has_cuda`: this process has a
+/// CUDA device and code for it; a recipe with device: cpu is resolved as without. Idempotent.
 void resolve_defaults(RecipeConfig& config, bool has_cuda);
 
 /// The recipe of a run: load_recipe and resolve_defaults, with what contradicts the model and the adapter on disk among

@@ -9,9 +9,8 @@
 namespace dsft::rl {
 namespace {
 
-constexpr int64_t kNoUpdate = 0;             // the step that rewards are told
-constexpr int64_t kOnlyRollout = 0;          // every evaluation draws alike
-constexpr int64_t kCompletionsAtOnce = 512;  // between two looks at whether to stop
+constexpr int64_t kNoUpdate = 0;     // the step that rewards are told
+constexpr int64_t kOnlyRollout = 0;  // every evaluation draws alike
 
 uint64_t seed_of_evaluations(uint64_t seed) {
   return CounterStream(seed, hash_name("evaluation of a policy")).bits(0);
@@ -85,7 +84,8 @@ std::optional<Answers> PolicyEvaluation::answer_prompts(RolloutSampler& sampler,
                                                         const train::StopCheck& must_stop) const {
   const int64_t num_prompts = prompts_.num_rows(), rank = communicator.rank(), size = communicator.size();
   const int64_t per_prompt = prompts_.num_agents * config_.num_generations;
-  const int64_t at_once = must_stop ? std::max<int64_t>(1, kCompletionsAtOnce / per_prompt) : num_prompts;
+  // between two looks at whether to stop, as many as are decoded together
+  const int64_t at_once = must_stop ? std::max<int64_t>(1, kMostSequences / per_prompt) : num_prompts;
   Answers own;
   for (int64_t first = 0; first < num_prompts; first += at_once * size) {
     if (must_stop && must_stop()) return std::nullopt;

@@ -3,9 +3,9 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "comm/small_collectives.h"
 #include "data/example.h"
 #include "rl/entropy_mask.h"
@@ -118,12 +118,11 @@ void RolloutSource::keep_prompt_lengths(Batch& batch) const {
 void RolloutSource::score(std::vector<Batch>& batches) {
   const bool needs_old = !plan_.batch().is_on_policy(), needs_reference = config_.beta != 0;
   if (!needs_old && !needs_reference) return;
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   if (needs_old) score_by_old_policy(batches);
   if (needs_reference) score_by_reference(batches);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;  // results are on the host
-  round_metrics_["rollout/scoring_seconds"] =
-      comm::all_reduce_value(parts_.communicator, seconds.count(), comm::ReduceOp::kMax);
+  round_metrics_["rollout/scoring_seconds"] =  // results are on the host
+      comm::all_reduce_value(parts_.communicator, stopwatch.seconds(), comm::ReduceOp::kMax);
 }
 
 void RolloutSource::score_by_old_policy(std::vector<Batch>& batches) const {
@@ -190,7 +189,8 @@ std::vector<std::vector<int64_t>> RolloutSource::samples_left() const {
 void RolloutSource::save_state(const std::filesystem::path& folder) const {
   // an update that needs more than one round may have failed in its last one
   if (steps_into_round() == 0 || round_ != place()) return;
-  save_round(folder, round_, {batches_.begin() + first_left(), batches_.end()}, round_metrics_, parts_.communicator);
+  save_round(folder, round_, config_.temperature, {batches_.begin() + first_left(), batches_.end()}, round_metrics_,
+             parts_.communicator);
 }
 
 void RolloutSource::load_state(const std::filesystem::path& folder) {
@@ -199,7 +199,8 @@ void RolloutSource::load_state(const std::filesystem::path& folder) {
   if (comm::any_rank(parts_.communicator, !saved || !fits(*saved))) {
     parts_.logger.warn(
         "the checkpoint lies inside a round of sampling and does not hold what is left of it as the recipe has it (an "
-        "earlier version of dsft saved it, or the rounds or grpo.beta have changed): that is sampled again by the "
+        "earlier version of dsft saved it, or the rounds, grpo.temperature or grpo.beta have changed): that is sampled "
+        "again by the "
         "policy as it is now");
     return;
   }
@@ -213,7 +214,8 @@ void RolloutSource::load_state(const std::filesystem::path& folder) {
 }
 
 bool RolloutSource::fits(const SavedRound& saved) const {
-  if (saved.round() != place() || (config_.beta != 0 && !saved.has_reference_log_probs()) ||
+  if (saved.round() != place() || saved.temperature() != config_.temperature ||
+      (config_.beta != 0 && !saved.has_reference_log_probs()) ||
       (!plan_.batch().is_on_policy() && !saved.has_old_log_probs()))
     return false;
   for (const std::vector<int64_t>& samples : samples_left())

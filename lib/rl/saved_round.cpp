@@ -101,11 +101,13 @@ std::map<std::string, double> read_metrics(const io::SafetensorsFile& file) {
 
 }  // namespace
 
-void save_round(const std::filesystem::path& folder, const RoundPlace& round, const std::vector<Batch>& left,
-                const std::map<std::string, double>& metrics, comm::Communicator& communicator) {
+void save_round(const std::filesystem::path& folder, const RoundPlace& round, double temperature,
+                const std::vector<Batch>& left, const std::map<std::string, double>& metrics,
+                comm::Communicator& communicator) {
   checkpoint::NamedTensors tensors = tensors_of(left);
   for (auto& [name, tensor] : tensors) tensor = gather_flat(tensor, communicator);
   tensors.emplace_back("round", torch::tensor({round.epoch, round.number, round.num_completions}, at::kLong));
+  tensors.emplace_back("temperature", torch::full({1}, temperature, at::kDouble));
   for (const auto& [name, value] : metrics)
     tensors.emplace_back(concat(kMetrics, name), torch::full({1}, value, at::kDouble));
   checkpoint::run_agreed(communicator, [&] {
@@ -120,6 +122,7 @@ std::optional<SavedRound> SavedRound::load(const std::filesystem::path& folder, 
   const at::Tensor round = read_flat(file, "round", at::kLong, 3);
   const auto* place = round.const_data_ptr<int64_t>();
   saved.round_ = {.epoch = place[0], .number = place[1], .num_completions = place[2]};
+  saved.temperature_ = read_flat(file, "temperature", at::kDouble, 1).item<double>();
   const at::Tensor samples = read_flat(file, "samples", at::kLong);
   const int64_t num_rows = samples.numel();
   for (int64_t row = 0; row < num_rows; ++row)

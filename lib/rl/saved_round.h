@@ -27,6 +27,7 @@ struct RoundPlace {
 /// epoch (Batch::samples), so that any number of ranks finds its own. Where there are R with T tokens, N of the policy:
 ///
 ///   round                                                 int64 [3]: RoundPlace
+///   temperature                                           fp64 [1]: of the log-probabilities
 ///   samples, lengths, completion_lengths                  int64 [R]: lengths with the prompt
 ///   ids                                                   int32 [T]
 ///   advantages, row_weights                               fp32 [R]
@@ -35,8 +36,9 @@ struct RoundPlace {
 ///   metrics/<name>                                        fp64 [1]
 ///
 /// Collective: fails on all ranks or on none.
-void save_round(const std::filesystem::path& folder, const RoundPlace& round, const std::vector<Batch>& left,
-                const std::map<std::string, double>& metrics, comm::Communicator& communicator);
+void save_round(const std::filesystem::path& folder, const RoundPlace& round, double temperature,
+                const std::vector<Batch>& left, const std::map<std::string, double>& metrics,
+                comm::Communicator& communicator);
 
 /// What save_round wrote.
 class SavedRound final {
@@ -46,6 +48,7 @@ class SavedRound final {
   static std::optional<SavedRound> load(const std::filesystem::path& folder, int64_t vocab_size);
 
   const RoundPlace& round() const { return round_; }
+  double temperature() const { return temperature_; }
   const std::map<std::string, double>& metrics() const { return metrics_; }
   bool has_old_log_probs() const { return old_log_probs_.defined(); }
   bool has_reference_log_probs() const { return reference_log_probs_.defined(); }
@@ -58,6 +61,7 @@ class SavedRound final {
   SavedRound() = default;
 
   RoundPlace round_;
+  double temperature_ = 1;
   std::map<int64_t, int64_t> rows_;     // by sample
   std::vector<int64_t> starts_;         // [R + 1], of rows in ids_
   std::vector<int64_t> policy_starts_;  // [R + 1], of rows in what has N elements

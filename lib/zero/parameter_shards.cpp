@@ -100,8 +100,8 @@ void ParameterShards::end_block(int64_t block, bool is_needed_next) {
 }
 
 void ParameterShards::end_passes() {
-  if (kept_ < 0) return;
-  for (GatheredBuffer* buffer : by_block_[static_cast<size_t>(kept_)]) buffer->release();
+  if (is_all_whole_) return;
+  for (GatheredBuffer* buffer : all_) buffer->release();
   kept_ = -1;
 }
 

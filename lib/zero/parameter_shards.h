@@ -53,7 +53,8 @@ class ParameterShards final {
   void begin_block(int64_t block, int64_t next);
   /// After it ran. `is_needed_next`: its backward pass follows at once.
   void end_block(int64_t block, bool is_needed_next);
-  /// After forward passes that no backward pass follows: what was kept for one goes.
+  /// After forward passes that no backward pass follows, and before slices are written: what was kept, or gathered
+  /// ahead, goes. Collective.
   void end_passes();
 
  private:

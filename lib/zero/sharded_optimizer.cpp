@@ -321,13 +321,14 @@ void ShardedOptimizer::update(const at::Tensor& learning_rates) {
   learning_rate_.copy_(entry_of_update(learning_rates));
   const at::Tensor beta1 = options_.beta1s.defined() ? entry_of_update(options_.beta1s) : at::Tensor();
   const at::Tensor factor = optim::clip_factor(grad_norm_, options_.max_grad_norm) / scale;
-  GatheredBuffer* read_first = nullptr;  // what the next pass begins with: gathered beside the rest of the update
+  GatheredBuffer* first_gathered = nullptr;  // its gathering runs beside the rest of the update
   for (const FlatParameters::Span& span : flat_.spans()) {
     const int64_t first = span.first_parameter;
     const ShardPlan::Bucket& bucket = flat_.plan().bucket_of(first);
     if (!flat_.holds_state(bucket)) continue;
-    if (read_first && flat_.gathered(bucket) != read_first) read_first->start_gather();
-    if (!read_first) read_first = flat_.gathered(bucket);
+    if (first_gathered && flat_.gathered(bucket) != first_gathered && options_.overlaps_backward)
+      first_gathered->start_gather();
+    if (!first_gathered) first_gathered = flat_.gathered(bucket);
     const at::Tensor values = flat_.values_of(span);
     // of offloaded parameters a copy
     const at::Tensor on_device = values.to(values.options().device(flat_.device()), /*non_blocking=*/true);

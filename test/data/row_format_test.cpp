@@ -122,6 +122,7 @@ TEST_CASE("a fault of a row names the field", "[data]") {
       Case{R"({"messages": [{"role": "tool", "name": "f", "tool_call_id": "1"}]})",
            "a message of role tool needs text"},
       Case{R"({"conversations": [{"role": "system"}]})", "field \"conversations[0].content\": is missing"},
+      Case{R"({"system": "s", "conversations": [{"role": "user"}]})", "field \"conversations[0].content\": is missing"},
       Case{R"({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": null}]})",
            "field \"completion[0].content\": is null, and nothing stands in its place: an assistant message needs"},
       Case{R"({"messages": [{"role": "assistant", "tool_calls": [], "name": "x", "train": true}]})",

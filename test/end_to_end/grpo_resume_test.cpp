@@ -172,6 +172,12 @@ TEST_CASE("What is left of a round that a checkpoint does not hold is sampled ag
   const std::string checkpoint = "run/checkpoint-3";
   CHECK_FALSE(std::filesystem::exists(job.folder / "run/checkpoint-6" / kRound));  // between two rounds
 
+  // log-probabilities of another temperature are nothing to compare with
+  const ProgramRun warmer =
+      job.run(1, "other", joined(joined(settings, from(job, checkpoint)), {"grpo.temperature=0.9"}));
+  require_success(warmer);
+  CHECK_THAT(warmer.err, ContainsSubstring("or the rounds, grpo.temperature or grpo.beta have changed"));
+
   // damaged, and whole but for what it says
   const std::string round = read_file(job.folder / checkpoint / kRound);
   job.folder.write(checkpoint + "/" + kRound, round.substr(0, round.size() - 4) + "abcd");

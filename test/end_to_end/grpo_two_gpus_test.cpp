@@ -85,6 +85,34 @@ TEST_CASE("In the bitwise mode two GPUs sample what one does, on-policy to the l
   }
 }
 
+TEST_CASE("In the bitwise mode two GPUs sample round after round what one does", "[end_to_end][gpu]") {
+  const GrpoJob job(kShort);
+  if (!has_two_gpus(job.folder)) SKIP("no two GPUs");
+  const std::string model = make_wide_model(job);
+  const auto size = [&](int rows) {  // the policy stays as it is
+    return std::vector<std::string>{"model.path=" + model,
+                                    "training.full_determinism=true",
+                                    "training.max_steps=4",
+                                    "training.learning_rate=0",
+                                    "training.weight_decay=0",
+                                    "training.gradient_accumulation_steps=2",
+                                    "training.per_device_train_batch_size=" + std::to_string(rows)};
+  };
+  const ProgramRun alone = run_on_gpus(job, 1, "alone", size(16)), together = run_on_gpus(job, 2, "together", size(8));
+  INFO(alone.err << together.err);
+  REQUIRE(alone.exit_code == 0);
+  REQUIRE(together.exit_code == 0);
+  REQUIRE(job.completions("alone").size() == 4 * 32);
+  CHECK(job.completions("together") == job.completions("alone"));
+  const auto expected = job.metrics("alone"), given = job.metrics("together");
+  for (size_t i = 0; i < expected.size(); ++i) {
+    INFO(given[i].dump() << "\n" << expected[i].dump());
+    for (const char* name : {"reward", "loss", "grad_norm", "entropy"})
+      CHECK(given[i].at(name).get<double>() ==
+            Catch::Approx(expected[i].at(name).get<double>()).epsilon(1e-3).margin(1e-6));
+  }
+}
+
 TEST_CASE("Agents are asked on two GPUs that have a part of the weights each", "[end_to_end][gpu]") {
   const AgentsJob job(Task::kThirds);
   if (!has_two_gpus(job.folder)) SKIP("no two GPUs");

@@ -72,6 +72,10 @@ TEST_CASE("few completions at once are told where sampling by a GPU is most of a
   CHECK_THAT(only_finding(run).sentence,
              StartsWith("Sampling took 75 % of a step and decoded 16 completions together") &&
                  ContainsSubstring("grpo.steps_per_generation"));
+  run.sized_by = RoundKey::kStepsPerGeneration;
+  CHECK_THAT(only_finding(run).sentence, ContainsSubstring("Write a larger grpo.steps_per_generation."));
+  run.sized_by = RoundKey::kGenerationBatchSize;
+  CHECK_THAT(only_finding(run).sentence, ContainsSubstring("Write a larger grpo.generation_batch_size."));
   run.rollout_s = 1.9;
   CHECK(sampling_findings(run).empty());
   run.rollout_s = 3;
@@ -107,13 +111,19 @@ TEST_CASE("the update of a grpo run is judged by its own seconds, and its micro-
   };
   CHECK_THAT(sentences_of(), StartsWith("There is room for training.per_device_train_batch_size: ") &&
                                  ContainsSubstring("with gradient_accumulation_steps: "));
+  run.sampling->sized_by = RoundKey::kStepsPerGeneration;
   run.sampling->steps_per_generation = 2;
   CHECK_THAT(sentences_of(), StartsWith("There is room for training.per_device_train_batch_size: 8 with "
                                         "gradient_accumulation_steps: 2 and grpo.steps_per_generation: 1, which"));
   run.sampling->steps_per_generation = 3;  // no whole micro-batches of twice the size
   CHECK(sentences_of().empty());
+  run.sampling->sized_by = RoundKey::kGenerationBatchSize;
+  CHECK(sentences_of().empty());
+  run.sampling->steps_per_generation = 2;
+  CHECK_THAT(sentences_of(), StartsWith("There is room for training.per_device_train_batch_size: 8 with "
+                                        "gradient_accumulation_steps: 2, which"));
   run.gradient_accumulation_steps = 1;
-  run.sampling->steps_per_generation.reset();
+  run.sampling->sized_by = RoundKey::kGradientAccumulation;
   run.workload.length = 128;  // another number of rows would be another round
   CHECK(sentences_of().empty());
 

@@ -75,6 +75,7 @@ void require_same(Batch given, Batch expected) {
 checkpoint::NamedTensors small_round() {
   const auto whole = [](std::vector<int64_t> values) { return torch::tensor(values, at::kLong); };
   return {{"round", whole({0, 1, 4})},
+          {"temperature", torch::ones({1}, at::kDouble)},
           {"samples", whole({6, 5})},
           {"lengths", whole({4, 3})},
           {"completion_lengths", whole({1, 2})},
@@ -95,13 +96,14 @@ TEST_CASE("What two ranks have left of a round any other ranks read, to the bit"
                                                  {"rewards/a/b: c/mean", std::numeric_limits<double>::quiet_NaN()}};
   comm::run_thread_ranks(2, [&](comm::Communicator& communicator) {
     const int64_t first = kFirstSample + 4 * communicator.rank();
-    save_round(folder.path(), kPlace,
+    save_round(folder.path(), kPlace, 0.7,
                {completions.batch_of({first + 2, first}, kept), completions.batch_of({first + 1, first + 3}, kept)},
                metrics, communicator);
   });
   const auto saved = SavedRound::load(folder.path(), kTokens);
   REQUIRE(saved);
   CHECK(saved->round() == kPlace);
+  CHECK(saved->temperature() == 0.7);
   CHECK(saved->has_old_log_probs());
   CHECK(saved->has_reference_log_probs() == (kept == Kept::kAll));
   CHECK(saved->metrics().size() == 2);
@@ -142,6 +144,7 @@ TEST_CASE("A round that a stranger has written is refused in one sentence", "[rl
   };
   const std::vector<Fault> faults = {
       {"round", numbers({0, 1}), "`round` is I64 [2], not I64 [3]"},
+      {"temperature", {}, "lacks `temperature`"},
       {"samples", {}, "lacks `samples`"},
       {"samples", torch::ones({2}), "`samples` is F32 [2], not I64 [any number]"},
       {"samples", numbers({5, 5}), "has completion 5 twice"},

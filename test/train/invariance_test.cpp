@@ -3,6 +3,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "device/device.h"
+#include "support/unwritten_is_nan.h"
 #include "train/tiny_run.h"
 
 using namespace dsft;
@@ -68,6 +69,8 @@ TEST_CASE("Neither the number of ranks nor the stage changes a run, and ranks st
   several.batch_size = 12 / num_ranks;
   one.num_rows = several.num_rows = 28;  // the epoch's last update is short
   const Run expected = run_training(one);
+  const UnwrittenIsNan unwritten;
+  REQUIRE(torch::empty({3}).isnan().all().item<bool>());
   std::vector<Run> runs(num_ranks);
   test::TempDir output;
   const auto rows = std::make_shared<MemoryStore>(several.num_rows, kVocabSize);

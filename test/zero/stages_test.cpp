@@ -7,6 +7,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "comm/thread_ranks.h"
+#include "support/unwritten_is_nan.h"
 #include "zero/parameter_shards.h"
 #include "zero/sharded_optimizer.h"
 
@@ -155,6 +156,7 @@ TEST_CASE("Tied and frozen parameters, uneven and empty slices train as torch do
   const int64_t stage = GENERATE(0, 1, 2, 3);
   const int num_ranks = GENERATE(1, 2, 3, 4, 6);  // twelve micro-batches of an update, or two
   INFO(num_ranks << " ranks at stage " << stage);
+  const dsft::test::UnwrittenIsNan unwritten;
   const std::vector<StageOutcome> outcomes = train_stage(num_ranks, stage);
   for (const StageOutcome& outcome : outcomes) {
     CHECK(at::equal(outcome.parameters, outcomes.front().parameters));
