@@ -148,14 +148,17 @@ class RankState {
     return (workload_.model.tie_word_embeddings ? blocks_.front() : blocks_.back()).trained > 0;
   }
 
-  // A block's whole gradients while its backward pass runs, and those of the one that is being reduced. A tied
-  // embedding's gradient is there from the head's pass to its own.
+  // A block's whole gradients while its backward pass runs, and those of the one that is being reduced: while this one
+  // is computed again, where it is, else beside its gradients. A tied embedding's gradient is there from the head's
+  // pass to its own.
   int64_t in_reduction(size_t block) const {
-    int64_t bytes = contributions(block + 1);
-    if (reduces_into_slices()) bytes += slice_of_gradient(block + 1) + leaving(block + 1);
-    if (!has_transient_gradients()) return bytes;
-    if (workload_.model.tie_word_embeddings && block > 0) bytes += gradient(0);
-    return bytes + gradient(block) + gradient(block + 1);
+    int64_t reduced = reduces_into_slices() ? slice_of_gradient(block + 1) + leaving(block + 1) : 0;
+    if (!has_transient_gradients()) return contributions(block + 1) + reduced;
+    reduced += gradient(block + 1);
+    const bool is_recomputed = workload_.recompute == train::GradientCheckpointing::kTrue;
+    const int64_t own = is_recomputed ? std::max(reduced, gradient(block)) : reduced + gradient(block);
+    const bool has_tied = workload_.model.tie_word_embeddings && block > 0;
+    return contributions(block + 1) + own + (has_tied ? gradient(0) : 0);
   }
 
   // When the pass is over.

@@ -106,7 +106,9 @@ class BlockFunction : public torch::autograd::Function<BlockFunction> {
     auto run = c10::static_intrusive_pointer_cast<BlockRun>(context->saved_data["run"].toCapsule());
     DSFT_CHECK(run->block, "the backward pass of block ", run->index, " ran twice");
     run->call(&BlockHooks::before_backward);
-    if (!run->has_graph) run->make_graph(run->inputs);
+    const bool is_recomputed = !run->has_graph;
+    if (is_recomputed) run->make_graph(run->inputs);
+    if (run->hooks) run->hooks->before_gradients(run->index, is_recomputed);
     torch::autograd::edge_list roots;
     variable_list root_gradients;
     for (size_t i = 0; i < gradients.size(); ++i) {

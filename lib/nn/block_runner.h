@@ -12,7 +12,8 @@ namespace dsft::nn {
 /// inputs and its parameters.
 using Block = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>&)>;
 
-/// What happens around a block; sharding implements it. Blocks report backward strictly last to first. After
+/// What happens around a block; sharding implements it. Blocks report backward strictly last to first, each its
+/// before_backward, a recomputation where its graph was not kept, before_gradients, and after_backward. After
 /// after_backward(i) the gradients of block i's own parameters are final for this micro-batch (a tied embedding's only
 /// after the whole backward pass).
 class BlockHooks {
@@ -21,6 +22,8 @@ class BlockHooks {
   virtual void before_forward(int64_t /*block*/) {}
   virtual void after_forward(int64_t /*block*/) {}
   virtual void before_backward(int64_t /*block*/) {}
+  /// `is_recomputed`: the device has a forward pass of the block to do before the first gradient.
+  virtual void before_gradients(int64_t /*block*/, bool /*is_recomputed*/) {}
   virtual void after_backward(int64_t /*block*/) {}
 };
 

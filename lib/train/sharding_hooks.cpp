@@ -52,6 +52,12 @@ void ShardingHooks::after_forward(int64_t block) {
 
 void ShardingHooks::before_backward(int64_t block) {
   gather(block, block > first_with_backward_ ? block - 1 : -1);
+}
+
+// A recomputation has given the reductions of the block behind this one time to end, and what they read is in the way
+// of what is made now. Without one they run beside this block's pass.
+void ShardingHooks::before_gradients(int64_t block, bool is_recomputed) {
+  if (is_recomputed) optimizer_.finish_reductions();
   optimizer_.gradients_begin(indices_[static_cast<size_t>(block)]);
   if (is_last(block)) optimizer_.gradients_begin(tied_);
 }

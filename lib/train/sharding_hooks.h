@@ -38,6 +38,7 @@ class ShardingHooks final : public nn::BlockHooks {
   void before_forward(int64_t block) override;
   void after_forward(int64_t block) override;
   void before_backward(int64_t block) override;
+  void before_gradients(int64_t block, bool is_recomputed) override;
   void after_backward(int64_t block) override;
 
  private:

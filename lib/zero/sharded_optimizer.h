@@ -87,6 +87,9 @@ class ShardedOptimizer final {
   /// of which one may fail. discard_gradients() has to follow.
   void rehearse_backward(const at::Tensor& loss);
 
+  /// Has the current stream wait for the reductions that were started, whose memory is free then.
+  void finish_reductions();
+
   /// Sums over the ranks after the last micro-batch, where no backward() was told that it is the last. Collective.
   void reduce() { reduce_rest(/*is_last_micro_batch=*/true); }
 
@@ -168,7 +171,6 @@ class ShardedOptimizer final {
   void start_reduction(int64_t first, int64_t last);
   void start_all_reduce(int64_t first, int64_t last);
   void start_reduce_scatter(const ShardPlan::Bucket& bucket);
-  void finish_reductions();
   at::Tensor sum_of_squares();
   at::Tensor entry_of_update(const at::Tensor& table) const;
   void update(const at::Tensor& learning_rates);

@@ -148,6 +148,11 @@ class CountedHooks final : public nn::BlockHooks {
     inner_->before_backward(block);
     counter().enter(column_of(block));
   }
+  void before_gradients(int64_t block, bool is_recomputed) override {
+    counter().enter(kBuffers);
+    inner_->before_gradients(block, is_recomputed);
+    counter().enter(column_of(block));
+  }
   void after_backward(int64_t block) override {
     counter().enter(kBuffers);
     inner_->after_backward(block);

@@ -84,6 +84,11 @@ class FakeStage3 final : public nn::BlockHooks {
     order.push_back(block);
     gather(block);
   }
+  void before_gradients(int64_t block, bool is_recomputed) override {
+    REQUIRE(block == order.back());
+    were_recomputed.insert(is_recomputed);
+    ++num_begun;
+  }
   void after_backward(int64_t block) override {
     for (Item& item : blocks_[block]) {
       const bool is_shared = is_tied_ && item.name.starts_with("model.embed_tokens");
@@ -112,6 +117,8 @@ class FakeStage3 final : public nn::BlockHooks {
 
   std::map<std::string, at::Tensor> gradients;
   std::vector<int64_t> order;
+  std::set<bool> were_recomputed;
+  size_t num_begun = 0;  // gradients of blocks
   int64_t max_live = 0;
 
  private:
@@ -286,6 +293,8 @@ TEST_CASE("A fake stage 3 that gathers, releases and reduces through the hooks c
   CHECK(std::is_sorted(hooks.order.rbegin(), hooks.order.rbegin() + static_cast<ptrdiff_t>(num_blocks)));
   CHECK(std::is_sorted(hooks.order.rbegin() + static_cast<ptrdiff_t>(num_blocks), hooks.order.rend()));
   CHECK(hooks.max_live == 1);
+  CHECK(hooks.num_begun == hooks.order.size());
+  CHECK(hooks.were_recomputed == std::set<bool>{keep == nn::BlockRunner::Keep::kInput});
   const auto expected = gradients_of(*plain);
   auto actual = gradients_of(*sharded);  // adapters stay where they are
   for (const auto& [key, gradient] : hooks.gradients) actual[key] = gradient;
