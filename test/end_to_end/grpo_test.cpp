@@ -68,9 +68,11 @@ TEST_CASE("Ranks sample and train what one process would, on-policy and off", "[
   const auto [name, grpo, sections] = GENERATE(table<std::string, std::string, std::string>(
       {{"on-policy", "", "lora: {r: 8, lora_alpha: 16, lora_dropout: 0.05}\n"},
        {"off-policy", ", steps_per_generation: 4, num_iterations: 2, beta: 0.05", "lora: {r: 8, lora_alpha: 16}\n"},
-       {"all weights", "", "zero: {stage: 3}\n"},
-       {"a reference, stage 0", ", beta: 0.05, sync_ref_model: true, ref_model_sync_steps: 2", ""},
-       {"a reference, stage 3", ", beta: 0.05, sync_ref_model: true, ref_model_sync_steps: 2", "zero: {stage: 3}\n"},
+       {"stage 2, its optimizer offloaded", "", "zero: {stage: 2, offload_optimizer: {device: cpu}}\n"},
+       {"stage 3", "", "zero: {stage: 3}\n"},
+       {"a reference, stage 1", ", beta: 0.05, sync_ref_model: true, ref_model_sync_steps: 2", "zero: {stage: 1}\n"},
+       {"a reference, stage 3, parameters offloaded", ", beta: 0.05, sync_ref_model: true, ref_model_sync_steps: 2",
+        "zero: {stage: 3, offload_param: {device: cpu}}\n"},
        {"a reference of more than LoRA", ", beta: 0.05",
         "lora: {r: 8, lora_alpha: 16, modules_to_save: [embed_tokens]}\nzero: {stage: 3}\n"}}));
   INFO(name);
@@ -80,7 +82,9 @@ TEST_CASE("Ranks sample and train what one process would, on-policy and off", "[
                                     "training.per_device_train_batch_size=" + std::to_string(rows),
                                     "training.gradient_accumulation_steps=" + std::to_string(accumulation)};
   };
-  const ProgramRun alone = job.run(1, "alone", size(8, 2));
+  std::vector<std::string> at_stage_0 = size(8, 2);
+  at_stage_0.emplace_back("zero=null");
+  const ProgramRun alone = job.run(1, "alone", at_stage_0);
   INFO(alone.err);
   REQUIRE(alone.exit_code == 0);
   const ProgramRun together = job.run(2, "together", size(4, 2));
