@@ -94,8 +94,7 @@ if __name__ == "__main__":
             args.keep.mkdir(parents=True, exist_ok=True)
             for file in ("metrics.jsonl", "completions.jsonl"):
                 shutil.copy(folder / "run" / file, args.keep)
-    tokens = [after["num_tokens"] - before["num_tokens"] for before, after in zip([{"num_tokens": 0}] + lines, lines)]
-    seconds = [size / line["tokens_per_second"] for size, line in zip(tokens, lines)]
+    seconds = [line["step_time"] for line in lines]
     first, measured = seconds[0], lines[args.warmup:]
     # of a round: so many updates
     step = statistics.median(seconds[args.warmup:]) if args.iterations == 1 else sum(seconds[args.warmup:]) / len(seconds[args.warmup:]) * args.iterations

@@ -185,7 +185,7 @@ std::vector<report::LineChart> speed_charts(Drawer& drawer) {
   return {drawer.chart("Sampler", "Tokens of all ranks per second of sampling",
                        {{"rollout/tokens_per_second", "tokens/s"}}),
           drawer.chart("Time of an update", "Seconds: the whole of it, and what of it a round of sampling takes",
-                       {{"step_seconds", "whole"},
+                       {{"step_time", "whole"},
                         {"rollout/sampling_seconds", "sampling"},
                         {"rollout/waiting_for_rewards_seconds", "idle, waiting for rewards"},
                         {"rollout/scoring_seconds", "old and reference log-probabilities"}}),

@@ -104,7 +104,7 @@ void PolicyReport::on_step(const train::StepReport& report) {
   metrics.insert({{"loss", report.loss},
                   {"grad_norm", report.grad_norm},
                   {"learning_rate", report.learning_rate},
-                  {"step_seconds", report.step_seconds}});
+                  {"step_time", report.step_time()}});
   if (report.peak_memory_gib > 0) metrics["peak_memory_gib"] = report.peak_memory_gib;
   take(report.step, metrics);
   if (!is_written_ || since_write_.seconds() >= kBetween_s) write(RunState::kGoesOn);
@@ -138,7 +138,7 @@ std::vector<report::KeyNumber> PolicyReport::key_numbers() const {
   add("completions/mean_length", "mean length", "tokens");
   add("completions/clipped_ratio", "truncated", "share of completions");
   add("rollout/tokens_per_second", "sampled tokens/s", "all ranks");
-  add("step_seconds", "seconds of an update", "");
+  add("step_time", "seconds of an update", "");
   return numbers;
 }
 

@@ -26,6 +26,7 @@ void LogWindow::add(const StepReport& report) {
   last_ = report;
   losses_.add({{"loss", std::isfinite(report.loss) ? report.loss : std::numeric_limits<double>::quiet_NaN()}});
   metrics_.add(report.metrics);
+  num_updates_ += report.num_updates;
   num_tokens_ += report.step_tokens;
   seconds_ += report.step_seconds;
   is_applied_ = is_applied_ && report.is_applied;
@@ -36,6 +37,7 @@ StepReport LogWindow::take() {
   StepReport report = window.last_;
   report.loss = window.losses_.values().at("loss");
   report.metrics = window.metrics_.values();
+  report.num_updates = window.num_updates_;
   report.step_tokens = window.num_tokens_;
   report.step_seconds = window.seconds_;
   report.is_applied = window.is_applied_;

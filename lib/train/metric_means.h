@@ -34,7 +34,7 @@ class LogWindow final {
  private:
   StepReport last_;
   MetricMeans losses_, metrics_;
-  int64_t num_tokens_ = 0;
+  int64_t num_updates_ = 0, num_tokens_ = 0;
   double seconds_ = 0;
   bool is_applied_ = true;
 };

@@ -24,7 +24,8 @@ std::string format_metrics(const StepReport& report) {
   put(object, "grad_norm", report.grad_norm);
   put(object, "learning_rate", report.learning_rate);
   object["num_tokens"] = report.num_tokens;
-  put(object, "tokens_per_second", report.step_tokens / report.step_seconds);
+  put(object, "tokens_per_second", report.tokens_per_second());
+  put(object, "step_time", report.step_time());
   put(object, "peak_memory_gib", report.peak_memory_gib);
   for (const auto& [name, value] : report.metrics) put(object, name, value);
   if (!report.is_applied) object["skipped"] = true;

@@ -19,6 +19,7 @@ struct StepReport {
   double loss_scale = 1;
   int64_t num_tokens = 0;                   ///< seen so far, all ranks
   int64_t step_tokens = 0;                  ///< of this update
+  int64_t num_updates = 1;                  ///< of which step_tokens and step_seconds are: in a log more than one
   double step_seconds = 0;                  ///< of the device, the wait for its data included
   double data_seconds = 0;                  ///< of these the device waited for rows, at most
   double update_seconds = 0;                ///< of these, from the moment when its rows were there to the end
@@ -27,6 +28,10 @@ struct StepReport {
   double peak_memory_gib = 0;               ///< of the run so far
   double update_peak_gib = 0;               ///< of this update, where what makes its rows computes, on a GPU
   std::map<std::string, double> metrics;    ///< mean_token_accuracy and whatever else the loss reports
+
+  double tokens_per_second() const { return static_cast<double>(step_tokens) / step_seconds; }
+  /// Seconds of an update; by the name of TRL's metric.
+  double step_time() const { return step_seconds / static_cast<double>(num_updates); }
 };
 
 /// The course of a run, known before its first step.

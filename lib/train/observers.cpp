@@ -51,7 +51,8 @@ void TensorboardCurves::on_log(const StepReport& mean) {
   std::map<std::string, double> scalars = {{"train/loss", mean.loss},
                                            {"train/grad_norm", mean.grad_norm},
                                            {"train/learning_rate", mean.learning_rate},
-                                           {"train/tokens_per_second", mean.step_tokens / mean.step_seconds},
+                                           {"train/tokens_per_second", mean.tokens_per_second()},
+                                           {"train/step_time", mean.step_time()},
                                            {"train/epoch", mean.epoch}};
   for (const auto& [name, value] : mean.metrics) scalars["train/" + name] = value;
   file_->add_scalars(mean.step, scalars);
@@ -67,8 +68,7 @@ void TensorboardCurves::on_evaluation(int64_t step, double, const std::map<std::
 ProgressDisplay::ProgressDisplay(report::Terminal terminal) : terminal_(terminal), line_(terminal, monotonic_seconds) {}
 
 void ProgressDisplay::on_step(const StepReport& report) {
-  line_.show(
-      {report.step, plan_.max_steps, report.loss, report.step_tokens / report.step_seconds, report.peak_memory_gib});
+  line_.show({report.step, plan_.max_steps, report.loss, report.tokens_per_second(), report.peak_memory_gib});
 }
 
 void ProgressDisplay::on_evaluation(int64_t step, double, const std::map<std::string, double>& metrics) {

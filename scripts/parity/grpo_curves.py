@@ -121,9 +121,7 @@ def run_dsft_side(case, rows, seed, folder):
 
 def read_dsft_side(folder):
     logs = read_rows(folder / "run" / "metrics.jsonl")
-    tokens = [0] + [log["num_tokens"] for log in logs]
-    seconds = [(after - before) / log["tokens_per_second"] for before, after, log in zip(tokens, tokens[1:], logs)]
-    return Run([log["reward"] for log in logs], seconds, read_rows(folder / "run" / "completions.jsonl"))
+    return Run([log["reward"] for log in logs], [log["step_time"] for log in logs], read_rows(folder / "run" / "completions.jsonl"))
 
 
 def run_trl_side(case, rows, seed, folder):

@@ -291,6 +291,11 @@ TEST_CASE("Metrics are means of the updates between two logs, and of the rounds 
     }
     for (const char* name : {"loss", "entropy"})
       CHECK(two[i].at(name).get<double>() == Catch::Approx(mean(name)).margin(1e-9));
+    // two updates' tokens in twice the mean of their seconds
+    const double num_tokens =
+        two[i].at("num_tokens").get<double>() - (i == 0 ? 0 : two[0].at("num_tokens").get<double>());
+    CHECK(2 * two[i].at("step_time").get<double>() * two[i].at("tokens_per_second").get<double>() ==
+          Catch::Approx(num_tokens));
   }
 }
 

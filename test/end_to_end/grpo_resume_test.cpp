@@ -15,8 +15,8 @@ using Catch::Matchers::ContainsSubstring;
 std::vector<nlohmann::json> computed(std::vector<nlohmann::json> lines) {
   for (nlohmann::json& line : lines)
     for (const char* name :
-         {"tokens_per_second", "peak_memory_gib", "rollout/sampling_seconds", "rollout/waiting_for_rewards_seconds",
-          "rollout/scoring_seconds", "rollout/tokens_per_second"})
+         {"tokens_per_second", "step_time", "peak_memory_gib", "rollout/sampling_seconds",
+          "rollout/waiting_for_rewards_seconds", "rollout/scoring_seconds", "rollout/tokens_per_second"})
       line.erase(name);
   return lines;
 }

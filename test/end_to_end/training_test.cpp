@@ -33,7 +33,8 @@ TEST_CASE("A recipe overfits eight examples, with LoRA and with all weights, and
   CHECK(metrics.front()["loss"].get<double>() > 4.0);
   CHECK(metrics.back()["loss"].get<double>() < 0.2);
   CHECK(metrics.back()["mean_token_accuracy"].get<double>() > 0.9);
-  for (const char* key : {"epoch", "grad_norm", "learning_rate", "num_tokens", "tokens_per_second", "peak_memory_gib"})
+  for (const char* key :
+       {"epoch", "grad_norm", "learning_rate", "num_tokens", "tokens_per_second", "step_time", "peak_memory_gib"})
     CHECK(metrics.back().contains(key));
   const std::filesystem::path output = folder / "run";
   // transformers takes a folder with a config.json for that of a whole model

@@ -103,14 +103,14 @@ TEST_CASE("The page of a long run stays small, and one that goes on shows what c
   output.write("report.html", "that of the run before");
   rl::PolicyReport report(output.path(), [](const std::string&) {});
   train::RunPlan plan{.max_steps = 50000, .first_step = 1};
-  plan.earlier_log = {R"({"step":1,"epoch":0.1,"loss":0.5,"reward":0.125,"reward_std":null})"};
+  plan.earlier_log = {R"({"step":1,"epoch":0.1,"loss":0.5,"reward":0.125,"reward_std":null,"step_time":16})"};
   report.on_start(plan);
   CHECK(read_file(output / "report-1.html") == "that of the run before");
   for (int64_t step = 2; step <= 50000; ++step) report.on_step(report_of(step));
   report.on_end();
   const std::string page = read_file(output / "report.html");
   CHECK(page.size() < 1'000'000);
-  CHECK_THAT(page, ContainsSubstring("first 0.125"));
+  CHECK_THAT(page, ContainsSubstring("first 0.125") && ContainsSubstring("first 16"));
 }
 
 TEST_CASE("The page of a run that fails says so, and is not read again", "[rl]") {

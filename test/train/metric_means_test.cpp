@@ -38,6 +38,9 @@ TEST_CASE("A log has the means of its updates' loss and metrics, and the last on
   CHECK(mean.learning_rate == 0.3);
   CHECK(mean.step_tokens == 60);
   CHECK(mean.step_seconds == 10);
+  CHECK(mean.num_updates == 3);
+  CHECK(mean.tokens_per_second() == 6);
+  CHECK(mean.step_time() == Catch::Approx(10.0 / 3));
   CHECK_FALSE(mean.is_applied);
   CHECK(mean.metrics.at("reward") == 0.375);
   CHECK(mean.metrics.at("failed") == 2);
