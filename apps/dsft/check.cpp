@@ -182,6 +182,16 @@ void warn_of_ranks(CheckOutcome& outcome, const RunLength& length) {
                    num_ranks, " or --num-procs ", num_ranks, ", or change training.gradient_accumulation_steps")));
 }
 
+/// Says where an update's loss is divided by other tokens than by TRL. The round is possible.
+void warn_of_divisor(CheckOutcome& outcome, const RunLength& length) {
+  if (!length.is_grpo()) return;
+  const rl::GrpoConfig& grpo = *outcome.reading.config.grpo;
+  const std::string divisor = rl::explain_divisor(grpo.loss_type, length.round(length.num_ranks()));
+  if (divisor.empty()) return;
+  outcome.reading.warnings.push_back(
+      place(outcome, grpo.generation_batch_size ? "grpo.generation_batch_size" : "grpo.steps_per_generation", divisor));
+}
+
 void add_memory(CheckOutcome& outcome, const recipe_config::InputReport& inputs) {
   const recipe_config::RecipeConfig& config = outcome.reading.config;
   try {
@@ -212,6 +222,7 @@ void check_beyond(CheckOutcome& outcome, const Logger& logger) {
   }
   for (config::Fault& warning : inputs.warnings) outcome.reading.warnings.push_back(std::move(warning));
   warn_of_ranks(outcome, length);
+  if (inputs.faults.empty()) warn_of_divisor(outcome, length);
   config::sort_faults(outcome.reading.faults);
   config::sort_faults(outcome.reading.warnings);
   if (!inputs.faults.empty()) return;

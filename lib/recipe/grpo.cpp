@@ -126,6 +126,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   context.logger.info("plan: ", job.max_steps, " updates, ", per_epoch,
                       " per epoch; a round of sampling: ", plan.batch().describe());
   context.logger.info(rl::explain_loss(grpo, plan.batch().is_on_policy()));
+  if (const std::string divisor = rl::explain_divisor(grpo.loss_type, plan.batch()); !divisor.empty())
+    context.logger.warn(divisor);
   if (!plan.batch().is_on_policy() && config.lora && config.lora->lora_dropout > 0)
     context.logger.warn(
         "lora.lora_dropout: off-policy, the ratios to the policy that sampled, which has no dropout, are "

@@ -51,6 +51,17 @@ int64_t GenerationBatch::count_updates(int64_t max_steps, double num_epochs, int
   return std::max<int64_t>(1, static_cast<int64_t>(updates));
 }
 
+std::string explain_divisor(LossType type, const GenerationBatch& batch) {
+  const bool is_by_tokens = type == LossType::kDapo || type == LossType::kCispo || type == LossType::kVespo;
+  if (!is_by_tokens || batch.steps_per_generation == batch.update.accumulation) return "";
+  return concat("a round of sampling has ", batch.steps_per_generation,
+                " micro-batches of a rank (steps_per_generation), and an update takes ", batch.update.accumulation,
+                " (gradient_accumulation_steps): ", config::to_word(type),
+                " divides the loss of an update by the tokens of its own completions, and TRL by its share of the "
+                "round's, so that losses and gradients are other ones where answers have different lengths "
+                "(docs/grpo.md#differences-from-trl)");
+}
+
 GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& update) {
   const int64_t rows_per_step = update.per_micro_batch * update.num_ranks;
   GenerationBatch batch{.update = update,

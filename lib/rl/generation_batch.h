@@ -47,6 +47,10 @@ struct GenerationBatch {
   std::string describe() const;
 };
 
+/// What to know of an update that takes another number of micro-batches than a round has, where the loss is divided by
+/// tokens: TRL 1.16 takes those of the whole round (GRPOTrainer._compute_loss). Empty where both are the same.
+std::string explain_divisor(LossType type, const GenerationBatch& batch);
+
 /// The round that the recipe asks for. Throws kUsage, with all numbers in one sentence, where completions are no whole
 /// groups or no whole micro-batches.
 GenerationBatch plan_generation(const GrpoConfig& config, const UpdateRows& update);

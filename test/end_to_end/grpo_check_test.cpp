@@ -67,6 +67,30 @@ TEST_CASE("check plans a GRPO recipe for the ranks of its files, or for the fewe
   CHECK(one["warnings"].empty());
 }
 
+TEST_CASE("check and a run warn where an update's loss is divided by other tokens than by TRL", "[end_to_end]") {
+  const PromptJob job;
+  const auto warnings = [&](std::vector<std::string> overrides) {
+    overrides.emplace_back("training.per_device_train_batch_size=8");
+    return job.sound(overrides)["warnings"];
+  };
+  CHECK(warnings({}).empty());
+  CHECK(warnings({"grpo.generation_batch_size=8"}).empty());
+  CHECK(warnings({"grpo.steps_per_generation=2", "grpo.loss_type=grpo"}).empty());
+  for (const std::string written : {"steps_per_generation=2", "generation_batch_size=16"}) {
+    const json found = warnings({"grpo." + written});
+    REQUIRE(found.size() == 1);
+    CHECK(found[0]["key"] == "grpo." + written.substr(0, written.find('=')));
+    CHECK_THAT(found[0]["message"].get<std::string>(), ContainsSubstring("has 2 micro-batches") &&
+                                                           ContainsSubstring("an update takes 1") &&
+                                                           ContainsSubstring("dapo divides"));
+  }
+  const auto run = job.run({"train", job.recipe, "training.per_device_train_batch_size=8",
+                            "grpo.steps_per_generation=2", "training.max_steps=1"});
+  INFO(run.err);
+  CHECK(run.exit_code == 0);
+  CHECK_THAT(run.err, ContainsSubstring("warning: a round of sampling has 2 micro-batches"));
+}
+
 TEST_CASE("check gives a document of what a round of sampling makes impossible", "[end_to_end]") {
   const PromptJob job;
   CHECK_THAT(job.fault({job.on_ranks(3)}, "training.per_device_train_batch_size"),

@@ -31,6 +31,26 @@ TEST_CASE("A round of sampling fills gradient_accumulation_steps micro-batches u
   CHECK(plan_generation({.steps_per_generation = 2, .num_iterations = 2}, {8, 4, 2}).is_on_policy());
 }
 
+TEST_CASE("A loss that TRL divides by the tokens of a whole round is told where an update takes another number",
+          "[rl]") {
+  using rl::LossType;
+  const auto said = [](LossType type, const GrpoConfig& config, const rl::UpdateRows& rows) {
+    return rl::explain_divisor(type, plan_generation(config, rows));
+  };
+  // the types of GRPOTrainer._compute_loss that divide by num_items_in_batch
+  for (const LossType type : {LossType::kDapo, LossType::kCispo, LossType::kVespo}) {
+    CHECK_THAT(said(type, {.steps_per_generation = 8}, {8, 4, 2}),
+               Catch::Matchers::StartsWith("a round of sampling has 8 micro-batches of a rank (steps_per_generation), "
+                                           "and an update takes 4 (gradient_accumulation_steps): "));
+    CHECK(said(type, {.steps_per_generation = 2}, {8, 4, 2}) != "");
+    CHECK(said(type, {.num_iterations = 2}, {8, 4, 2}) == "");
+    CHECK(said(type, {.generation_batch_size = 64}, {8, 4, 2}) == "");  // on one rank it would be two updates
+    CHECK(said(type, {.generation_batch_size = 64}, {8, 4, 1}) != "");
+  }
+  for (const LossType type : {LossType::kGrpo, LossType::kBnpo, LossType::kDrGrpo, LossType::kSapo, LossType::kLuspo})
+    CHECK(said(type, {.steps_per_generation = 8}, {8, 4, 2}) == "");
+}
+
 TEST_CASE("Each agent answers each prompt with a group of its own", "[rl]") {
   rl::GrpoConfig config{.num_generations = 4};
   config.ensemble.agents = {{"a", "A"}, {"b", "B"}, {"c", "C"}};
