@@ -26,6 +26,19 @@ void require_advice(const ProgramRun& run, const nlohmann::json& advice) {
                                                   item.at("sentence").get<std::string>()));
 }
 
+// An update's seconds are those by which its tokens are divided, and hold its round of sampling.
+void require_seconds(const std::vector<nlohmann::json>& lines) {
+  double num_tokens = 0;
+  for (const auto& line : lines) {
+    INFO(line.dump());
+    const double seconds = line.at("step_time"), tokens = line.at("num_tokens").get<double>() - num_tokens;
+    CHECK(seconds * line.at("tokens_per_second").get<double>() == Catch::Approx(tokens));
+    CHECK(seconds > line.at("rollout/sampling_seconds").get<double>() +
+                        line.at("rollout/waiting_for_rewards_seconds").get<double>());
+    num_tokens = line.at("num_tokens");
+  }
+}
+
 }  // namespace
 
 // TRL 1.16.0 on this task (`scripts/parity/grpo_curves.py --cases short`, 8 seeds): from 0.95 to a mean reward of 1.190
@@ -43,11 +56,14 @@ TEST_CASE("A policy learns what is rewarded, as far as TRL's does", "[end_to_end
                                     "training.per_device_train_batch_size=32", "grpo.num_generations=8"});
     INFO(run.err);
     REQUIRE(run.exit_code == 0);
-    CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("4 prompts x 8 completions = 32 rows"));
+    CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("4 prompts x 8 completions = 32 rows") &&
+                            Catch::Matchers::ContainsSubstring("it begins near 0 and stays there"));
     const auto lines = job.metrics(output);
     REQUIRE(lines.size() == kUpdates);
+    require_seconds(lines);
     require_advice(run, nlohmann::json::parse(read_file(job.folder / output / "advice.json")));
     CHECK(lines.front()["reward"].get<double>() < 1.0);
+    CHECK(std::abs(lines.front()["loss"].get<double>()) < 0.05);
     for (int i = kUpdates - kLast; i < kUpdates; ++i) sum += lines[i]["reward"].get<double>();
   }
   // two deviations: another processor's rounding makes other runs, and the mean of three seeds varies by 0.6 of one

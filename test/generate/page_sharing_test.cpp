@@ -56,6 +56,12 @@ std::vector<generate::Completion> one_by_one(model::CausalLm& lm, const std::vec
   return completions;
 }
 
+// What tensors on a GPU hold now.
+int64_t allocated_bytes(at::Device device) {
+  device::restart_peak_memory(device);
+  return device::peak_memory_bytes(device);
+}
+
 }  // namespace
 
 TEST_CASE("A group reads its prompt once, and its answers are those of requests on their own", "[generate]") {
@@ -168,20 +174,26 @@ TEST_CASE("A cache for which there is no memory is refused with its size", "[gen
 
 TEST_CASE("On a GPU groups, short memory and a cache that moves leave greedy answers as they are", "[generate][gpu]") {
   if (!device::has_cuda()) SKIP("no GPU is visible");
-  auto on_cpu = test::load_tiny_model("qwen3"), on_gpu = test::load_tiny_model("qwen3", at::Device(at::kCUDA, 0));
+  const at::Device gpu(at::kCUDA, 0);
+  auto on_cpu = test::load_tiny_model("qwen3"), on_gpu = test::load_tiny_model("qwen3", gpu);
   const auto requests = groups_of(prompts_of({70, 3, 40, 64, 100}), 3, 60);
   generate::EngineOptions options;
   options.sampling.temperature = GENERATE(0.0, 1.0);
   options.wants_log_probs = true;
   const auto expected = one_by_one(*on_cpu, requests, options);
-  options.cache_bytes = GENERATE(7, 1000) * generate::PagedCache::page_bytes(on_cpu->spec(), at::kFloat);
+  const int64_t page_bytes = generate::PagedCache::page_bytes(on_cpu->spec(), at::kFloat);
+  options.cache_bytes = GENERATE(7, 1000) * page_bytes;
   options.max_sequences = 15;
   options.releases_memory = GENERATE(false, true);
   const nn::BlockRunner runner;
   generate::Engine engine(*on_gpu, runner, options, 170);
   std::vector<at::Tensor> in_between;
   for (int round = 0; round < 5; ++round) {
-    const auto completions = engine.generate(requests);
+    int64_t bytes_within = 0;
+    const auto completions =
+        engine.generate(requests, [&](size_t, const auto&) { bytes_within = allocated_bytes(gpu); });
+    // of keys and values at least
+    if (options.releases_memory) CHECK(bytes_within - allocated_bytes(gpu) >= 7 * page_bytes);
     for (size_t r = 0; r < requests.size(); ++r) {
       INFO("round " << round << ", request " << r);
       CHECK(completions[r].token_ids == expected[r].token_ids);
