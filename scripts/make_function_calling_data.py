@@ -17,11 +17,11 @@ training. The output is a function of this script, the tool table and --seed alo
 """
 import argparse
 import json
-import os
 import random
 from pathlib import Path
 
 from function_calling_tools import CHAT, HELD_OUT_CHAT, HELD_OUT_WRAPPERS, KINDS, TOOLS, WRAPPERS
+from row_files import write_rows
 
 SHARES = {"call": 52, "two_calls": 8, "second_call": 15, "answer": 12, "chat": 7, "no_tool": 6}
 UNSEEN_TOOL_SHARE = 0.34  # of the held-out rows
@@ -124,14 +124,6 @@ def make_row(part):
     messages, shown = make_conversation(part, kind, part.pick_tools(count))
     shown = part.rng.sample(shown, len(shown))
     return {"messages": messages, "tools": [schema(tool) for tool in shown]}
-
-
-def write_rows(path, rows):
-    building = path.with_name(path.name + ".building")
-    with open(building, "w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(building, path)
 
 
 def different_rows(part, count):

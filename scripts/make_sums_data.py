@@ -7,10 +7,10 @@ stories. No question of the held-out part is in the other. The output is a funct
     python3 scripts/make_sums_data.py [--output data/sums] [--seed 7] [--train-rows 600] [--held-out-rows 100]
 """
 import argparse
-import json
-import os
 import random
 from pathlib import Path
+
+from row_files import write_rows
 
 NAMES = ["Ada", "Ben", "Chen", "Dora", "Emil", "Fatima", "Goran", "Hana"]
 THINGS = ["apples", "books", "coins", "eggs", "pens", "stamps", "shells", "tickets"]
@@ -34,13 +34,6 @@ def times(rng, name, thing):
 def plus_and_minus(rng, name, thing):
     a, b, c = rng.randint(5, 20), rng.randint(5, 20), rng.randint(2, 9)
     return f"{name} had {a} {thing}, found {b} and lost {c}. How many {thing} does {name} have?", a + b - c
-
-
-def write_rows(path, rows):
-    """Whole or not at all."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(unfinished, path)
 
 
 def main():

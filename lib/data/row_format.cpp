@@ -314,7 +314,11 @@ RowContent read_row(Json row) {
   std::vector<std::string> found;
   for (const auto& [name, value] : row.items()) found.push_back("\"" + name.substr(0, 60) + "\"");
   fail(ErrorKind::kData, "the row has ", found.empty() ? "no field" : "the fields " + join_words(found),
-       "; a row needs messages, prompt and completion, text, conversations, instruction and output, or token_ids.");
+       "; a row needs messages, prompt and completion, text, conversations, instruction and output, or token_ids",
+       has(row, "question")
+           ? ": rename \"question\" to \"prompt\", or, where these are GSM8K's rows, make the file with "
+             "scripts/make_gsm8k.py."
+           : ".");
 }
 
 std::optional<size_t> find_answer(const Conversation& conversation) {

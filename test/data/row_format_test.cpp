@@ -106,7 +106,11 @@ TEST_CASE("a fault of a row names the field", "[data]") {
     const char* message;
   };
   const auto example = GENERATE(
-      Case{R"({})", "the row has no field"}, Case{R"({"question": "x"})", "the fields \"question\""},
+      Case{R"({})", "the row has no field"}, Case{R"({"solution": "x"})", "the fields \"solution\""},
+      Case{R"({"question": "2 + 2?", "answer": "#### 4"})",
+           "the fields \"question\" and \"answer\"; a row needs messages, prompt and completion, text, conversations, "
+           "instruction and output, or token_ids: rename \"question\" to \"prompt\", or, where these are GSM8K's rows, "
+           "make the file with scripts/make_gsm8k.py."},
       Case{R"({"messages": "hi"})", "field \"messages\": must be a list"},
       Case{R"({"messages": []})", "is an empty list"}, Case{R"({"messages": ["a"]})", "field \"messages[0]\""},
       Case{R"({"messages": [{"content": "a"}]})", "field \"messages[0].role\""},
