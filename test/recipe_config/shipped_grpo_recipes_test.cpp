@@ -1,5 +1,6 @@
 // The GRPO recipes that ship: they measure what they train, and their prompts ask for what they reward.
 #include <algorithm>
+#include <regex>
 
 #include "catch_amalgamated.hpp"
 #include "recipe_config/recipe_config.h"
@@ -26,22 +27,22 @@ std::string prompt_of(const recipe_config::RecipeConfig& recipe) {
   text::ChatInput input;
   input.messages = {{{"role", "user"}, {"content", "2 + 2?"}}};
   input.add_generation_prompt = true;
+  input.kwargs = text::Json::parse(recipe.data.chat_template_kwargs);
   return chat_template.value().render(input, text::SpecialTokenMap{}).text;
 }
 
 }  // namespace
 
-TEST_CASE("shipped GRPO recipes without agents evaluate before, during and after training", "[recipe_config]") {
+TEST_CASE("shipped GRPO recipes evaluate before, during and after training", "[recipe_config]") {
   int num_recipes = 0;
   for (const recipe_config::RecipeConfig& recipe : shipped_recipes()) {
-    if (recipe.grpo->ensemble.has_agents()) continue;
     INFO(recipe.output_dir);
     ++num_recipes;
     CHECK(recipe.training.eval_on_start);
-    CHECK(recipe.training.eval_strategy == train::EvalStrategy::kSteps);
+    CHECK(recipe.training.eval_strategy != train::EvalStrategy::kNo);
     CHECK_FALSE(recipe.data.eval.empty());
   }
-  CHECK(num_recipes == 2);
+  CHECK(num_recipes == 5);
 }
 
 TEST_CASE("the prompts of shipped GRPO recipes ask for the tags and the ends that these look for", "[recipe_config]") {
@@ -54,8 +55,12 @@ TEST_CASE("the prompts of shipped GRPO recipes ask for the tags and the ends tha
       if (!format) continue;
       ++num_formats;
       const std::string prompt = prompt_of(recipe);
-      for (const std::string& tag : format->tags)
-        CHECK_THAT(prompt, ContainsSubstring("<" + tag + ">") && ContainsSubstring("</" + tag + ">"));
+      if (format->regex) {
+        CHECK(std::regex_search(prompt, std::regex(*format->regex)));  // it shows an answer of that form
+      } else {
+        for (const std::string& tag : format->tags)
+          CHECK_THAT(prompt, ContainsSubstring("<" + tag + ">") && ContainsSubstring("</" + tag + ">"));
+      }
       CHECK_THAT(prompt, ContainsSubstring("2 + 2?<|im_end|>\n<|im_start|>assistant\n"));
     }
     for (const std::string& end : recipe.grpo->stop_strings) {
@@ -68,6 +73,6 @@ TEST_CASE("the prompts of shipped GRPO recipes ask for the tags and the ends tha
       }
     }
   }
-  CHECK(num_formats == 1);
+  CHECK(num_formats == 2);
   CHECK(num_ends == 3);
 }
