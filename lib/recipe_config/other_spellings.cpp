@@ -139,6 +139,8 @@ constexpr OtherSpelling kSpellings[] = {
     {"resume_from", kHf, "training.resume_from_checkpoint"},
     {"auto_resume_from_checkpoints", kAxolotl, "training.resume_from_checkpoint: true"},
     {"deterministic", kHf, "training.full_determinism"},
+    // grpo
+    {"reward_funcs", kTrl, "grpo.rewards, a list of built-in functions and of programs (docs/rewards.md)"},
     // the rest
     {"zero_optimization", kDeepSpeed, "zero"},
     {"zero_stage", "Accelerate", "zero.stage"},

@@ -117,6 +117,7 @@ void describe_others(config::Fields& fields) {
   fields.refused("log_completions_hub_repo", "nothing is uploaded; `hf upload` does it afterwards", {});
   fields.refused("vllm_structured_outputs_regex", "sampling follows no grammar; a reward can ask for a format", {});
   fields.refused("generation_kwargs", "write temperature, top_p, top_k, min_p or repetition_penalty", {"{}"});
+  fields.refused("max_prompt_length", "prompts are not cut; leave rows that are too long out of the data", {});
   fields.refused("max_tool_calling_iterations", "no tools are called while completions are sampled", {});
   fields.refused("cast_lm_head_to_fp32", "log-probabilities are summed in fp32 from logits of model.dtype", {"false"});
   fields.refused("model_init_kwargs", "its keys stand in section model (dtype, attn_implementation, revision)", {"{}"});

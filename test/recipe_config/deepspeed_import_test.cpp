@@ -298,6 +298,13 @@ TEST_CASE("The files that ship read as DeepSpeed reads them", "[recipe_config]")
   reading = read_shipped("zero3_offload");
   CHECK(reading.written.at("zero.offload_param.device").line == 12);
   CHECK(reading.config.zero.offload_param.device == zero::OffloadDevice::kCpu);
+  reading = recipe_config::read_recipe("recipes/grpo/course_gsm8k.yaml");  // names zero2_fp16.json
+  REQUIRE(reading.is_ok());
+  CHECK(reading.written.at("zero.stage").file == "recipes/deepspeed/zero2_fp16.json");
+  CHECK(reading.config.zero.stage == 2);
+  CHECK(reading.config.model.dtype == spec::ComputeDtype::kFp16);  // the recipe's, for "auto", as these
+  CHECK(reading.config.training.per_device_train_batch_size == 4);
+  CHECK(reading.config.training.gradient_accumulation_steps == 8);
 }
 
 TEST_CASE("A recipe with a DeepSpeed file runs again from its resolved.yaml without it", "[recipe_config]") {

@@ -90,6 +90,9 @@ TEST_CASE("what GRPOConfig refuses, the section refuses", "[recipe_config]") {
   CHECK_THAT(grpo_faults("lora: {}\ngrpo: {beta: 0.1, sync_ref_model: true}\n"),
              ContainsSubstring("grpo.sync_ref_model: the reference of a run with LoRA is not moved"));
   CHECK(grpo_faults("grpo: {beta: 0.1, sync_ref_model: true}\n") == "");
+  CHECK_THAT(grpo_faults("grpo: {max_prompt_length: 256}\n"), ContainsSubstring("prompts are not cut"));
+  CHECK_THAT(grpo_faults("grpo: {reward_funcs: f}\n"),
+             ContainsSubstring("is TRL's spelling: write `grpo.rewards, a list"));
   CHECK_THAT(grpo_faults("grpo: {generation_kwargs: {num_beams: 2}}\n"), ContainsSubstring("write temperature, top_p"));
   const auto without = recipe_config::read_recipe_text(kGrpo + "grpo: {beta: 0}\n", "r.yaml");
   REQUIRE(without.faults.size() == 1);

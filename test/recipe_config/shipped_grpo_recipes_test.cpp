@@ -42,7 +42,7 @@ TEST_CASE("shipped GRPO recipes evaluate before, during and after training", "[r
     CHECK(recipe.training.eval_strategy != train::EvalStrategy::kNo);
     CHECK_FALSE(recipe.data.eval.empty());
   }
-  CHECK(num_recipes == 5);
+  CHECK(num_recipes == 6);
 }
 
 TEST_CASE("the prompts of shipped GRPO recipes ask for the tags and the ends that these look for", "[recipe_config]") {
@@ -73,6 +73,6 @@ TEST_CASE("the prompts of shipped GRPO recipes ask for the tags and the ends tha
       }
     }
   }
-  CHECK(num_formats == 2);
+  CHECK(num_formats == 3);
   CHECK(num_ends == 3);
 }
