@@ -12,14 +12,15 @@ else
 fi
 # The data set is a function of these scripts alone, so it is made anew where one is newer.
 held_out=data/function_calling/held_out.jsonl
-if [ $held_out -nt scripts/make_function_calling_data.py ] && [ $held_out -nt scripts/function_calling_tools.py ]; then
+if [ $held_out -nt scripts/make_function_calling_data.py ] && [ $held_out -nt scripts/function_calling_tools.py ] &&
+  [ $held_out -nt scripts/row_files.py ]; then
   skipped "Data set data/function_calling"
 else
   step "Making the data set data/function_calling"
   "$(tool python3)" scripts/make_function_calling_data.py || stop "the data set could not be made (above)"
 fi
 held_out=data/sums/held_out.jsonl
-if [ $held_out -nt scripts/make_sums_data.py ]; then
+if [ $held_out -nt scripts/make_sums_data.py ] && [ $held_out -nt scripts/row_files.py ]; then
   skipped "Data set data/sums"
 else
   step "Making the data set data/sums"

@@ -188,8 +188,10 @@ void warn_of_divisor(CheckOutcome& outcome, const RunLength& length) {
   const rl::GrpoConfig& grpo = *outcome.reading.config.grpo;
   const std::string divisor = rl::explain_divisor(grpo.loss_type, length.round(length.num_ranks()));
   if (divisor.empty()) return;
+  const int64_t num_ranks = length.num_ranks();
   outcome.reading.warnings.push_back(
-      place(outcome, grpo.generation_batch_size ? "grpo.generation_batch_size" : "grpo.steps_per_generation", divisor));
+      place(outcome, grpo.generation_batch_size ? "grpo.generation_batch_size" : "grpo.steps_per_generation",
+            concat("on ", num_ranks, num_ranks == 1 ? " rank " : " ranks ", divisor)));
 }
 
 void add_memory(CheckOutcome& outcome, const recipe_config::InputReport& inputs) {

@@ -155,7 +155,7 @@ class RankState {
     int64_t reduced = reduces_into_slices() ? slice_of_gradient(block + 1) + leaving(block + 1) : 0;
     if (!has_transient_gradients()) return contributions(block + 1) + reduced;
     reduced += gradient(block + 1);
-    const bool is_recomputed = workload_.recompute == train::GradientCheckpointing::kTrue;
+    const bool is_recomputed = workload_.recompute == train::GradientCheckpointing::kTrue && block > 0;
     const int64_t own = is_recomputed ? std::max(reduced, gradient(block)) : reduced + gradient(block);
     const bool has_tied = workload_.model.tie_word_embeddings && block > 0;
     return contributions(block + 1) + own + (has_tied ? gradient(0) : 0);

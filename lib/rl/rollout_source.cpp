@@ -200,8 +200,7 @@ void RolloutSource::load_state(const std::filesystem::path& folder) {
     parts_.logger.warn(
         "the checkpoint lies inside a round of sampling and does not hold what is left of it as the recipe has it (an "
         "earlier version of dsft saved it, or the rounds, grpo.temperature or grpo.beta have changed): that is sampled "
-        "again by the "
-        "policy as it is now");
+        "again by the policy as it is now");
     return;
   }
   batches_.assign(static_cast<size_t>(first_left()), Batch());

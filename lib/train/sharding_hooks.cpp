@@ -54,10 +54,11 @@ void ShardingHooks::before_backward(int64_t block) {
   gather(block, block > first_with_backward_ ? block - 1 : -1);
 }
 
-// A recomputation has given the reductions of the block behind this one time to end, and what they read is in the way
-// of what is made now. Without one they run beside this block's pass.
+// A recomputation has given the reductions of the block behind this one time to end, and what they read, where that is
+// there for a block's pass alone, is in the way of what is made now. Without one they run beside this block's pass, as
+// they do beside the embedding's, which is a lookup.
 void ShardingHooks::before_gradients(int64_t block, bool is_recomputed) {
-  if (is_recomputed) optimizer_.finish_reductions();
+  if (is_recomputed && block > 0 && !optimizer_.has_stable_gradients()) optimizer_.finish_reductions();
   optimizer_.gradients_begin(indices_[static_cast<size_t>(block)]);
   if (is_last(block)) optimizer_.gradients_begin(tied_);
 }

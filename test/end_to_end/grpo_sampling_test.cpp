@@ -75,32 +75,35 @@ TEST_CASE("Keys of sampling reach the sampler of a policy", "[end_to_end]") {
   }
   CHECK(job.metrics("top_k")[0].at("rewards/distinct/mean") < 1);  // the likeliest one comes again
   const json penalised = run("penalised", {"grpo.repetition_penalty=1.0e+6"});
-  CHECK(penalised.at("rewards/distinct/mean") == 1);
+  CHECK(penalised.at("rewards/distinct/mean") > 0.95);  // a likely token is made an average one
   CHECK(texts_of_group("penalised", 0).size() == 4);
 }
 
 TEST_CASE("A reward that is slow or fails does not block sampling", "[end_to_end]") {
   const GrpoJob job("num_generations: 4, max_completion_length: 48, max_failed_rewards: 1");
-  constexpr double kSleep_s = 0.2;
+  constexpr double kSleep_s = 0.5;
   const auto run = [&](const std::string& name, const std::string& before, const std::string& keys) {
     return finished(job, name,
                     {program_reward(job, name, "float(len(ids))", before, keys), "training.max_steps=3",
                      "training.learning_rate=0"});
   };
   const std::vector<json> quick = run("quick", "pass", ", workers: 4");
-  const std::vector<json> slow = run("slow", "time.sleep(0.2)", ", workers: 4");
-  const std::vector<json> hanging = run("hanging", "time.sleep(600)", ", workers: 1, timeout_s: 0.2");
+  const std::vector<json> slow = run("slow", "time.sleep(" + std::to_string(kSleep_s) + ")", ", workers: 4");
+  // given up after three failures in a row, so that its first update shows what waiting for it would do
+  const std::vector<json> hanging = run("hanging", "time.sleep(600)", ", workers: 1, timeout_s: 0.5");
   const auto sampling_of = [](const std::vector<json>& lines) { return least(lines, "rollout/sampling_seconds"); };
   const auto waiting_of = [](const std::vector<json>& lines) {
     return least(lines, "rollout/waiting_for_rewards_seconds");
   };
-  INFO("sampling " << sampling_of(quick) << ", " << sampling_of(slow) << ", " << sampling_of(hanging) << " s; waiting "
+  const double beside_hanging = hanging.front().at("rollout/sampling_seconds");
+  INFO("sampling " << sampling_of(quick) << ", " << sampling_of(slow) << ", " << beside_hanging << " s; waiting "
                    << waiting_of(quick) << ", " << waiting_of(slow) << " s");
   // eight completions by four workers: two rounds of sleep, of which one at least is still to come when all are sampled
   CHECK(waiting_of(slow) > kSleep_s / 2);
   CHECK(waiting_of(slow) > waiting_of(quick));
-  for (const auto& blocked : {slow, hanging}) CHECK(sampling_of(blocked) < sampling_of(quick) + kSleep_s);
-  CHECK(least(slow, "rewards/failed") == 0);
+  CHECK(sampling_of(slow) < sampling_of(quick) + kSleep_s);
+  CHECK(beside_hanging < quick.front().at("rollout/sampling_seconds").get<double>() + 2 * kSleep_s);
+  for (const json& line : slow) CHECK(line.at("rewards/failed") == 0);
   CHECK(least(hanging, "rewards/failed") == 8);
   const auto texts = [&](const std::string& output) {
     std::vector<std::string> all;

@@ -68,8 +68,8 @@ TEST_CASE("Neither the number of ranks nor the stage changes a run, and ranks st
   one.batch_size = 12;
   several.batch_size = 12 / num_ranks;
   one.num_rows = several.num_rows = 28;  // the epoch's last update is short
-  const Run expected = run_training(one);
   const UnwrittenIsNan unwritten;
+  const Run expected = run_training(one);
   REQUIRE(torch::empty({3}).isnan().all().item<bool>());
   std::vector<Run> runs(num_ranks);
   test::TempDir output;
