@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Loss, metrics and gradient of TRL's own GRPOTrainer._compute_loss (trl 1.16) on made-up rollouts of the tiny model test/fixtures/model/llama_plain, for
-test/rl/grpo_loss_golden_test.cpp: every loss_type at both importance sampling levels, with three sets of options.
+test/rl/grpo_loss_golden_test.cpp: every loss_type at both importance sampling levels, with three sets of options, and with the rows in two micro-steps of one
+update (gradient_accumulation_steps 2; metrics are TRL's of each micro-step, and not kept; not bnpo, which then divides by each micro-step's tokens).
 
 Six rows of padded prompts and completions: one is truncated and masked (mask_truncated_completions), one has tokens in its middle that are not the policy's
 (tool_mask), one a single token. The gradient is that of the hidden states before the final norm, where they predict a token of the policy, row after row.
@@ -55,7 +56,7 @@ def make_rollouts(vocab_size):
     return rollouts, {"old": noise(0.3) - 0.02, "reference": noise(0.4), "sampling": noise(0.2) + 0.05}
 
 
-def make_trainer(model, accelerator, config, options, loss_type, level):
+def make_trainer(model, accelerator, config, options, loss_type, level, accumulation):
     trainer = object.__new__(GRPOTrainer)
     trainer.accelerator, trainer.model = accelerator, model
     trainer.loss_type, trainer.importance_sampling_level = loss_type, level
@@ -68,18 +69,19 @@ def make_trainer(model, accelerator, config, options, loss_type, level):
     trainer.entropy_coef, trainer.use_adaptive_entropy = options["entropy_coef"], False
     trainer._entropy_bonus_enabled = options["entropy_coef"] != 0.0
     trainer.aux_loss_enabled = trainer.use_vllm = trainer.vllm_importance_sampling_correction = False
-    trainer.current_gradient_accumulation_steps = 1
+    trainer.current_gradient_accumulation_steps = accumulation
     trainer._metrics = {"train": defaultdict(list)}
     trainer.args = copy.copy(config)
+    trainer.args.steps_per_generation = accumulation
     trainer.args.delta, trainer.args.use_bias_correction_kl = options["delta"], options["use_bias_correction_kl"]
     return trainer
 
 
-def run(folder, accelerator, config, options, has_old, loss_type, level):
+def run(folder, accelerator, config, options, has_old, loss_type, level, accumulation=1):
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").train()
     add_fused_lm_head(model, temperature=options["temperature"], outputs=("log_probs", "entropy"))
     rollouts, noise = make_rollouts(model.config.vocab_size)
-    trainer = make_trainer(model, accelerator, config, options, loss_type, level)
+    trainer = make_trainer(model, accelerator, config, options, loss_type, level, accumulation)
     input_ids = torch.cat([rollouts["prompt_ids"], rollouts["completion_ids"]], 1)
     attention_mask = torch.cat([rollouts["prompt_mask"], rollouts["completion_mask"]], 1)
     length = rollouts["completion_ids"].size(1)
@@ -92,10 +94,14 @@ def run(folder, accelerator, config, options, has_old, loss_type, level):
         rollouts["ref_per_token_logps"] = own + noise["reference"]
     hidden = []
     model.model.norm.register_forward_pre_hook(lambda module, inputs: (inputs[0].retain_grad(), hidden.append(inputs[0])) and None)
-    loss = trainer._compute_loss(model, rollouts)
-    loss.backward()
+    total, size = 0.0, len(PROMPTS) // accumulation
+    for first in range(0, len(PROMPTS), size):
+        # num_items_in_batch is the whole update's in each, as GRPOTrainer has it
+        loss = trainer._compute_loss(model, {name: value[first:first + size] if value.dim() else value for name, value in rollouts.items()})
+        loss.backward()
+        total += loss.item()
     metrics = {name: values[-1] for name, values in trainer._metrics["train"].items() if name != "entropy_coef"}
-    return rollouts, loss.item(), metrics, hidden[-1].grad
+    return rollouts, total, metrics, torch.cat([value.grad for value in hidden[-accumulation:]])
 
 
 def of_policy(rollouts, values, shift=0):
@@ -122,6 +128,16 @@ def main():
                 cases.append({"name": name, "inputs": options_name, "loss_type": loss_type, "level": level, "options": options, "loss": loss,
                               "metrics": metrics})
                 tensors[f"{name}.gradient"] = of_policy(rollouts, gradient, shift=-1).contiguous()
+        for loss_type in LOSS_TYPES if has_old else []:
+            if loss_type == "bnpo":
+                continue
+            # the mean of entropies and their quantile are each micro-step's in TRL
+            apart = {**options, "top_entropy_quantile": 1.0, "entropy_coef": 0.0}
+            _, loss, _, gradient = run(folder, accelerator, config, apart, has_old, loss_type, "token", accumulation=2)
+            name = f"{options_name}.{loss_type}.token.accumulated"
+            cases.append({"name": name, "inputs": options_name, "loss_type": loss_type, "level": "token", "accumulation": 2, "options": apart, "loss": loss,
+                          "metrics": {}})
+            tensors[f"{name}.gradient"] = of_policy(rollouts, gradient, shift=-1).contiguous()
         for key in ("old", "sampling", "ref"):
             values = rollouts.get(f"{key}_per_token_logps")
             if values is not None:
