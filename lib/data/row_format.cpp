@@ -231,8 +231,8 @@ Json messages_of_instruction(Json& row) {
   return messages;
 }
 
-Conversation conversation_of(Json messages, const std::string& field, Json& row) {
-  check_messages(messages, field);
+/// Of messages that have been checked.
+Conversation conversation_of(Json messages, Json& row) {
   Conversation conversation;
   conversation.messages = std::move(messages);
   conversation.tools = take_tools(row);
@@ -251,7 +251,7 @@ RowContent read_prompt_completion(Json& row) {
   check_messages(completion, "completion");
   const size_t num_prompt_messages = prompt.size();
   for (Json& message : completion) prompt.push_back(std::move(message));
-  Conversation conversation = conversation_of(std::move(prompt), "prompt", row);
+  Conversation conversation = conversation_of(std::move(prompt), row);
   conversation.num_prompt_messages = num_prompt_messages;
   conversation.is_completion = true;
   return conversation;
@@ -306,10 +306,13 @@ RowContent read_row(Json row) {
                                    : "videos",
                "images and videos come with the vision recipe.");
   if (has(row, "token_ids")) return read_token_row(row);
-  if (has(row, "messages")) return conversation_of(std::move(row["messages"]), "messages", row);
+  if (has(row, "messages")) {
+    check_messages(row["messages"], "messages");
+    return conversation_of(std::move(row["messages"]), row);
+  }
   if (has(row, "prompt")) return read_prompt_completion(row);
-  if (has(row, "conversations")) return conversation_of(messages_of_conversations(row), "conversations", row);
-  if (has(row, "instruction")) return conversation_of(messages_of_instruction(row), "instruction", row);
+  if (has(row, "conversations")) return conversation_of(messages_of_conversations(row), row);
+  if (has(row, "instruction")) return conversation_of(messages_of_instruction(row), row);
   if (has(row, "text")) return PlainText{"", take_text(row, "text", "text"), false};
   std::vector<std::string> found;
   for (const auto& [name, value] : row.items()) found.push_back("\"" + name.substr(0, 60) + "\"");

@@ -41,6 +41,11 @@ std::vector<PlannedParameter> planned(const std::vector<TrainableParameter>& par
   return plan;
 }
 
+// Where the gap behind a parameter ends.
+int64_t end_with_gap(const ShardPlan& plan, const ShardPlan::Bucket& bucket, int64_t index) {
+  return index + 1 == bucket.last ? bucket.whole.end : plan.offset(index + 1);
+}
+
 // The same elements; what is written into them does not count as a gradient that came (ShardedOptimizer counts
 // versions).
 at::Tensor unseen(const at::Tensor& tensor) {
@@ -84,8 +89,7 @@ void FlatParameters::find_spans(bool gathers) {
   for (int64_t index = 0; index < num_parameters(); ++index) {
     const ShardPlan::Bucket& bucket = plan_.bucket_of(index);
     const Range slice = plan_.own_slice(bucket);
-    // the gap behind a parameter goes with it
-    const int64_t end = index + 1 == bucket.last ? bucket.whole.end : plan_.offset(index + 1);
+    const int64_t end = end_with_gap(plan_, bucket, index);
     const Range part = {std::max(slice.begin, plan_.offset(index)), std::min(slice.end, end)};
     if (part.size() <= 0) continue;
     const Span span{index, part.begin, plan_.own_place(bucket, part.begin), part.size()};
@@ -181,8 +185,7 @@ void FlatParameters::offer_gradients(const ShardPlan::Bucket& bucket) {
   whole = at::empty({bucket.whole.size()}, gradient.options());
   for (int64_t index = bucket.first; index < bucket.last; ++index) {
     const at::Tensor& parameter = (*this)[index].parameter;
-    const int64_t end = plan_.offset(index) + parameter.numel(),
-                  next = index + 1 == bucket.last ? bucket.whole.end : plan_.offset(index + 1);
+    const int64_t end = plan_.offset(index) + parameter.numel(), next = end_with_gap(plan_, bucket, index);
     if (end < next) unseen(whole).narrow(0, end - bucket.whole.begin, next - end).zero_();
     nn::offer_gradient(parameter, gradient_of(index));
   }

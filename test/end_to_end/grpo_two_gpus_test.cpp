@@ -40,6 +40,31 @@ std::string make_wide_model(const GrpoJob& job) {
   return job.in("wide");
 }
 
+/// The same rounds of 32 completions in the bitwise mode, on one GPU and on two.
+struct BitwiseRuns {
+  std::vector<json> alone, together;
+
+  BitwiseRuns(const GrpoJob& job, const std::string& model, int num_updates, const std::string& learning_rate) {
+    const auto run = [&](int num_gpus, const std::string& output) {
+      const ProgramRun ended =
+          run_on_gpus(job, num_gpus, output,
+                      {"model.path=" + model, "training.full_determinism=true",
+                       "training.max_steps=" + std::to_string(num_updates), "training.learning_rate=" + learning_rate,
+                       "training.weight_decay=0", "training.gradient_accumulation_steps=2",
+                       "training.per_device_train_batch_size=" + std::to_string(16 / num_gpus)});
+      INFO(ended.err);
+      REQUIRE(ended.exit_code == 0);
+      if (num_gpus > 1) CHECK_THAT(ended.err + ended.out, Catch::Matchers::ContainsSubstring("are equal bit for bit"));
+      const auto lines = job.metrics(output);
+      REQUIRE(lines.size() == static_cast<size_t>(num_updates));
+      REQUIRE(job.completions(output).size() == static_cast<size_t>(num_updates) * 32);
+      return lines;
+    };
+    alone = run(1, "alone");
+    together = run(2, "together");
+  }
+};
+
 }  // namespace
 
 TEST_CASE("In the bitwise mode two GPUs sample what one does, on-policy to the last bit", "[end_to_end][gpu]") {
@@ -47,34 +72,16 @@ TEST_CASE("In the bitwise mode two GPUs sample what one does, on-policy to the l
   INFO(sections);
   const GrpoJob job(kShort, sections);
   if (!has_two_gpus(job.folder)) SKIP("no two GPUs");
-  constexpr size_t kUpdates = 5, kRows = 32;
-  const std::string model = make_wide_model(job);
-  const auto size = [&](int rows) {
-    return std::vector<std::string>{"model.path=" + model,
-                                    "training.full_determinism=true",
-                                    "training.max_steps=5",
-                                    "training.learning_rate=1.0e-4",
-                                    "training.gradient_accumulation_steps=2",
-                                    "training.per_device_train_batch_size=" + std::to_string(rows)};
-  };
-  const ProgramRun alone = run_on_gpus(job, 1, "alone", size(16)), together = run_on_gpus(job, 2, "together", size(8));
-  INFO(alone.err << together.err);
-  REQUIRE(alone.exit_code == 0);
-  REQUIRE(together.exit_code == 0);
-  CHECK_THAT(together.err + together.out, Catch::Matchers::ContainsSubstring("are equal bit for bit"));
-  const auto expected = job.metrics("alone"), given = job.metrics("together");
-  REQUIRE(expected.size() == kUpdates);
-  REQUIRE(given.size() == kUpdates);
+  const BitwiseRuns runs(job, make_wide_model(job), 5, "1.0e-4");
   const auto first_round = [&](const std::string& output) {
-    const auto all = job.completions(output);
-    REQUIRE(all.size() == kUpdates * kRows);
     std::multiset<std::string> first;
-    for (const std::string& line : all)
+    for (const std::string& line : job.completions(output))
       if (json::parse(line).at("step") == 1) first.insert(line);
     return first;
   };
   CHECK(first_round("together") == first_round("alone"));
-  for (size_t i = 0; i < kUpdates; ++i) {
+  const auto &expected = runs.alone, &given = runs.together;
+  for (size_t i = 0; i < expected.size(); ++i) {
     INFO(given[i].dump() << "\n" << expected[i].dump());
     CHECK(given[i].at("sampling/sampling_logp_difference/max") == 0);
     CHECK(expected[i].at("sampling/sampling_logp_difference/max") == 0);
@@ -88,23 +95,9 @@ TEST_CASE("In the bitwise mode two GPUs sample what one does, on-policy to the l
 TEST_CASE("In the bitwise mode two GPUs sample round after round what one does", "[end_to_end][gpu]") {
   const GrpoJob job(kShort);
   if (!has_two_gpus(job.folder)) SKIP("no two GPUs");
-  const std::string model = make_wide_model(job);
-  const auto size = [&](int rows) {  // the policy stays as it is
-    return std::vector<std::string>{"model.path=" + model,
-                                    "training.full_determinism=true",
-                                    "training.max_steps=4",
-                                    "training.learning_rate=0",
-                                    "training.weight_decay=0",
-                                    "training.gradient_accumulation_steps=2",
-                                    "training.per_device_train_batch_size=" + std::to_string(rows)};
-  };
-  const ProgramRun alone = run_on_gpus(job, 1, "alone", size(16)), together = run_on_gpus(job, 2, "together", size(8));
-  INFO(alone.err << together.err);
-  REQUIRE(alone.exit_code == 0);
-  REQUIRE(together.exit_code == 0);
-  REQUIRE(job.completions("alone").size() == 4 * 32);
+  const BitwiseRuns runs(job, make_wide_model(job), 4, "0");  // the policy stays as it is
   CHECK(job.completions("together") == job.completions("alone"));
-  const auto expected = job.metrics("alone"), given = job.metrics("together");
+  const auto &expected = runs.alone, &given = runs.together;
   for (size_t i = 0; i < expected.size(); ++i) {
     INFO(given[i].dump() << "\n" << expected[i].dump());
     for (const char* name : {"reward", "loss", "grad_norm", "entropy"})
