@@ -213,19 +213,12 @@ Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBat
   // the slowest rank's time is the round's
   at::Tensor seconds = torch::tensor({answers.sampling_seconds, answers.waiting_seconds}, at::kDouble);
   Round round = judge(std::move(answers), batch, step);
-  if (parts_.pool && parts_.pool->are_learned()) learn_pool(round);
   parts_.communicator.all_reduce(seconds, comm::ReduceOp::kMax);
   round.metrics["rollout/sampling_seconds"] = seconds[0].item<double>();
   round.metrics["rollout/waiting_for_rewards_seconds"] = seconds[1].item<double>();
   round.metrics["rollout/tokens_per_second"] =
       static_cast<double>(round.judged.num_tokens()) / seconds[0].item<double>();
   return round;
-}
-
-// What is reported is the weights behind the step.
-void RolloutSampler::learn_pool(Round& round) const {
-  if (const std::vector<double> gradient = round.pooled->gradient(); !gradient.empty()) parts_.pool->update(gradient);
-  for (const auto& [name, weight] : parts_.pool->metrics()) round.metrics[name] = weight;
 }
 
 void RolloutSampler::log(const Round& round, int64_t step, Purpose purpose) const {

@@ -93,8 +93,8 @@ class RolloutSampler final {
   /// `most_at_once`: completions of a round on this rank. Borrows `parts` and `prompts`.
   RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts, int64_t most_at_once);
 
-  /// The slots of this rank in round `number` of the run: answer(), judge(), and where a pool's weights are learned
-  /// their step. `step`: the update that is next, for reports. Adds rollout/* to the metrics. Collective.
+  /// The slots of this rank in round `number` of the run: answer() and judge(). `step`: the update that is next, for
+  /// reports. Adds rollout/* to the metrics. Collective.
   Round sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number, int64_t step);
 
   /// Answers these slots and has the answers judged. Collective only where parameters are sharded: else each rank may
@@ -111,7 +111,6 @@ class RolloutSampler final {
   std::optional<AgentRound> hear_agents(const std::vector<Slot>& slots,
                                         const std::vector<generate::Completion>& answers,
                                         const GenerationBatch& batch) const;
-  void learn_pool(Round& round) const;
   nlohmann::ordered_json record(const Rollout& rollout, int64_t step, Purpose purpose) const;
   rewards::Sample sample_of(const Slot& slot, const generate::Completion& completion) const;
 

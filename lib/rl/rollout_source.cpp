@@ -47,6 +47,7 @@ std::optional<std::vector<Batch>> RolloutSource::next_step() {
   const int64_t first = position_.item / completions_of_step();
   const int64_t last = std::min(first + plan_.batch().update.accumulation, plan_.steps_per_epoch());
   std::vector<Batch> batches;
+  pooled_.clear();
   train::MetricMeans of_rounds;
   for (int64_t step = first; step < last; ++step) {
     if (!begin_round(position_.epoch, step / plan_.steps_per_round())) return std::nullopt;
@@ -59,9 +60,19 @@ std::optional<std::vector<Batch>> RolloutSource::next_step() {
     mask_low_entropy(batches, entropies, config_.top_entropy_quantile, parts_.communicator);
   }
   metrics_ = of_rounds.values();
+  learn_pool();
   position_.item = last * completions_of_step();
   ++num_updates_;
   return batches;
+}
+
+// Once all rounds of the update are there: of one with a fault nothing is learned, for a run that continues takes its
+// rounds again. What is reported is the weights behind the step.
+void RolloutSource::learn_pool() {
+  if (!parts_.pool || !parts_.pool->are_learned()) return;
+  for (const PooledRound& round : pooled_)
+    if (const std::vector<double> gradient = round.gradient(); !gradient.empty()) parts_.pool->update(gradient);
+  for (const auto& [name, weight] : parts_.pool->metrics()) metrics_[name] = weight;
 }
 
 // Samples a round unless it is the one that is there; false: it has a fault.
@@ -77,6 +88,7 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
     fault_ = std::move(sampled.fault);
     return false;
   }
+  if (sampled.pooled) pooled_.push_back(*sampled.pooled);
   batches_ = to_batches(sampled.rollouts, epoch);
   round_metrics_ = std::move(sampled.metrics);
   score(batches_);

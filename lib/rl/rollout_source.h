@@ -43,6 +43,7 @@ class RolloutSource final : public StepSource {
 
  private:
   bool begin_round(int64_t epoch, int64_t round);
+  void learn_pool();
   std::vector<Batch> to_batches(const std::vector<Rollout>& rollouts, int64_t epoch) const;
   void keep_prompt_lengths(Batch& batch) const;
   PolicyScores scores_of(const Batch& batch) const;
@@ -68,6 +69,7 @@ class RolloutSource final : public StepSource {
   std::vector<Batch> batches_;                   // of the round, on this rank: one for each of its steps; empty where
                                                  // the run goes on behind its last use
   std::map<std::string, double> round_metrics_;  // of the round that is there
+  std::vector<PooledRound> pooled_;              // rounds of the update being made: the pool has not learned from them
   std::map<std::string, double> metrics_;        // of the rounds that the last update took: means
   int64_t num_updates_ = 0;                      // given so far
   std::optional<std::string> fault_;

@@ -132,6 +132,37 @@ TEST_CASE("Agents and those whom they listen to go on inside a round", "[end_to_
     CHECK(weights(job, std::string("rest") + file) == weights(job, std::string("whole") + file));
 }
 
+TEST_CASE("Whom to listen to is not learned from a round whose rewards failed", "[end_to_end][slow]") {
+  const AgentsJob job(Task::kOneKnows);
+  const std::string program = job.folder
+                                  .write("reward.py",
+                                         "import json, os, sys\n"
+                                         "print(json.dumps({'protocol': 1, 'name': 'size'}), flush=True)\n"
+                                         "for line in sys.stdin:\n"
+                                         "  r = json.loads(line)\n"
+                                         "  if r['step'] == 4 and os.path.exists(sys.argv[1]): sys.exit(1)\n"
+                                         "  rewards = [len(json.dumps(c)) % 7 for c in r['completions']]\n"
+                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
+                                  .string();
+  // updates 3 and 4 take a round each; update 4's fails
+  std::vector<std::string> settings = {
+      "grpo.ensemble={combine: learned, agreement_weight: 0, pool_learning_rate: 0.5}", "training.max_steps=5",
+      "lora={r: 4}", "grpo.temperature=1.0",
+      "grpo.rewards=[{command: 'python3 " + program + " " + job.in("armed") + "', name: size}, math_answer]"};
+  require_success(job.run(1, "whole", settings));
+  job.folder.write("armed", "");
+  const ProgramRun failed = job.run(1, "failing", settings);
+  INFO(failed.err);
+  REQUIRE(failed.exit_code == 3);
+  REQUIRE(job.metrics("failing").size() == 3);
+  std::filesystem::remove(job.folder / "armed");
+  settings.emplace_back("training.resume_from_checkpoint=true");
+  require_success(job.run(1, "failing", settings));
+  CHECK(computed(job.metrics("failing")) == computed(job.metrics("whole")));
+  for (const char* file : {"/adapter_model.safetensors", "/ensemble.safetensors"})
+    CHECK(weights(job, std::string("failing") + file) == weights(job, std::string("whole") + file));
+}
+
 TEST_CASE("A run that a signal stops inside a round goes on there", "[end_to_end]") {
   const GrpoJob job(kShort + ", steps_per_generation: 4");
   const std::string armed = job.in("armed");
