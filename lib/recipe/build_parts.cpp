@@ -7,7 +7,6 @@
 #include "io/file.h"
 #include "lora/adapters.h"
 #include "report/progress_line.h"
-#include "train/observers.h"
 
 namespace dsft::recipe {
 
@@ -109,13 +108,14 @@ class ResolvedRecipe final : public train::Observer {
 };
 
 std::vector<std::unique_ptr<train::Observer>> build_observers(const RecipeConfig& config,
-                                                              const train::RunContext& context) {
+                                                              const train::RunContext& context,
+                                                              const train::ShownMetrics& shown) {
   std::vector<std::unique_ptr<train::Observer>> observers;
   if (context.communicator.rank() != 0) return observers;
   const auto warn = [&logger = context.logger](const std::string& text) { logger.warn(text); };
   observers.push_back(std::make_unique<ResolvedRecipe>(config));
   observers.push_back(std::make_unique<train::MetricsFile>(context.output_dir, warn));
-  observers.push_back(std::make_unique<train::ProgressDisplay>(report::standard_error_terminal()));
+  observers.push_back(std::make_unique<train::ProgressDisplay>(report::standard_error_terminal(), shown));
   for (const train::ReportTo report_to : config.training.report_to)
     if (report_to == train::ReportTo::kTensorboard)
       observers.push_back(std::make_unique<train::TensorboardCurves>(context.output_dir, warn));

@@ -9,6 +9,7 @@
 #include "data/dataset.h"
 #include "recipe_config/recipe_config.h"
 #include "train/job.h"
+#include "train/observers.h"
 #include "train/run_context.h"
 
 /// Parts that recipes share; each takes the recipe and gives one member of a Job.
@@ -27,7 +28,8 @@ optim::Schedule build_schedule(const recipe_config::RecipeConfig& config, int64_
 
 /// resolved.yaml, metrics.jsonl, progress, TensorBoard; empty but on rank 0.
 std::vector<std::unique_ptr<train::Observer>> build_observers(const recipe_config::RecipeConfig& config,
-                                                              const train::RunContext& context);
+                                                              const train::RunContext& context,
+                                                              const train::ShownMetrics& shown = {});
 
 /// What the order and the content of the training items depend on, by name (train::Job::data_fingerprint).
 std::map<std::string, std::string> fingerprint_data(const data::DataConfig& config, const data::Dataset& train);

@@ -90,6 +90,14 @@ void save_with_pool(train::Job& job, const std::shared_ptr<rl::PoolWeights>& poo
   };
 }
 
+train::ShownMetrics shown_metrics(const rl::GrpoConfig& grpo) {
+  train::ShownMetrics shown = {.of_update = "reward", .of_evaluation = {"eval_reward"}};
+  for (const int64_t k : grpo.reported_k()) shown.of_evaluation.push_back(concat("eval_pass@", k));
+  for (const char* name : {"ensemble/accuracy", "completions/mean_length", "completions/clipped_ratio"})
+    shown.of_evaluation.push_back(concat("eval_", name));
+  return shown;
+}
+
 }  // namespace
 
 train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context) {
@@ -133,7 +141,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
         "lora.lora_dropout: off-policy, the ratios to the policy that sampled, which has no dropout, are "
         "not 1 even before it has changed");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
-  job.observers = build_observers(config, context);
+  job.observers = build_observers(config, context, shown_metrics(grpo));
   if (context.communicator.rank() == 0) {
     job.observers.push_back(std::make_unique<rl::CompletionsLogStart>(completions));
     job.observers.push_back(std::make_unique<rl::PolicyReport>(

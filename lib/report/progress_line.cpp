@@ -39,6 +39,7 @@ std::string format_duration(double seconds) {
 
 std::string format_progress(const Progress& progress, std::optional<double> eta_s, int width) {
   std::vector<std::string> fields = {concat("step ", progress.step, "/", progress.num_steps)};
+  if (progress.headline) fields.push_back(progress.headline->first + " " + fixed(progress.headline->second, 4));
   if (progress.loss) fields.push_back("loss " + fixed(*progress.loss, 4));
   if (progress.tokens_per_second) fields.push_back(fixed(*progress.tokens_per_second, 0) + " tokens/s");
   if (eta_s) fields.push_back("ETA " + format_duration(*eta_s));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <utility>
 
 namespace dsft::report {
 
@@ -12,6 +13,7 @@ namespace dsft::report {
 struct Progress {
   int64_t step = 0;
   int64_t num_steps = 0;
+  std::optional<std::pair<std::string, double>> headline;  ///< what a person follows, where that is not the loss
   std::optional<double> loss;
   std::optional<double> tokens_per_second;
   std::optional<double> memory_gib;
@@ -20,8 +22,8 @@ struct Progress {
 /// Seconds as a person reads them: "8 s", "3 min 05 s", "2 h 10 min", "3 d 4 h".
 std::string format_duration(double seconds);
 
-/// One line of at most `width` characters: "step 12/80  loss 1.2345  320 tokens/s  ETA 3 min 05 s  1.2 GiB". Fields
-/// that do not fit are left out from the right. `eta_s` is absent until it can be told.
+/// One line of at most `width` characters: "step 12/80  loss 1.2345  320 tokens/s  ETA 3 min 05 s  1.2 GiB", a headline
+/// before the loss. Fields that do not fit are left out from the right. `eta_s` is absent until it can be told.
 std::string format_progress(const Progress& progress, std::optional<double> eta_s, int width);
 
 /// Where a progress line is shown.

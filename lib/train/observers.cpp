@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <sstream>
+#include <utility>
 
 #include "base/error.h"
 #include "io/file.h"
@@ -65,17 +66,30 @@ void TensorboardCurves::on_evaluation(int64_t step, double, const std::map<std::
   if (file_) file_->add_scalars(step, scalars);
 }
 
-ProgressDisplay::ProgressDisplay(report::Terminal terminal) : terminal_(terminal), line_(terminal, monotonic_seconds) {}
+ProgressDisplay::ProgressDisplay(report::Terminal terminal, ShownMetrics shown)
+    : terminal_(terminal), line_(terminal, monotonic_seconds), shown_(std::move(shown)) {}
 
 void ProgressDisplay::on_step(const StepReport& report) {
-  line_.show({report.step, plan_.max_steps, report.loss, report.tokens_per_second(), report.peak_memory_gib});
+  report::Progress progress{.step = report.step,
+                            .num_steps = plan_.max_steps,
+                            .headline = {},
+                            .loss = report.loss,
+                            .tokens_per_second = report.tokens_per_second(),
+                            .memory_gib = report.peak_memory_gib};
+  if (shown_.of_update)
+    if (const auto found = report.metrics.find(*shown_.of_update); found != report.metrics.end())
+      progress.headline = *found;
+  line_.show(progress);
 }
 
 void ProgressDisplay::on_evaluation(int64_t step, double, const std::map<std::string, double>& metrics) {
   std::ostringstream line;
   line << "evaluation after step " << step << ":";
   line.precision(4);
-  for (const auto& [name, value] : metrics) line << "  " << name << " " << value;
+  if (shown_.of_evaluation.empty())
+    for (const auto& [name, value] : metrics) line << "  " << name << " " << value;
+  for (const std::string& name : shown_.of_evaluation)
+    if (const auto found = metrics.find(name); found != metrics.end()) line << "  " << name << " " << found->second;
   on_message(line.str());
 }
 

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "report/event_file.h"
 #include "report/progress_line.h"
@@ -47,10 +49,16 @@ class TensorboardCurves final : public Observer {
   std::optional<report::EventFile> file_;
 };
 
+/// What a run shows to who watches it of what metrics.jsonl holds.
+struct ShownMetrics {
+  std::optional<std::string> of_update = {};    ///< before the loss
+  std::vector<std::string> of_evaluation = {};  ///< those that there are, in this order; empty: all
+};
+
 /// The progress line on stderr, and messages above it.
 class ProgressDisplay final : public Observer {
  public:
-  explicit ProgressDisplay(report::Terminal terminal);
+  explicit ProgressDisplay(report::Terminal terminal, ShownMetrics shown = {});
   void on_start(const RunPlan& plan) override { plan_ = plan; }
   void on_step(const StepReport& report) override;
   void on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) override;
@@ -60,6 +68,7 @@ class ProgressDisplay final : public Observer {
  private:
   report::Terminal terminal_;
   report::ProgressLine line_;
+  ShownMetrics shown_;
   RunPlan plan_;
 };
 

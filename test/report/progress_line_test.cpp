@@ -10,7 +10,7 @@ using namespace dsft::report;
 namespace {
 
 Progress make_progress(int64_t step) {
-  return {step, 100, 1.23456, 320.4, 1.25};
+  return {step, 100, {}, 1.23456, 320.4, 1.25};
 }
 
 }  // namespace
@@ -29,7 +29,9 @@ TEST_CASE("a progress line drops what does not fit or is not known", "[report]")
         "step 12/100  loss 1.2346  320 tokens/s  ETA 3 min 05 s  1.2 GiB");
   CHECK(format_progress(make_progress(12), 185.0, 40) == "step 12/100  loss 1.2346  320 tokens/s");
   CHECK(format_progress(make_progress(12), 185.0, 1) == "step 12/100");
-  CHECK(format_progress({3, 4, {}, {}, {}}, {}, 100) == "step 3/4");
+  CHECK(format_progress({3, 4, {}, {}, {}, {}}, {}, 100) == "step 3/4");
+  CHECK(format_progress({12, 100, {{"reward", 0.5}}, 0.00001, 29977.0, 12.8}, 185.0, 79) ==
+        "step 12/100  reward 0.5000  loss 0.0000  29977 tokens/s  ETA 3 min 05 s");
 }
 
 TEST_CASE("away from a terminal, plain lines come in intervals and the last always", "[report]") {
@@ -55,7 +57,7 @@ TEST_CASE("on a terminal one line is redrawn over the longer one before it and n
     now = 0.05;
     line.show(make_progress(2));  // too soon
     now = 1;
-    line.show({3, 100, {}, {}, {}});
+    line.show({3, 100, {}, {}, {}, {}});
     line.clear();
     line.clear();
   }
@@ -69,7 +71,7 @@ TEST_CASE("a finished line stays and the next output starts below it", "[report]
   std::ostringstream out;
   {
     ProgressLine line({&out, true, 80}, [] { return 0.0; });
-    line.show({4, 4, {}, {}, {}});
+    line.show({4, 4, {}, {}, {}, {}});
   }
   CHECK(out.str() == "\rstep 4/4\n");
 }

@@ -1,5 +1,7 @@
 #include "train/observers.h"
 
+#include <sstream>
+
 #include "catch_amalgamated.hpp"
 #include "support/temp_dir.h"
 
@@ -56,4 +58,23 @@ TEST_CASE("A run that starts anew renames the metrics of earlier ones and says s
   CHECK(read_file(output / "metrics-2.jsonl") == second);
   REQUIRE(warnings.size() == 2);
   CHECK(warnings[0].find("metrics-1.jsonl") != std::string::npos);
+}
+
+TEST_CASE("What is followed of a run stands in its progress and in its evaluations, and nothing else", "[train]") {
+  std::ostringstream out;
+  const auto show = [&](const ShownMetrics& shown) {
+    out.str("");
+    ProgressDisplay display({&out, false, 80}, shown);
+    display.on_start({.max_steps = 1});
+    display.on_step({.step = 1, .step_tokens = 100, .step_seconds = 1, .metrics = {{"entropy", 2}, {"reward", 0.25}}});
+    display.on_evaluation(1, 0.5, {{"eval_entropy", 2}, {"eval_pass@1", 0.125}, {"eval_reward", 0.5}});
+    display.on_end();
+    return out.str();
+  };
+  CHECK(show({"reward", {"eval_reward", "eval_pass@1", "eval_pass@8"}}) ==
+        "step 1/1  reward 0.2500  loss 0.0000  100 tokens/s  0.0 GiB\n"
+        "evaluation after step 1:  eval_reward 0.5  eval_pass@1 0.125\n");
+  CHECK(show({}) ==
+        "step 1/1  loss 0.0000  100 tokens/s  0.0 GiB\n"
+        "evaluation after step 1:  eval_entropy 2  eval_pass@1 0.125  eval_reward 0.5\n");
 }
