@@ -10,26 +10,38 @@ namespace dsft::kernels::cpu {
 namespace {
 
 template <typename T>
+[[gnu::always_inline]] inline float largest(const T* values, int64_t size) {
+  float maximum = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : maximum)
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = static_cast<float>(values[i]);
+    maximum = value > maximum ? value : maximum;
+  }
+  return maximum;
+}
+
+template <typename T>
+[[gnu::always_inline]] inline bool is_first_largest(const T* values, int64_t place, float maximum) {
+  if (static_cast<float>(values[place]) != maximum) return false;
+  for (int64_t i = 0; i < place; ++i)
+    if (static_cast<float>(values[i]) == maximum) return false;
+  return true;
+}
+
+template <typename T>
 [[gnu::always_inline]] inline void rows(T* logits, const int64_t* targets, float* log_probs, bool* is_argmax,
                                         bool makes_gradient, const float* scales, int64_t begin, int64_t end,
                                         int64_t vocab_size) {
   for (int64_t row = begin; row < end; ++row) {
     T* values = logits + row * vocab_size;
     const float target = static_cast<float>(values[targets[row]]);
-    float maximum = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : maximum)
-    for (int64_t i = 0; i < vocab_size; ++i) {
-      const float value = static_cast<float>(values[i]);
-      maximum = value > maximum ? value : maximum;
-    }
+    const float maximum = largest(values, vocab_size);
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < vocab_size; ++i) sum += fast_exp(static_cast<float>(values[i]) - maximum);
     const float log_sum = maximum + std::log(sum);
     log_probs[row] = target - log_sum;
-    bool is_largest = target == maximum;
-    for (int64_t i = 0; is_largest && i < targets[row]; ++i) is_largest = static_cast<float>(values[i]) < target;
-    is_argmax[row] = is_largest;
+    is_argmax[row] = is_first_largest(values, targets[row], maximum);
     if (!makes_gradient) continue;
     const float scale = scales != nullptr ? scales[row] : 1.0f;
     for (int64_t i = 0; i < vocab_size; ++i)
@@ -51,12 +63,7 @@ template <typename T>
   for (int64_t row = begin; row < end; ++row) {
     T* values = logits + row * vocab_size;
     const float target = static_cast<float>(values[targets[row]]);
-    float maximum = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : maximum)
-    for (int64_t i = 0; i < vocab_size; ++i) {
-      const float value = static_cast<float>(values[i]);
-      maximum = value > maximum ? value : maximum;
-    }
+    const float maximum = largest(values, vocab_size);
     float sum = 0.0f, weighted = 0.0f;
 #pragma omp simd reduction(+ : sum, weighted)
     for (int64_t i = 0; i < vocab_size; ++i) {
@@ -68,9 +75,7 @@ template <typename T>
     const float log_sum = std::log(sum), entropy = log_sum - weighted / sum;
     log_probs[row] = (target - maximum) * inverse - log_sum;
     if (tempered.entropies != nullptr) tempered.entropies[row] = entropy;
-    bool is_largest = target == maximum;
-    for (int64_t i = 0; is_largest && i < targets[row]; ++i) is_largest = static_cast<float>(values[i]) < target;
-    is_argmax[row] = is_largest;
+    is_argmax[row] = is_first_largest(values, targets[row], maximum);
     if (!makes_gradient) continue;
     const float scale = scales != nullptr ? scales[row] : 1.0f;
     const float entropy_scale = tempered.entropy_scales != nullptr ? tempered.entropy_scales[row] : 0.0f;
