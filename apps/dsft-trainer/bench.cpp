@@ -141,7 +141,7 @@ class TrainBench {
   /// Of a step without graphs.
   PartSeconds step_in_parts() {
     PartSeconds seconds;
-    source_.restore({});  // forgets what it has read ahead
+    source_.restore({}, 0);  // forgets what it has read ahead
     Stopwatch watch;
     const std::vector<Batch> micro_batches = source_.next_step().value();
     seconds.data = watch.restart();

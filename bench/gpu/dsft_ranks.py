@@ -47,17 +47,17 @@ def write_inputs(folder, args):
                     "--output", folder / "model"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def run(folder, args, num_ranks, zero):
+def run(folder, args, num_ranks, zero, recompute):
     (folder / "recipe.yaml").write_text(RECIPE.format(
         folder=folder, dtype="fp32" if args.cpu else "bf16", lora=LORA if args.lora else "", length=args.length,
-        steps=args.steps, batch=args.batch, recompute=args.recompute, zero=zero))
+        steps=args.steps, batch=args.batch, recompute=recompute, zero=zero))
     subprocess.run(["rm", "-rf", folder / "run"], check=True)
     started = time.perf_counter()
     ranks = ["--num-procs", str(num_ranks), folder / "recipe.yaml", "device=cpu"] if args.cpu else \
         ["--num-gpus", str(num_ranks), folder / "recipe.yaml"]
     done = subprocess.run([args.dsft, "launch", *ranks], capture_output=True, text=True)
     result = dict(kind="ranks", config=pathlib.Path(args.config).stem, gpus=num_ranks, zero=zero, lora=args.lora,
-                  batch=args.batch, length=args.length, recompute=args.recompute)
+                  batch=args.batch, length=args.length, recompute=recompute)
     if done.returncode != 0:
         print(json.dumps(result | dict(exit_code=done.returncode, error=done.stderr[-600:])), flush=True)
         return
@@ -82,7 +82,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=4, help="rows for each GPU and step")
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--lora", action="store_true")
-    parser.add_argument("--recompute", default="false", choices=["false", "selective", "true"])
+    parser.add_argument("--recompute", nargs="+", default=["false"], choices=["false", "selective", "true"])
     parser.add_argument("--warmup", type=int, default=4)
     parser.add_argument("--steps", type=int, default=14)
     parser.add_argument("--tiny", action="store_true", help="two-layer model, few steps")
@@ -94,4 +94,5 @@ if __name__ == "__main__":
         write_inputs(pathlib.Path(name), args)
         for num_ranks in args.gpus:
             for zero in args.zero:
-                run(pathlib.Path(name), args, num_ranks, zero)
+                for recompute in args.recompute:
+                    run(pathlib.Path(name), args, num_ranks, zero, recompute)

@@ -64,7 +64,8 @@ class StepSource {
 
   /// Position after the last step that next_step() gave.
   virtual SourcePosition position() const = 0;
-  virtual void restore(const SourcePosition& position) = 0;
+  /// Goes on behind a position where the run had made `num_updates` updates.
+  virtual void restore(const SourcePosition& position, int64_t num_updates) = 0;
 
   /// What the next updates take and position() does not tell, in files of a checkpoint's folder: nothing, but of a
   /// source that computes. load_state() comes after restore(). Throws kCheckpoint. Collective: saving fails on all
@@ -92,6 +93,8 @@ class StepSource {
   virtual std::map<std::string, double> metrics() const { return {}; }
   /// Why next_step() ended before the data did, on all ranks together: the run is saved, and ends as kData.
   virtual std::optional<std::string> fault() const { return std::nullopt; }
+  /// Whether next_step() gave up, on all ranks together, because the process of some rank was asked to stop.
+  virtual bool is_cut() const { return false; }
 };
 
 /// Builds a batch from documents (ids and labels of each), their samples and the epoch.

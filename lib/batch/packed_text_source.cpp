@@ -60,7 +60,7 @@ std::optional<std::vector<Batch>> PackedTextSource::next_step() {
   return std::move(step->batches);
 }
 
-void PackedTextSource::restore(const SourcePosition& position) {
+void PackedTextSource::restore(const SourcePosition& position, int64_t /*num_updates*/) {
   drop_prefetched();
   if (position.epoch < 0 || position.item < 0)
     fail(ErrorKind::kCheckpoint, "The saved position (epoch ", position.epoch, ", item ", position.item, ") is none.");

@@ -45,7 +45,7 @@ class PackedTextSource final : public StepSource {
   std::optional<std::vector<Batch>> next_step() override;
   SourcePosition position() const override { return position_; }
   /// Throws kCheckpoint for a position that this data set does not have.
-  void restore(const SourcePosition& position) override;
+  void restore(const SourcePosition& position, int64_t num_updates) override;
   Batch largest_micro_batch() override;
   int64_t items_per_micro_batch() const override { return shape_.items_per_micro_batch; }
   std::optional<int64_t> halve_micro_batches() override;

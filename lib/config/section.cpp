@@ -1,5 +1,6 @@
 #include "config/section.h"
 
+#include <algorithm>
 #include <tuple>
 #include <utility>
 
@@ -27,6 +28,10 @@ Position Section::position(const std::string& key) const {
   }
   const auto root = written_.find("");
   return root != written_.end() ? root->second : Position{};
+}
+
+bool Section::has_fault(const std::string& key) const {
+  return std::any_of(faults_.begin(), faults_.end(), [&](const Fault& fault) { return fault.key == prefix_ + key; });
 }
 
 void Section::fault(const std::string& key, std::string message) {

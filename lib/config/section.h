@@ -21,6 +21,8 @@ class Section {
       : prefix_(std::move(prefix)), written_(written), faults_(faults), warnings_(warnings) {}
 
   bool is_written(const std::string& key) const { return written_.contains(prefix_ + key); }
+  /// Whether a fault was reported at a key.
+  bool has_fault(const std::string& key) const;
   /// Where a key was written; where it was not, the innermost section around it that was.
   Position position(const std::string& key) const;
 

@@ -41,6 +41,8 @@ struct EngineOptions {
   /// Whether an answer ends with the last of its tokens, asked for each token in turn, on the host (StopStrings); what
   /// the device has chosen after it is left out. Undefined: stop_ids and the length alone decide.
   std::function<bool(std::span<const int32_t> answer)> ends_answer;
+  /// Asked before each step: where it is true, generate() ends at once with what there is. Undefined: nothing does.
+  std::function<bool()> must_stop;
   uint64_t seed = 42;
   bool wants_log_probs = false;
   int64_t max_sequences = 32;              ///< that are decoded together

@@ -47,6 +47,7 @@ Generation::~Generation() {
 
 std::vector<Completion> Generation::run() {
   while (!waiting_.empty() || !live_.empty()) {
+    if (options_.must_stop && options_.must_stop()) break;
     if (should_arrange() || !grow()) {
       while (!pending_.empty()) take_tokens();
       remove_done();

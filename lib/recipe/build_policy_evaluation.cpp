@@ -40,12 +40,10 @@ rl::PassRule pass_rule(const RecipeConfig& config) {
 
 }  // namespace
 
-std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(const RecipeConfig& config,
-                                                              std::shared_ptr<const data::TextAssets> assets,
-                                                              const StartRewards& start_rewards,
-                                                              std::shared_ptr<rl::PoolWeights> pool,
-                                                              std::shared_ptr<rl::CompletionsLog> completions,
-                                                              const train::RunContext& context) {
+std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(
+    const RecipeConfig& config, std::shared_ptr<const data::TextAssets> assets, const StartRewards& start_rewards,
+    std::shared_ptr<rl::PoolWeights> pool, std::shared_ptr<rl::CompletionsLog> completions,
+    const train::RunContext& context, rl::OnSampled on_sampled) {
   const rl::GrpoConfig& grpo = *config.grpo;
   rl::PromptRows prompts = read_evaluation_prompts(config, *assets, context.seed);
   require_columns(prompts, grpo.judged_by.rewards);
@@ -64,7 +62,9 @@ std::unique_ptr<rl::PolicyEvaluation> build_policy_evaluation(const RecipeConfig
                                 .seed = context.seed,
                                 .logger = context.logger,
                                 .weights_move = config.zero.stage == 3,
-                                .heart = context.heart});
+                                .heart = context.heart,
+                                .on_sampled = std::move(on_sampled),
+                                .must_stop = [&context] { return context.is_asked_to_stop(); }});
 }
 
 std::shared_ptr<rl::PoolWeights> load_pool(const RecipeConfig& config, const Logger& logger) {

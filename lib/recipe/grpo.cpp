@@ -98,6 +98,15 @@ train::ShownMetrics shown_metrics(const rl::GrpoConfig& grpo) {
   return shown;
 }
 
+// Of those that the job has by now.
+rl::OnSampled tell_observers(const train::Job& job, const char* what) {
+  std::vector<train::Observer*> observers;
+  for (const auto& observer : job.observers) observers.push_back(observer.get());
+  return [observers, what](int64_t done, int64_t total) {
+    for (train::Observer* observer : observers) observer->on_activity(what, done, total);
+  };
+}
+
 }  // namespace
 
 train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context) {
@@ -124,9 +133,15 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   const auto pool = grpo.ensemble.has_pool() ? std::make_shared<rl::PoolWeights>(grpo.ensemble) : nullptr;
 
   train::Job job;
+  job.observers = build_observers(config, context, shown_metrics(grpo));
+  if (context.communicator.rank() == 0) {
+    job.observers.push_back(std::make_unique<rl::CompletionsLogStart>(completions));
+    job.observers.push_back(std::make_unique<rl::PolicyReport>(
+        context.output_dir, [&logger = context.logger](const std::string& text) { logger.warn(text); }));
+  }
   if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
     job.evaluations.push_back(build_policy_evaluation(
-        config, assets, [&] { return scorer; }, pool, completions, context));
+        config, assets, [&] { return scorer; }, pool, completions, context, tell_observers(job, "evaluating")));
   const int64_t per_epoch = plan.updates_per_epoch();
   job.max_steps =
       plan.batch().count_updates(config.training.max_steps, config.training.num_train_epochs, plan.rounds_per_epoch());
@@ -141,12 +156,6 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
         "lora.lora_dropout: off-policy, the ratios to the policy that sampled, which has no dropout, are "
         "not 1 even before it has changed");
   job.schedule = build_schedule(config, job.max_steps, context.logger);
-  job.observers = build_observers(config, context, shown_metrics(grpo));
-  if (context.communicator.rank() == 0) {
-    job.observers.push_back(std::make_unique<rl::CompletionsLogStart>(completions));
-    job.observers.push_back(std::make_unique<rl::PolicyReport>(
-        context.output_dir, [&logger = context.logger](const std::string& text) { logger.warn(text); }));
-  }
   auto loss = std::make_unique<rl::GrpoLoss>(grpo, context.device, /*compares_sampler=*/true);
   if (grpo.use_adaptive_entropy) job.callbacks.push_back(std::make_unique<rl::AdaptiveEntropy>(grpo, *loss));
   job.loss = std::move(loss);
@@ -173,8 +182,9 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .max_failed_rewards = grpo.judged_by.max_failed_rewards,
                        .isolates_rows = config.training.full_determinism,
                        .completions = completions,
-                       .heart = context.heart},
-      /*num_epochs=*/job.max_steps / per_epoch + 1);
+                       .heart = context.heart,
+                       .on_sampled = tell_observers(job, "sampling"),
+                       .must_stop = [&context] { return context.is_asked_to_stop(); }});
   return job;
 }
 

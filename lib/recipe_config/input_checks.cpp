@@ -167,13 +167,27 @@ class InputChecker {
       report_.num_eval_prompts += counts.num_held_out;
       report_.longest_prompt = std::max(report_.longest_prompt, counts.longest);
     }
+    warn_of_long_prompts("data.train", report_.longest_prompt);
     if (num_kept == 0) fail(ErrorKind::kData, "there is no row to answer");
     report_.num_prompts = static_cast<int64_t>(num_rows);
   }
 
+  void warn_of_long_prompts(const std::string& key, int64_t longest) {
+    const int64_t positions = spec_.max_position_embeddings, answer = config_.grpo->max_completion_length;
+    if (positions > 0 && longest + answer > positions)
+      warn(key, concat("the longest prompt has ", longest, " tokens; with a completion of ", answer,
+                       " (grpo.max_completion_length) that is beyond the model's ", positions,
+                       " positions (max_position_embeddings): write a smaller one, or leave such rows out"));
+  }
+
   void check_evaluation_prompts(const PromptChecker& prompts) {
-    for (const data::DataFile& file : config_.data.eval)
-      report_.num_eval_prompts += prompts.check(file.path, [](int64_t) { return true; }).num_held_out;
+    int64_t longest = 0;
+    for (const data::DataFile& file : config_.data.eval) {
+      const PromptCounts counts = prompts.check(file.path, [](int64_t) { return true; });
+      report_.num_eval_prompts += counts.num_held_out;
+      longest = std::max(longest, counts.longest_held_out);
+    }
+    warn_of_long_prompts("data.eval", longest);
     if (report_.num_prompts && evaluates(config_) && report_.num_eval_prompts == 0)
       fail(ErrorKind::kUsage, no_evaluation_rows(config_));
   }

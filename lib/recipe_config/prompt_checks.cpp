@@ -45,6 +45,7 @@ PromptCounts PromptChecker::check(const std::string& path,
     }
     if (is_held_out(raw.number)) {
       ++counts.num_held_out;
+      counts.longest_held_out = std::max(counts.longest_held_out, length);
       continue;
     }
     ++counts.num_kept;

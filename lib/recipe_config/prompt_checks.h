@@ -16,6 +16,7 @@ namespace dsft::recipe_config {
 struct PromptCounts {
   int64_t num_kept = 0, num_held_out = 0;  ///< rows; held out: by data.eval_fraction
   int64_t longest = 0;                     ///< tokens of the longest prompt of those kept; 0: not known
+  int64_t longest_held_out = 0;            ///< likewise
 };
 
 /// Looks at rows of a grpo recipe by the rules of a run (rl::read_prompt_rows, recipe::require_columns): each asks

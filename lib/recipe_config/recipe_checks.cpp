@@ -153,7 +153,7 @@ void name_keys_of_sft(const RecipeConfig& config, config::Section& top) {
 
 void validate_grpo(const RecipeConfig& config, config::Section& top) {
   if (config.recipe != RecipeKind::kGrpo) {
-    top.no_effect("grpo", concat("recipe is ", config::to_word(config.recipe)));
+    if (!top.has_fault("recipe")) top.no_effect("grpo", concat("recipe is ", config::to_word(config.recipe)));
     return;
   }
   config::Section section = top.inside("grpo");

@@ -12,22 +12,29 @@
 namespace dsft::recipe_config {
 namespace {
 
-/// Full keys of the whole recipe, those included that are not built yet.
-void collect_paths(const config::Fields& fields, const std::string& prefix, std::vector<std::string>& paths) {
+/// Full keys of the whole recipe.
+struct Paths {
+  std::vector<std::string> ours;    ///< those included that are not built yet
+  std::vector<std::string> others;  ///< that are known, and have no effect or are refused
+};
+
+void collect_paths(const config::Fields& fields, const std::string& prefix, Paths& paths) {
   for (const config::Field& field : fields.list()) {
     const bool is_ours = field.role == config::Field::Role::kValue || field.role == config::Field::Role::kLater;
-    if (is_ours) paths.push_back(prefix + field.name);
-    if (field.is_section()) collect_paths(*field.open(), prefix + field.name + ".", paths);
+    if (field.is_section())
+      collect_paths(*field.open(), prefix + field.name + ".", paths);
+    else
+      (is_ours ? paths.ours : paths.others).push_back(prefix + field.name);
   }
 }
 
 /// Made once: describing a recipe takes far longer than looking for a name in it.
-const std::vector<std::string>& all_paths() {
-  static const std::vector<std::string> paths = [] {
+const Paths& all_paths() {
+  static const Paths paths = [] {
     RecipeConfig config;
     config::Fields fields;
     describe_fields(fields, config);
-    std::vector<std::string> found;
+    Paths found;
     collect_paths(fields, "", found);
     return found;
   }();
@@ -42,7 +49,7 @@ std::string leaf_of(const std::string& path) {
 
 std::vector<std::string> find_recipe_keys(std::string_view leaf) {
   std::vector<std::string> found;
-  for (const std::string& candidate : all_paths()) {
+  for (const std::string& candidate : all_paths().ours) {
     if (leaf_of(candidate) == leaf && !candidate.starts_with("zero.offload")) found.push_back(candidate);
   }
   return found;
@@ -57,9 +64,11 @@ std::string explain_unknown_key(const std::string& path, const config::Fields& s
   if (const auto other = find_other_spelling(path)) {
     return concat("is ", other->tool, "'s spelling: write `", other->ours, "`");
   }
+  for (const std::string& other : all_paths().others)
+    if (leaf_of(other) == key) return concat("does not stand here: write `", other, "`");
   const std::string nearest = nearest_name(key, names);
   if (!nearest.empty()) return concat("is unknown; did you mean `", nearest, "`?");
-  const std::vector<std::string>& everywhere = all_paths();
+  const std::vector<std::string>& everywhere = all_paths().ours;
   std::vector<std::string> leaves;
   std::transform(everywhere.begin(), everywhere.end(), std::back_inserter(leaves), leaf_of);
   const std::string far = nearest_name(key, leaves);

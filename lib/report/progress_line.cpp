@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,10 +16,14 @@
 namespace dsft::report {
 namespace {
 
+// A number too long to be read so by its power of ten.
 std::string fixed(double value, int digits) {
+  constexpr double kLong = 1e7;
   char text[64];
-  std::snprintf(text, sizeof(text), "%.*f", digits, value);
-  return text;
+  std::snprintf(text, sizeof(text), std::abs(value) < kLong ? "%.*f" : "%.*e", digits, value);
+  const std::string_view shown = text;
+  const bool is_zero = shown.find_first_not_of("-0.") == std::string_view::npos;
+  return std::string(is_zero && shown.starts_with('-') ? shown.substr(1) : shown);
 }
 
 std::string two_digits(int64_t value) {
@@ -77,13 +82,29 @@ void ProgressLine::show(const Progress& progress) {
     pace_start_s_ = now_s;
     pace_start_step_ = progress.step;
   }
-  const double interval_s = terminal_.is_terminal ? kRedrawInterval_s : kPlainInterval_s;
   const bool is_last = progress.step >= progress.num_steps;
-  if (drawn_at_s_ && !is_last && now_s - *drawn_at_s_ < interval_s) return;
+  if (is_last || is_due(now_s)) draw(format_progress(progress, time_left_s(progress, now_s), width()), now_s);
+}
+
+void ProgressLine::show_activity(int64_t step, int64_t num_steps, const std::string& activity) {
+  const double now_s = clock_s_();
+  if (!drawn_at_s_ && !terminal_.is_terminal) drawn_at_s_ = now_s;  // a log has no line of what takes no time
+  if (!is_due(now_s)) return;
+  const std::string place = format_progress({.step = step, .num_steps = num_steps}, {}, width());
+  draw((place + "  " + activity).substr(0, static_cast<size_t>(std::max(0, width()))), now_s);
+}
+
+bool ProgressLine::is_due(double now_s) const {
+  return !drawn_at_s_ || now_s - *drawn_at_s_ >= (terminal_.is_terminal ? kRedrawInterval_s : kPlainInterval_s);
+}
+
+// The last column stays free: some terminals wrap when it is written.
+int ProgressLine::width() const {
+  return terminal_.is_terminal ? terminal_.width - 1 : 1000;
+}
+
+void ProgressLine::draw(const std::string& line, double now_s) {
   drawn_at_s_ = now_s;
-  // The last column stays free: some terminals wrap when it is written.
-  const int width = terminal_.is_terminal ? terminal_.width - 1 : 1000;
-  const std::string line = format_progress(progress, time_left_s(progress, now_s), width);
   if (!terminal_.is_terminal) {
     *terminal_.out << line << std::endl;
     return;

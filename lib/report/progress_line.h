@@ -13,10 +13,10 @@ namespace dsft::report {
 struct Progress {
   int64_t step = 0;
   int64_t num_steps = 0;
-  std::optional<std::pair<std::string, double>> headline;  ///< what a person follows, where that is not the loss
-  std::optional<double> loss;
-  std::optional<double> tokens_per_second;
-  std::optional<double> memory_gib;
+  std::optional<std::pair<std::string, double>> headline = {};  ///< what a person follows, where that is not the loss
+  std::optional<double> loss = {};
+  std::optional<double> tokens_per_second = {};
+  std::optional<double> memory_gib = {};
 };
 
 /// Seconds as a person reads them: "8 s", "3 min 05 s", "2 h 10 min", "3 d 4 h".
@@ -51,6 +51,8 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
 
   void show(const Progress& progress);
+  /// What is done before the next step, in the place of the line: "step 12/80  sampling 120 of 512".
+  void show_activity(int64_t step, int64_t num_steps, const std::string& activity);
 
   /// Takes the redrawn line off the terminal, so that another message can be printed; the next show draws it again.
   void clear();
@@ -60,6 +62,9 @@ class ProgressLine {
 
  private:
   std::optional<double> time_left_s(const Progress& progress, double now_s) const;
+  bool is_due(double now_s) const;
+  void draw(const std::string& line, double now_s);
+  int width() const;
 
   Terminal terminal_;
   std::function<double()> clock_s_;

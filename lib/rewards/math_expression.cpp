@@ -63,10 +63,8 @@ class ExpressionReader {
   }
 
   std::optional<double> read_product() {
-    if (take("-")) {
-      const auto value = read_product();
-      return value ? std::optional(-*value) : std::nullopt;
-    }
+    double sign = 1;
+    while (take("-")) sign = -sign;
     take("+");
     std::optional<double> product = read_power();
     while (product) {
@@ -86,7 +84,7 @@ class ExpressionReader {
         *product = divides ? *product / *next : *product * *next;
       }
     }
-    return product;
+    return product ? std::optional(sign * *product) : std::nullopt;
   }
 
   /// After a whole number written out, a fraction of whole numbers adds: 1 3/4, 2\frac{1}{3}.

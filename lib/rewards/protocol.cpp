@@ -18,6 +18,10 @@ json parse_object(std::string_view line, const std::string& what) {
   try {
     object = io::parse_json(line, what, ErrorKind::kData, {.max_size_bytes = line.size() + 1, .max_depth = 32});
   } catch (const Error& error) {
+    for (const char* number : {"NaN", "Infinity"})
+      if (line.find(number) != std::string_view::npos)
+        fail(ErrorKind::kData, "wrote `", shortened(line), "` as ", what, ": JSON has no ", number,
+             "; a reward is a finite number, or null where it does not apply");
     fail(ErrorKind::kData, "wrote `", shortened(line), "` as ", what, " (", error.message(),
          "); standard output is for one JSON object per line, a log goes to standard error");
   }
@@ -91,10 +95,11 @@ std::string write_request(int64_t id, int64_t step, std::span<const Sample> samp
 std::vector<std::optional<double>> read_reply(std::string_view line, int64_t id, size_t num_samples) {
   const json reply = parse_object(line, concat("its reply to request ", id));
   const auto of_request = reply.find("id");
-  if (of_request == reply.end() || !of_request->is_number() || *of_request != id) {
-    fail(ErrorKind::kData, "answered request ", of_request == reply.end() ? "nothing" : shortened(of_request->dump()),
-         " where request ", id, " was asked");
-  }
+  if (of_request == reply.end())
+    fail(ErrorKind::kData, "wrote a reply without the `id` of the request, which was ", id, ": `", shortened(line),
+         "`");
+  if (!of_request->is_number() || *of_request != id)
+    fail(ErrorKind::kData, "answered request ", shortened(of_request->dump()), " where request ", id, " was asked");
   const auto rewards = reply.find("rewards");
   if (rewards == reply.end() || !rewards->is_array())
     fail(ErrorKind::kData, "wrote a reply without a list `rewards`: `", shortened(line), "`");

@@ -87,9 +87,9 @@ void RewardProgram::start() {
   } catch (const Error& error) {
     fail(ErrorKind::kData, error.message());
   }
-  const std::string line = converse("", options_.start_timeout_s, longest_line(0), "its first line");
   try {
-    read_greeting(line);
+    read_greeting(converse("", options_.start_timeout_s, longest_line(0), "its first line"));
+    refuse_more("behind its first line");
   } catch (...) {
     end(milliseconds(0));
     throw;
@@ -105,14 +105,13 @@ std::optional<process::ExitStatus> RewardProgram::take_end() {
 std::vector<std::optional<double>> RewardProgram::score(int64_t step, std::span<const Sample> samples) {
   DSFT_CHECK(child_ != nullptr, "a reward program that does not run was asked");
   const int64_t id = next_id_++;
-  const std::string line = converse(write_request(id, step, samples), options_.timeout_s, longest_line(samples.size()),
-                                    concat("its reply to request ", id));
+  const std::string reply = concat("its reply to request ", id);
   try {
+    take_stray_output();
+    const std::string line =
+        converse(write_request(id, step, samples), options_.timeout_s, longest_line(samples.size()), reply);
     std::vector<std::optional<double>> rewards = read_reply(line, id, samples.size());
-    if (!output_.is_empty()) {
-      fail(ErrorKind::kData, "wrote `", output_.beginning(), "` behind its reply to request ", id,
-           "; standard output is for replies, a log goes to standard error");
-    }
+    refuse_more("behind " + reply);
     return rewards;
   } catch (...) {
     end(milliseconds(0));
@@ -139,22 +138,12 @@ std::string RewardProgram::last_words() const {
   return words;
 }
 
+// The line that it writes when it has read the request.
 std::string RewardProgram::converse(std::string_view request, double timeout_s, size_t longest,
                                     const std::string& what) {
   longest_line_ = longest;
-  try {
-    return read_line(request, timeout_s, what);
-  } catch (...) {
-    end(milliseconds(0));
-    throw;
-  }
-}
-
-std::string RewardProgram::read_line(std::string_view request, double timeout_s, const std::string& what) {
   const auto deadline =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
-  child_->exchange("", milliseconds(0));
-  if (!output_.is_empty()) fail(ErrorKind::kData, "wrote `", output_.beginning(), "` that nobody had asked for");
   while (true) {
     const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
     if (left.count() <= 0) fail(ErrorKind::kData, "did not write ", what, " within ", timeout_s, " s");
@@ -173,10 +162,13 @@ std::string RewardProgram::read_line(std::string_view request, double timeout_s,
 
 void RewardProgram::take_stray_output() {
   child_->exchange("", milliseconds(0));  // also its log, which must not fill the pipe
-  if (!output_.is_empty()) {
-    fail(ErrorKind::kData, "wrote `", output_.beginning(),
-         "`, which nobody had asked for; standard output is for replies, a log goes to standard error");
-  }
+  refuse_more("that nobody had asked for");
+}
+
+void RewardProgram::refuse_more(std::string_view where) const {
+  if (!output_.is_empty())
+    fail(ErrorKind::kData, "wrote `", output_.beginning(), "` ", where,
+         "; standard output is for replies, a log goes to standard error");
 }
 
 void RewardProgram::take_output(process::Stream stream, std::string_view bytes) {

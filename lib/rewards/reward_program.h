@@ -62,8 +62,8 @@ class RewardProgram final {
   using Clock = std::chrono::steady_clock;
 
   std::string converse(std::string_view request, double timeout_s, size_t longest, const std::string& what);
-  std::string read_line(std::string_view request, double timeout_s, const std::string& what);
   void take_stray_output();
+  void refuse_more(std::string_view where) const;
   void take_output(process::Stream stream, std::string_view bytes);
   void log(std::string_view bytes);
   void check_processes();

@@ -286,9 +286,7 @@ std::optional<std::string> too_many_failures(int64_t step, int64_t num_failed_sa
   }
   return concat("step ", step, ": ", num_failed_samples, " of ", num_samples,
                 " samples got no value because a reward failed (", join_words(parts), "), more than the share ",
-                max_failed,
-                " that grpo.max_failed_rewards allows. The warnings above say why; mend the reward and "
-                "go on with training.resume_from_checkpoint=true.");
+                max_failed, " that grpo.max_failed_rewards allows. The warnings above say why.");
 }
 
 }  // namespace dsft::rewards

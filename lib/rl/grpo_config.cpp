@@ -257,7 +257,7 @@ void describe_fields(config::Fields& fields, GrpoConfig& config) {
 }
 
 void validate(const GrpoConfig& config, config::Section& section) {
-  if (config.judged_by.rewards.empty())
+  if (config.judged_by.rewards.empty() && !section.has_fault("rewards"))
     section.fault("rewards",
                   "needs at least one: `dsft recipes --rewards` lists what is built in, docs/rewards.md says how "
                   "a program gives them");

@@ -23,7 +23,7 @@ std::map<int64_t, double> mean_pass_at_k(const std::vector<PassCount>& prompts, 
       sum += pass_at_k(prompt.num_answers, prompt.num_passed, k);
       ++count;
     }
-    if (count > 0) means[k] = sum / static_cast<double>(count);
+    means[k] = sum / static_cast<double>(count);
   }
   return means;
 }

@@ -16,8 +16,8 @@ struct PassCount {
   int64_t num_passed = 0;   ///< c
 };
 
-/// The mean of pass_at_k over the prompts with at least k judged answers, for each of these k; one that no prompt
-/// reaches is left out.
+/// The mean of pass_at_k over the prompts with at least k judged answers, for each of these k; NaN of one that no
+/// prompt reaches.
 std::map<int64_t, double> mean_pass_at_k(const std::vector<PassCount>& prompts, const std::vector<int64_t>& all_k);
 
 }  // namespace dsft::rl

@@ -5,6 +5,7 @@
 
 #include "base/counter_random.h"
 #include "base/error.h"
+#include "comm/small_collectives.h"
 
 namespace dsft::rl {
 namespace {
@@ -64,7 +65,9 @@ RolloutSampler& PolicyEvaluation::prepare(model::CausalLm& model, comm::Communic
                                                       .max_failed_rewards = parts_.max_failed_rewards,
                                                       .isolates_rows = parts_.isolates_rows,
                                                       .completions = parts_.completions,
-                                                      .heart = parts_.heart},
+                                                      .heart = parts_.heart,
+                                                      .on_sampled = parts_.on_sampled,
+                                                      .must_stop = parts_.must_stop},
                                          prompts_, one_round().num_completions() / communicator.size() + per_prompt);
   return sampling_->sampler;
 }
@@ -80,7 +83,7 @@ std::vector<Slot> PolicyEvaluation::slots_of(int64_t prompt) const {
 }
 
 // Nothing: asked to stop. As many looks on every rank, whatever its share.
-std::optional<Answers> PolicyEvaluation::answer_prompts(RolloutSampler& sampler, const comm::Communicator& communicator,
+std::optional<Answers> PolicyEvaluation::answer_prompts(RolloutSampler& sampler, comm::Communicator& communicator,
                                                         const train::StopCheck& must_stop) const {
   const int64_t num_prompts = prompts_.num_rows(), rank = communicator.rank(), size = communicator.size();
   const int64_t per_prompt = prompts_.num_agents * config_.num_generations;
@@ -92,8 +95,9 @@ std::optional<Answers> PolicyEvaluation::answer_prompts(RolloutSampler& sampler,
     std::vector<Slot> slots;
     for (int64_t prompt = first + rank; prompt < std::min(first + at_once * size, num_prompts); prompt += size)
       for (const Slot& slot : slots_of(prompt)) slots.push_back(slot);
-    if (!slots.empty()) own.append(sampler.answer(slots, kOnlyRollout, kNoUpdate));
+    if (!slots.empty() && !own.is_cut) own.append(sampler.answer(slots, kOnlyRollout, kNoUpdate));
   }
+  if (comm::any_rank(communicator, own.is_cut)) return std::nullopt;
   return own;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,8 +36,10 @@ struct PolicyEvaluationParts {
   at::Device device;
   uint64_t seed = 42;  ///< of the run
   const Logger& logger;
-  bool weights_move = false;         ///< from one evaluation to the next (ZeRO-3): the engine lives for one of them
-  watchdog::Heart* heart = nullptr;  ///< is told what is done; null: nobody
+  bool weights_move = false;             ///< from one evaluation to the next (ZeRO-3): the engine lives for one of them
+  watchdog::Heart* heart = nullptr;      ///< is told what is done; null: nobody
+  OnSampled on_sampled = {};             ///< as in RolloutParts
+  std::function<bool()> must_stop = {};  ///< likewise
 };
 
 /// A policy by its rewards: it answers each prompt num_generations_eval times (else num_generations), with agents as
@@ -63,7 +66,7 @@ class PolicyEvaluation final : public train::Evaluation {
   RolloutSampler& prepare(model::CausalLm& model, comm::Communicator& communicator);
   GenerationBatch one_round() const;
   std::vector<Slot> slots_of(int64_t prompt) const;
-  std::optional<Answers> answer_prompts(RolloutSampler& sampler, const comm::Communicator& communicator,
+  std::optional<Answers> answer_prompts(RolloutSampler& sampler, comm::Communicator& communicator,
                                         const train::StopCheck& must_stop) const;
   std::optional<std::map<std::string, double>> judge(Answers own, const RolloutSampler& sampler, int64_t step);
   std::map<std::string, double> measure(const Round& round) const;

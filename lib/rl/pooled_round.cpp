@@ -63,9 +63,9 @@ PooledRound::PooledRound(const std::vector<PooledAnswer>& own, int64_t num_agent
   }
 }
 
-std::map<std::string, double> PooledRound::metrics() const {
+std::map<std::string, double> PooledRound::metrics(bool are_learned) const {
   std::map<std::string, double> metrics = {{"ensemble/accuracy", num_right_ / num_judged_}};
-  if (num_tokens_ > 0) metrics["ensemble/loss"] = loss_ / num_tokens_;
+  if (are_learned) metrics["ensemble/loss"] = loss_ / num_tokens_;
   return metrics;
 }
 

@@ -26,9 +26,9 @@ class PooledRound {
   /// `own`: of this rank. `num_agents`: A. Collective.
   PooledRound(const std::vector<PooledAnswer>& own, int64_t num_agents, comm::Communicator& communicator);
 
-  /// ensemble/accuracy: the share of answers that are right (NaN where none is judged); where there are right answers
-  /// to learn from, ensemble/loss: nats for a token of them.
-  std::map<std::string, double> metrics() const;
+  /// ensemble/accuracy: the share of answers that are right (NaN where none is judged); where weights are learned,
+  /// ensemble/loss: nats for a token of the right answers (NaN where there are none).
+  std::map<std::string, double> metrics(bool are_learned) const;
   /// [A]: of the mean loss of a token; empty where there is nothing to learn from.
   std::vector<double> gradient() const;
 

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "comm/small_collectives.h"
 #include "generate/sample_stream.h"
 #include "generate/stop_strings.h"
 #include "rewards/math_answer.h"
@@ -40,6 +41,7 @@ generate::EngineOptions engine_options(const GrpoConfig& config, const RolloutPa
   options.stop_ids = parts.assets->stop_ids;
   if (!config.stop_strings.empty())
     options.ends_answer = generate::StopStrings(parts.assets->tokenizer, config.stop_strings);
+  options.must_stop = parts.must_stop;
   options.seed = parts.seed;
   options.wants_log_probs = true;
   options.max_sequences = std::min(most_at_once, kMostSequences);
@@ -70,6 +72,7 @@ void Answers::append(Answers more) {
   take(pooled, more.pooled);
   num_failures.resize(more.num_failures.size());
   for (size_t f = 0; f < num_failures.size(); ++f) num_failures[f] += more.num_failures[f];
+  is_cut |= more.is_cut;
   sampling_seconds += more.sampling_seconds;
   waiting_seconds += more.waiting_seconds;
 }
@@ -118,9 +121,11 @@ std::vector<generate::Completion> RolloutSampler::generate(const std::vector<Slo
   if (!engine_)
     engine_.emplace(parts_.model, runner_, engine_options(config_, parts_, most_at_once_),
                     longest_of(prompts_, config_));
+  int64_t num_done = 0;
   std::vector<generate::Completion> in_order =
       engine_->generate(requests, [&](size_t request, const generate::Completion& completion) {
         if (parts_.heart) parts_.heart->progress();
+        if (parts_.on_sampled) parts_.on_sampled(++num_done, static_cast<int64_t>(slots.size()));
         const size_t i = order[request];
         parts_.scorer->submit(step, static_cast<int64_t>(i), {sample_of(slots[i], completion)});
       });
@@ -149,10 +154,16 @@ Answers RolloutSampler::answer(const std::vector<Slot>& slots, int64_t number, i
   Answers answers{.slots = slots};
   answers.completions = generate(slots, number, step);
   answers.sampling_seconds = stopwatch.seconds();
+  answers.is_cut = parts_.must_stop && parts_.must_stop();
+  if (parts_.shards) answers.is_cut = comm::any_rank(parts_.communicator, answers.is_cut);  // the pool gathers weights
+  if (answers.is_cut) return answers;
   if (parts_.pool) answers.pooled = AgentPool(config_, parts_, prompts_).answer(slots);  // while rewards are computed
   const double before = stopwatch.seconds();
-  while (!parts_.scorer->wait_for(kBetweenBeats))
+  while (!parts_.scorer->wait_for(kBetweenBeats)) {
     if (parts_.heart) parts_.heart->progress();
+    answers.is_cut = parts_.must_stop && parts_.must_stop();
+    if (answers.is_cut) return answers;
+  }
   const rewards::Scores scores = parts_.scorer->collect();
   answers.waiting_seconds = stopwatch.seconds() - before;
   for (size_t i = 0; i < slots.size(); ++i) {
@@ -182,7 +193,7 @@ Round RolloutSampler::judge(Answers own, const GenerationBatch& batch, int64_t s
   if (agents) round.metrics.merge(agents->metrics(judged, rewards::find_math_answer_reward(parts_.rewards)));
   if (parts_.pool) {
     round.pooled.emplace(own.pooled, batch.num_agents, parts_.communicator);
-    round.metrics.merge(round.pooled->metrics());
+    round.metrics.merge(round.pooled->metrics(parts_.pool->are_learned()));
     round.metrics.merge(parts_.pool->metrics());
   }
   own.num_failures.resize(parts_.rewards.size());
@@ -207,9 +218,10 @@ Round RolloutSampler::judge(Answers own, const GenerationBatch& batch, int64_t s
   return round;
 }
 
-Round RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
-                             int64_t step) {
+std::optional<Round> RolloutSampler::sample(const std::vector<Slot>& slots, const GenerationBatch& batch,
+                                            int64_t number, int64_t step) {
   Answers answers = answer(slots, number, step);
+  if (comm::any_rank(parts_.communicator, answers.is_cut)) return std::nullopt;
   // the slowest rank's time is the round's
   at::Tensor seconds = torch::tensor({answers.sampling_seconds, answers.waiting_seconds}, at::kDouble);
   Round round = judge(std::move(answers), batch, step);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,6 +28,9 @@
 
 namespace dsft::rl {
 
+/// Told how many of this rank's completions are done.
+using OnSampled = std::function<void(int64_t done, int64_t total)>;
+
 /// What rollouts are made with; what is referred to outlives them.
 struct RolloutParts {
   model::CausalLm& model;
@@ -45,6 +50,9 @@ struct RolloutParts {
   bool isolates_rows = false;  ///< answers and the passes over them agree to the bit (EngineOptions::isolates_rows)
   std::shared_ptr<CompletionsLog> completions = {};  ///< null: they are written nowhere
   watchdog::Heart* heart = nullptr;                  ///< is told what is done; null: nobody
+  OnSampled on_sampled = {};                         ///< undefined: nobody is told
+  /// Whether the run was asked to stop, which ends a round before it is whole. Undefined: nothing does.
+  std::function<bool()> must_stop = {};
 };
 
 /// What the rewards of a completion are called: those of the recipe, and with agents their agreement.
@@ -71,6 +79,7 @@ struct Answers {
   std::vector<PooledAnswer> pooled = {};   ///< of an ensemble that decodes its answers
   double sampling_seconds = 0;
   double waiting_seconds = 0;  ///< for rewards, after the last answer
+  bool is_cut = false;         ///< this rank was asked to stop: they are not whole, and of no use
 
   void append(Answers more);
 };
@@ -94,8 +103,9 @@ class RolloutSampler final {
   RolloutSampler(const GrpoConfig& config, const RolloutParts& parts, const PromptRows& prompts, int64_t most_at_once);
 
   /// The slots of this rank in round `number` of the run: answer() and judge(). `step`: the update that is next, for
-  /// reports. Adds rollout/* to the metrics. Collective.
-  Round sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number, int64_t step);
+  /// reports. Adds rollout/* to the metrics. Nothing: some rank was asked to stop before its part was done. Collective.
+  std::optional<Round> sample(const std::vector<Slot>& slots, const GenerationBatch& batch, int64_t number,
+                              int64_t step);
 
   /// Answers these slots and has the answers judged. Collective only where parameters are sharded: else each rank may
   /// ask as often as it likes.

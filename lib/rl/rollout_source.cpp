@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/stopwatch.h"
@@ -27,12 +28,8 @@ Document document_of(const std::vector<int32_t>& prompt, const Rollout& rollout)
 }  // namespace
 
 RolloutSource::RolloutSource(const GrpoConfig& config, RolloutPlan plan, std::shared_ptr<const PromptRows> prompts,
-                             RolloutParts parts, int64_t num_epochs)
-    : config_(config),
-      plan_(std::move(plan)),
-      prompts_(std::move(prompts)),
-      parts_(std::move(parts)),
-      num_epochs_(num_epochs) {}
+                             RolloutParts parts)
+    : config_(config), plan_(std::move(plan)), prompts_(std::move(prompts)), parts_(std::move(parts)) {}
 
 RolloutSource::~RolloutSource() = default;
 
@@ -43,7 +40,6 @@ int64_t RolloutSource::completions_of_step() const {
 
 std::optional<std::vector<Batch>> RolloutSource::next_step() {
   if (position_.item >= plan_.steps_per_epoch() * completions_of_step()) position_ = {position_.epoch + 1, 0};
-  if (position_.epoch >= num_epochs_) return std::nullopt;
   const int64_t first = position_.item / completions_of_step();
   const int64_t last = std::min(first + plan_.batch().update.accumulation, plan_.steps_per_epoch());
   std::vector<Batch> batches;
@@ -75,25 +71,38 @@ void RolloutSource::learn_pool() {
   for (const auto& [name, weight] : parts_.pool->metrics()) metrics_[name] = weight;
 }
 
-// Samples a round unless it is the one that is there; false: it has a fault.
+// Samples a round unless it is the one that is there; false: it has a fault, or was cut.
 bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
   if (round_ == place_of(epoch, round)) return true;
   if (parts_.heart) parts_.heart->enter(watchdog::PhaseKind::kLong, "sampling");
   const std::vector<Slot> slots = plan_.slots(epoch, round, parts_.communicator.rank());
   if (!sampler_)
     sampler_ = std::make_unique<RolloutSampler>(config_, parts_, *prompts_, static_cast<int64_t>(slots.size()));
-  Round sampled = sampler_->sample(slots, plan_.batch(), epoch * plan_.rounds_per_epoch() + round, num_updates_ + 1);
-  sampler_->log(sampled, num_updates_ + 1, Purpose::kTraining);
-  if (sampled.fault) {
-    fault_ = std::move(sampled.fault);
+  std::optional<Round> sampled =
+      sampler_->sample(slots, plan_.batch(), epoch * plan_.rounds_per_epoch() + round, num_updates_ + 1);
+  is_cut_ = !sampled;
+  if (is_cut_) return false;
+  sampler_->log(*sampled, num_updates_ + 1, Purpose::kTraining);
+  if (sampled->fault) {
+    fault_ = std::move(sampled->fault);
     return false;
   }
-  if (sampled.pooled) pooled_.push_back(*sampled.pooled);
-  batches_ = to_batches(sampled.rollouts, epoch);
-  round_metrics_ = std::move(sampled.metrics);
+  warn_without_rewards(*sampled);
+  if (sampled->pooled) pooled_.push_back(*sampled->pooled);
+  batches_ = to_batches(sampled->rollouts, epoch);
+  round_metrics_ = std::move(sampled->metrics);
   score(batches_);
   round_ = place_of(epoch, round);
   return true;
+}
+
+// Once.
+void RolloutSource::warn_without_rewards(const Round& round) {
+  if (has_warned_ || !std::isnan(round.metrics.at("reward"))) return;
+  has_warned_ = true;
+  parts_.logger.warn("step ", num_updates_ + 1,
+                     ": no reward applies to any completion of its round (each of them is null), so that nothing is "
+                     "learned from it: do the rows have what the rewards compare with?");
 }
 
 std::vector<Batch> RolloutSource::to_batches(const std::vector<Rollout>& rollouts, int64_t epoch) const {
@@ -154,15 +163,14 @@ PolicyScores RolloutSource::scores_of(const Batch& batch) const {
   return scores;
 }
 
-void RolloutSource::restore(const SourcePosition& position) {
+void RolloutSource::restore(const SourcePosition& position, int64_t num_updates) {
   if (position.epoch < 0 || position.item < 0 || position.item > plan_.steps_per_epoch() * completions_of_step() ||
       position.item % completions_of_step() != 0)
     fail(ErrorKind::kCheckpoint, "the checkpoint stands at completion ", position.item, " of epoch ", position.epoch,
          ", and the recipe's epochs have ", plan_.steps_per_epoch() * completions_of_step(), " in micro-batches of ",
          completions_of_step(), " over all ranks: data.train or the sizes of the batches have changed");
   position_ = position;
-  const int64_t steps = position.item / completions_of_step(), accumulation = plan_.batch().update.accumulation;
-  num_updates_ = position.epoch * plan_.updates_per_epoch() + (steps + accumulation - 1) / accumulation;
+  num_updates_ = num_updates;
 }
 
 // Micro-batches of a rank that updates have taken of the round where position_ stands, each use counted; 0: they stand

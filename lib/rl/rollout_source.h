@@ -23,14 +23,13 @@ namespace dsft::rl {
 /// a run that continues without it samples that again, by the policy it has then.
 class RolloutSource final : public StepSource {
  public:
-  /// `num_epochs`: after so many there are no more updates.
   RolloutSource(const GrpoConfig& config, RolloutPlan plan, std::shared_ptr<const PromptRows> prompts,
-                RolloutParts parts, int64_t num_epochs);
+                RolloutParts parts);
   ~RolloutSource() override;
 
   std::optional<std::vector<Batch>> next_step() override;
   SourcePosition position() const override { return position_; }
-  void restore(const SourcePosition& position) override;
+  void restore(const SourcePosition& position, int64_t num_updates) override;
   void save_state(const std::filesystem::path& folder) const override;
   void load_state(const std::filesystem::path& folder) override;
   int64_t items_per_micro_batch() const override { return plan_.batch().update.per_micro_batch; }
@@ -40,10 +39,12 @@ class RolloutSource final : public StepSource {
   bool computes() const override { return true; }
   std::map<std::string, double> metrics() const override { return metrics_; }
   std::optional<std::string> fault() const override { return fault_; }
+  bool is_cut() const override { return is_cut_; }
 
  private:
   bool begin_round(int64_t epoch, int64_t round);
   void learn_pool();
+  void warn_without_rewards(const Round& round);
   std::vector<Batch> to_batches(const std::vector<Rollout>& rollouts, int64_t epoch) const;
   void keep_prompt_lengths(Batch& batch) const;
   PolicyScores scores_of(const Batch& batch) const;
@@ -62,7 +63,6 @@ class RolloutSource final : public StepSource {
   RolloutPlan plan_;
   std::shared_ptr<const PromptRows> prompts_;
   RolloutParts parts_;
-  int64_t num_epochs_;
   std::unique_ptr<RolloutSampler> sampler_;
   SourcePosition position_;                      // items: completions of the epoch, over all ranks, each use counted
   RoundPlace round_;                             // that batches_ are of
@@ -71,8 +71,10 @@ class RolloutSource final : public StepSource {
   std::map<std::string, double> round_metrics_;  // of the round that is there
   std::vector<PooledRound> pooled_;              // rounds of the update being made: the pool has not learned from them
   std::map<std::string, double> metrics_;        // of the rounds that the last update took: means
-  int64_t num_updates_ = 0;                      // given so far
+  int64_t num_updates_ = 0;                      // of the run, given so far
   std::optional<std::string> fault_;
+  bool is_cut_ = false;
+  bool has_warned_ = false;  // that there are no rewards
 };
 
 }  // namespace dsft::rl

@@ -50,6 +50,8 @@ class Observer {
   virtual ~Observer() = default;
   virtual void on_start(const RunPlan& /*plan*/) {}
   virtual void on_step(const StepReport& /*report*/) {}
+  /// What is done before the next update, from 1 to `total`.
+  virtual void on_activity(const std::string& /*what*/, int64_t /*done*/, int64_t /*total*/) {}
   /// Every RunPlan::logging_steps updates and at the last one, after on_step: the updates since the last log
   /// (LogWindow).
   virtual void on_log(const StepReport& /*mean*/) {}

@@ -69,7 +69,17 @@ void TensorboardCurves::on_evaluation(int64_t step, double, const std::map<std::
 ProgressDisplay::ProgressDisplay(report::Terminal terminal, ShownMetrics shown)
     : terminal_(terminal), line_(terminal, monotonic_seconds), shown_(std::move(shown)) {}
 
+void ProgressDisplay::on_start(const RunPlan& plan) {
+  plan_ = plan;
+  step_ = plan.first_step;
+}
+
+void ProgressDisplay::on_activity(const std::string& what, int64_t done, int64_t total) {
+  line_.show_activity(step_, plan_.max_steps, concat(what, " ", done, " of ", total));
+}
+
 void ProgressDisplay::on_step(const StepReport& report) {
+  step_ = report.step;
   report::Progress progress{.step = report.step,
                             .num_steps = plan_.max_steps,
                             .headline = {},
@@ -86,6 +96,7 @@ void ProgressDisplay::on_evaluation(int64_t step, double, const std::map<std::st
   std::ostringstream line;
   line << "evaluation after step " << step << ":";
   line.precision(4);
+  line_.finish();  // the step that is evaluated stays above
   if (shown_.of_evaluation.empty())
     for (const auto& [name, value] : metrics) line << "  " << name << " " << value;
   for (const std::string& name : shown_.of_evaluation)

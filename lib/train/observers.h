@@ -59,8 +59,9 @@ struct ShownMetrics {
 class ProgressDisplay final : public Observer {
  public:
   explicit ProgressDisplay(report::Terminal terminal, ShownMetrics shown = {});
-  void on_start(const RunPlan& plan) override { plan_ = plan; }
+  void on_start(const RunPlan& plan) override;
   void on_step(const StepReport& report) override;
+  void on_activity(const std::string& what, int64_t done, int64_t total) override;
   void on_evaluation(int64_t step, double epoch, const std::map<std::string, double>& metrics) override;
   void on_message(const std::string& line) override;
   void on_end() override { line_.finish(); }
@@ -70,6 +71,7 @@ class ProgressDisplay final : public Observer {
   report::ProgressLine line_;
   ShownMetrics shown_;
   RunPlan plan_;
+  int64_t step_ = 0;  // the last one shown
 };
 
 }  // namespace dsft::train

@@ -25,7 +25,8 @@ struct RunContext {
   std::filesystem::path output_dir;
   const Logger& logger;
   const StopSignal* stop_signal = nullptr;  ///< of the process; null: only the plan ends the run
-  NumbersAreRead numbers_are_read =         ///< late where the device works beside the host, and would wait for it
+  bool is_asked_to_stop() const { return stop_signal && stop_signal->caught() != 0; }
+  NumbersAreRead numbers_are_read =  ///< late where the device works beside the host, and would wait for it
       device::is_asynchronous(device) ? NumbersAreRead::kAfterNext : NumbersAreRead::kAtOnce;
   /// The same ranks over tensors on `device`; null: `communicator` serves these too.
   comm::Communicator* device_communicator = nullptr;

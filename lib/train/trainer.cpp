@@ -100,11 +100,11 @@ RunEnd Trainer::train() {
     if (!state_.is_evaluation_cut) {
       if (!unread_) step_begin_.emplace(context_.device);  // the wait for data is part of a step
       auto micro_batches = next_micro_batches();
-      if (!micro_batches) {  // the same answer on every rank
+      if (!micro_batches) {                   // the same answer on every rank
+        if (job_.source->is_cut()) continue;  // to where signals are looked at
         const auto fault = job_.source->fault();
         if (!fault) break;
-        if (state_.step > 0) save_checkpoint(Content::kResumable);
-        fail(ErrorKind::kData, *fault);
+        end_with_fault(*fault);
       }
       train_step(*std::move(micro_batches));
     }

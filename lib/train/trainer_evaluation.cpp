@@ -54,18 +54,21 @@ std::optional<std::map<std::string, double>> Trainer::run_evaluations() {
     std::erase_if(*part, [](const auto& metric) { return metric.first.starts_with("num_"); });
     metrics.merge(*part);
   }
-  if (fault) end_with_fault(*fault);
+  if (fault) {
+    state_.is_evaluation_cut = state_.step > 0;  // the run that goes on makes up for the evaluation
+    end_with_fault(*fault);
+  }
   const double epoch = job_.source->epoch_progress();
   state_.log_history.push_back(format_metrics(state_.step, epoch, metrics));
   tell([&](Observer& observer) { observer.on_evaluation(state_.step, epoch, metrics); });
   return metrics;
 }
 
-// The run that goes on makes up for the evaluation.
 void Trainer::end_with_fault(const std::string& fault) {
-  state_.is_evaluation_cut = state_.step > 0;
-  if (state_.step > 0) save_checkpoint(Content::kResumable);
-  fail(ErrorKind::kData, fault);
+  if (state_.step == 0) fail(ErrorKind::kData, fault);  // there is nothing to save
+  save_checkpoint(Content::kResumable);
+  fail(ErrorKind::kData, fault, " The run is saved: mend what failed and go on from step ", state_.step,
+       " with training.resume_from_checkpoint=true.");
 }
 
 void Trainer::judge(const std::map<std::string, double>& metrics) {

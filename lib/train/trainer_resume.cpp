@@ -99,7 +99,11 @@ void Trainer::restore(const fs::path& path) {
   new_run = comm::all_reduce_value(context_.communicator, new_run);
   state_.is_new_run = new_run > 0;
   state_.run = state_.is_new_run ? new_run : saved.run;
-  message(concat("Continuing from ", path.string(), " at step ", state_.step));
+  message(concat("Continuing from ", path.string(), " at step ", state_.step,
+                 state_.step < job_.max_steps
+                     ? std::string()
+                     : concat(", and the recipe trains ", job_.max_steps, ": nothing is left to train. A larger ",
+                              "training.max_steps or training.num_train_epochs goes on")));
 }
 
 // Takes what is theirs out of the saved state.
@@ -130,9 +134,9 @@ void Trainer::restore_progress(const fs::path& path, checkpoint::RunState& saved
   if (random.at("seed").get<uint64_t>() != context_.seed)
     fail(ErrorKind::kCheckpoint, path.string(), " was made with seed ", random.at("seed").get<uint64_t>(),
          " and the recipe says ", context_.seed, "; the order of rows would change. Write the same seed.");
+  state_.step = state_.last_saved_step = state_.last_resumable_step = saved.trainer.global_step;
   restore_position(path, saved.position);
   restore_batch_size(path, saved.trainer.train_batch_size);
-  state_.step = state_.last_saved_step = state_.last_resumable_step = saved.trainer.global_step;
   state_.num_tokens = saved.trainer.num_input_tokens_seen;
   state_.best_metric = saved.trainer.best_metric;
   state_.best_step = saved.trainer.best_global_step;
@@ -154,7 +158,7 @@ void Trainer::restore_position(const fs::path& path, const std::string& saved) {
   if (counts_other_items && place.item > 0)
     fail(ErrorKind::kCheckpoint, path.string(), " stands inside an epoch, at item ", place.item,
          ", and with another data.packing its items are not the same ones. Write the value of the run that saved it.");
-  job_.source->restore(place);
+  job_.source->restore(place, state_.step);
   job_.source->load_state(path / checkpoint::kStateFolder);
   if (!changed.empty())
     context_.logger.warn("the data is not that of the run that saved ", path.string(), ": ", join_words(changed),

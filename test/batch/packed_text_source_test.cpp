@@ -234,7 +234,7 @@ TEST_CASE("a restored source goes on where the saved one stood, with any rank co
           std::make_shared<NumberedStore>(53), plan(true),
           StepShape{.items_per_micro_batch = 2, .rank = r, .num_ranks = 2, .num_epochs = 3}));
       ranks.back()->next_step();  // so that something has been read ahead
-      ranks.back()->restore(first.position());
+      ranks.back()->restore(first.position(), 0);
     }
     while (auto batches = ranks[0]->next_step()) {
       rest.emplace_back();
@@ -273,6 +273,6 @@ TEST_CASE("the updates of several epochs are those that the source gives", "[bat
 
 TEST_CASE("a position that the data does not have is refused", "[batch]") {
   auto one = source({});
-  CHECK_THROWS_WITH(one.restore({0, 1000}), Catch::Matchers::ContainsSubstring("item 1000 of epoch 0"));
-  CHECK_THROWS_AS(one.restore({-1, 0}), Error);
+  CHECK_THROWS_WITH(one.restore({0, 1000}, 0), Catch::Matchers::ContainsSubstring("item 1000 of epoch 0"));
+  CHECK_THROWS_AS(one.restore({-1, 0}, 0), Error);
 }

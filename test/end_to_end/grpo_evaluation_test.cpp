@@ -224,6 +224,35 @@ TEST_CASE("The best policy is the one with the best evaluation, and patience end
   CHECK(evaluations.rbegin()->first == std::min<int64_t>(6, best.first + 3));
 }
 
+TEST_CASE("Evaluations whose completions no reward judges end no run", "[end_to_end]") {
+  const EvaluatedJob job(kShort);
+  const std::string program = job.folder
+                                  .write("nulls.py",
+                                         "import json, sys\n"
+                                         "print(json.dumps({'protocol': 1, 'name': 'nulls'}), flush=True)\n"
+                                         "for line in sys.stdin:\n"
+                                         "  r = json.loads(line)\n"
+                                         "  rewards = [None] * len(r['completions'])\n"
+                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
+                                  .string();
+  const ProgramRun run =
+      job.run(1, "run",
+              job.overrides(1, {"grpo.rewards=[{command: python3 " + program + ", name: nulls}]",
+                                "training.save_strategy=steps", "training.save_steps=2",
+                                "training.metric_for_best_model=pass@4", "training.load_best_model_at_end=true"}));
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("step 1: no reward applies to any completion of its round"));
+  CHECK(std::filesystem::exists(job.folder / "run" / "checkpoint-2"));
+  size_t num_evaluations = 0;
+  for (const auto& line : job.metrics("run")) {
+    if (!line.contains("eval_pass@4")) continue;
+    CHECK(line.at("eval_pass@4").is_null());
+    ++num_evaluations;
+  }
+  CHECK(num_evaluations > 1);
+}
+
 TEST_CASE("Rewards that fail in an evaluation end the run with its last update saved, on all ranks", "[end_to_end]") {
   const int ranks = GENERATE(1, 2);
   const TempDir programs;

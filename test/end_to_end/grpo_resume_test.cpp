@@ -163,33 +163,55 @@ TEST_CASE("Whom to listen to is not learned from a round whose rewards failed", 
     CHECK(weights(job, std::string("failing") + file) == weights(job, std::string("whole") + file));
 }
 
-TEST_CASE("A run that a signal stops inside a round goes on there", "[end_to_end]") {
+TEST_CASE("A run that is asked to stop while it waits for rewards goes on behind its last update", "[end_to_end]") {
   const GrpoJob job(kShort + ", steps_per_generation: 4");
   const std::string armed = job.in("armed");
   const std::string program = job.folder
                                   .write("reward.py",
-                                         "import json, os, signal, sys\n"
+                                         "import json, os, signal, sys, time\n"
                                          "print(json.dumps({'protocol': 1, 'name': 'size'}), flush=True)\n"
                                          "for line in sys.stdin:\n"
                                          "  r = json.loads(line)\n"
                                          "  if r['step'] == 3 and os.path.exists(sys.argv[1]):\n"
                                          "    os.remove(sys.argv[1])\n"
                                          "    os.kill(os.getppid(), signal.SIGTERM)\n"
+                                         "    time.sleep(600)\n"
                                          "  rewards = [len(json.dumps(c)) % 7 for c in r['completions']]\n"
                                          "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
                                   .string();
-  std::vector<std::string> settings = joined(
-      sizes(8, 2, 100), {"grpo.rewards=[{command: 'python3 " + program + " " + armed + "', name: size, workers: 1}]"});
+  std::vector<std::string> settings = joined(sizes(8, 2, 100), {"grpo.rewards=[{command: 'python3 " + program + " " +
+                                                                armed + "', name: size, workers: 1, timeout_s: 500}]"});
   require_success(job.run(1, "whole", settings));
   job.folder.write("armed", "");
   const ProgramRun stopped = job.run(1, "run", settings);
   INFO(stopped.err);
   REQUIRE(stopped.exit_code == 75);
-  CHECK(job.metrics("run").size() == 3);
+  CHECK(job.metrics("run").size() == 2);
   settings.emplace_back("training.resume_from_checkpoint=true");
   require_success(job.run(1, "run", settings));
   CHECK(computed(job.metrics("run")) == computed(job.metrics("whole")));
   CHECK(job.completions("run") == job.completions("whole"));
+}
+
+TEST_CASE("A run that goes on with other rounds trains to its last update, and counts its updates on", "[end_to_end]") {
+  const GrpoJob job(kShort);
+  require_success(job.run(1, "run", sizes(16, 1, 100)));  // an epoch has four rounds
+  const auto more = [](std::vector<std::string> settings, int last) {
+    settings.emplace_back("training.max_steps=" + std::to_string(last));
+    settings.emplace_back("training.resume_from_checkpoint=true");
+    return settings;
+  };
+  require_success(job.run(1, "run", more(sizes(8, 1, 100), 9)));
+  require_success(job.run(1, "run", more(sizes(8, 2, 100), 12)));
+  CHECK(job.metrics("run").size() == 12);
+  std::map<int64_t, int64_t> sampled;
+  for (const nlohmann::json& line : read_lines(job.folder / "run" / "completions.jsonl"))
+    ++sampled[line.at("step").get<int64_t>()];
+  REQUIRE(sampled.size() == 12);
+  for (const auto& [step, count] : sampled) CHECK(count == (step > 6 && step <= 9 ? 8 : 16));
+  const ProgramRun done = job.run(1, "run", more(sizes(8, 2, 100), 11));
+  require_success(done);
+  CHECK_THAT(done.err, ContainsSubstring("at step 12, and the recipe trains 11: nothing is left to train"));
 }
 
 TEST_CASE("What is left of a round that a checkpoint does not hold is sampled again", "[end_to_end]") {

@@ -103,6 +103,14 @@ TEST_CASE("the longest prompt of a grpo recipe is known where its tokenizer is",
   const InputReport report = fixture.report(grpo(fixture, rows, "json_valid"));
   CHECK(report.num_prompts == 2);
   CHECK(report.longest_prompt == 7);
+  const auto warnings_of = [&](const std::string& length) {
+    auto settings = grpo(fixture, rows, "json_valid");
+    settings.push_back("grpo.max_completion_length=" + length);
+    return fixture.warnings(settings);
+  };
+  CHECK_THAT(warnings_of("4"), !ContainsSubstring("the longest prompt"));
+  CHECK_THAT(warnings_of("1000000"),
+             ContainsSubstring("data.train: the longest prompt has 7 tokens; with a completion of 1000000"));
   std::filesystem::remove(fixture.folder / "model/tokenizer.json");
   // without it rows are looked at all the same
   const auto missing = grpo(fixture, rows, "{name: math_answer}");

@@ -30,7 +30,8 @@ TEST_CASE("a progress line drops what does not fit or is not known", "[report]")
   CHECK(format_progress(make_progress(12), 185.0, 40) == "step 12/100  loss 1.2346  320 tokens/s");
   CHECK(format_progress(make_progress(12), 185.0, 1) == "step 12/100");
   CHECK(format_progress({3, 4, {}, {}, {}, {}}, {}, 100) == "step 3/4");
-  CHECK(format_progress({12, 100, {{"reward", 0.5}}, 0.00001, 29977.0, 12.8}, 185.0, 79) ==
+  CHECK(format_progress({3, 4, {}, -1e30, {}, {}}, {}, 100) == "step 3/4  loss -1.0000e+30");
+  CHECK(format_progress({12, 100, {{"reward", 0.5}}, -0.00001, 29977.0, 12.8}, 185.0, 79) ==
         "step 12/100  reward 0.5000  loss 0.0000  29977 tokens/s  ETA 3 min 05 s");
 }
 
@@ -65,6 +66,28 @@ TEST_CASE("on a terminal one line is redrawn over the longer one before it and n
         "\rstep 1/100  loss 1.2346  320 tokens/s"
         "\rstep 3/100  ETA 49 s" +
             std::string(17, ' ') + "\r" + std::string(20, ' ') + "\r");
+}
+
+TEST_CASE("what is done between two steps is shown in the place of the step", "[report]") {
+  std::ostringstream out, log;
+  double now = 0;
+  {
+    ProgressLine line({&out, true, 30}, [&] { return now; });
+    line.show_activity(1, 9, "sampling 1 of 512");
+    now = 0.05;
+    line.show_activity(1, 9, "sampling 2 of 512");  // too soon
+    now = 1;
+    line.show_activity(1, 9, "sampling 300 of 512 and more");
+    now = 2;
+    line.show({1, 9, {}, {}, {}, {}});
+  }
+  CHECK(out.str() ==
+        "\rstep 1/9  sampling 1 of 512"
+        "\rstep 1/9  sampling 300 of 512" +
+            std::string("\rstep 1/9") + std::string(21, ' ') + "\n");
+  ProgressLine line({&log, false, 80}, [&] { return now; });
+  for (int i = 0; i < 25; ++i, now += 1) line.show_activity(1, 9, "sampling " + std::to_string(i) + " of 512");
+  CHECK(log.str() == "step 1/9  sampling 10 of 512\nstep 1/9  sampling 20 of 512\n");
 }
 
 TEST_CASE("a finished line stays and the next output starts below it", "[report]") {

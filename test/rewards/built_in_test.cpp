@@ -252,6 +252,7 @@ TEST_CASE("Hostile answers take neither long nor the stack", "[rewards]") {
     while (text.size() < 100'000) text += piece;
     INFO(piece);
     CHECK(score_math_answer(text, "5", {}) == 0);
+    CHECK(score_math_answer(text + text + text, "Paris", {}) == 0);
     CHECK(score_math_answer("\\boxed{" + text.substr(0, 4000) + "}", "5", {}) == 0);
     CHECK(score_math_answer("<answer>" + text + "</answer>", "5", {}) == 0);
   }

@@ -30,12 +30,13 @@ TEST_CASE("A reply gives a number or null for each sample", "[rewards]") {
   };
   refused(R"({"id": 3, "rewards": [1]})", "1 reward for 2 completions");
   refused(R"({"id": 4, "rewards": [1, 2]})", "answered request 4 where request 3");
-  refused(R"({"rewards": [1, 2]})", "answered request nothing");
+  refused(R"({"rewards": [1, 2]})", "without the `id` of the request, which was 3");
   refused(R"({"id": "3", "rewards": [1, 2]})", "answered request \"3\"");
   refused(R"({"id": 3, "rewards": [1, "2"]})", "\"2\" as reward 2");
+  refused(R"({"id": 3, "rewards": [NaN, 2]})", "JSON has no NaN; a reward is a finite number, or null");
   refused(R"({"id": 3, "rewards": [true, 2]})", "true as reward 1");
   refused(R"({"id": 3, "rewards": [[1], 2]})", "[1] as reward 1");
-  refused(R"({"id": 3, "rewards": [NaN, 2]})", "standard output is for one JSON object");
+  refused(R"({"id": 3, "rewards": [1, 2})", "standard output is for one JSON object");
   refused(R"({"id": 3, "rewards": [1e999, 2]})", "1e999");
   refused(R"({"id": 3, "rewards": 1})", "without a list");
   refused(R"({"id": 3})", "without a list");

@@ -81,6 +81,15 @@ TEST_CASE("A reply in pieces is one reply, and the last line of a program that e
   }
 }
 
+TEST_CASE("A program may write its first line as soon as it runs", "[rewards]") {
+  const RewardConfig quick{"quick", {}, "", ProgramConfig{R"(echo '{"protocol": 1, "name": "x"}'; cat)", 20, 8}};
+  for (int i = 0; i < 10; ++i) Scorer({quick}, {}, Logger(0, true)).wait_until_ready();
+  const RewardConfig talks{
+      "talks", {}, "", ProgramConfig{R"(printf '{"protocol": 1, "name": "x"}\nhello\n'; cat)", 20}};
+  test::require_error(ErrorKind::kData, {"wrote `hello` behind its first line"},
+                      [&] { Scorer({talks}, {}, Logger(0, true)).wait_until_ready(); });
+}
+
 TEST_CASE("What has come in while a program was busy is one request, by its pace", "[rewards]") {
   const test::TempDir folder;
   // gives each sample the size of its request

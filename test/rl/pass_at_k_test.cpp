@@ -41,7 +41,8 @@ TEST_CASE("pass@k is the share of all choices of k answers among which one passe
 
 TEST_CASE("Prompts with fewer judged answers than k do not count in pass@k", "[rl]") {
   const auto means = rl::mean_pass_at_k({{4, 2}, {4, 0}, {2, 1}, {0, 0}}, {1, 2, 4, 8});
-  REQUIRE(means.size() == 3);  // nobody has 8
+  REQUIRE(means.size() == 4);
+  CHECK(std::isnan(means.at(8)));  // nobody has 8
   CHECK(means.at(1) == Catch::Approx((0.5 + 0 + 0.5) / 3));
   CHECK(means.at(2) == Catch::Approx((5.0 / 6 + 0 + 1) / 3));
   CHECK(means.at(4) == Catch::Approx((1.0 + 0) / 2));

@@ -23,7 +23,7 @@ TEST_CASE("Pooled answers of ranks are counted once, whoever gave them", "[rl]")
     if (communicator.rank() == 2) own = {answers[0]};
     const rl::PooledRound round(own, /*num_agents=*/2, communicator);
     const std::lock_guard lock(mutex);
-    metrics.push_back(round.metrics());
+    metrics.push_back(round.metrics(/*are_learned=*/true));
     gradients.push_back(round.gradient());
   });
   REQUIRE(metrics.size() == 3);
@@ -39,8 +39,9 @@ TEST_CASE("Pooled answers that nothing judges have no accuracy, and teach nothin
     if (communicator.rank() == 0) own = {{.prompt = 0}};
     const rl::PooledRound round(own, 2, communicator);
     if (communicator.rank() != 0) return;  // assertions are of one thread
-    CHECK(std::isnan(round.metrics().at("ensemble/accuracy")));
-    CHECK_FALSE(round.metrics().contains("ensemble/loss"));
+    CHECK(std::isnan(round.metrics(true).at("ensemble/accuracy")));
+    CHECK(std::isnan(round.metrics(true).at("ensemble/loss")));
+    CHECK_FALSE(round.metrics(false).contains("ensemble/loss"));
     CHECK(round.gradient().empty());
   });
 }

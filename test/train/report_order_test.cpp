@@ -91,7 +91,9 @@ class WatchedSource final : public StepSource {
   double epoch_progress() const override { return source_->epoch_progress(); }
   int64_t steps_per_epoch() const override { return source_->steps_per_epoch(); }
   SourcePosition position() const override { return source_->position(); }
-  void restore(const SourcePosition& position) override { source_->restore(position); }
+  void restore(const SourcePosition& position, int64_t num_updates) override {
+    source_->restore(position, num_updates);
+  }
 
  private:
   std::unique_ptr<StepSource> source_;
