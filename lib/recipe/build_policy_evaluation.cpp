@@ -7,7 +7,7 @@
 #include "evaluate/evaluation_rows.h"
 #include "io/json.h"
 #include "recipe_config/input_checks.h"
-#include "rewards/row_columns.h"
+#include "rewards/compared_columns.h"
 
 namespace dsft::recipe {
 namespace {
@@ -83,10 +83,10 @@ std::shared_ptr<rl::PoolWeights> load_pool(const RecipeConfig& config, const Log
 }
 
 void require_columns(const rl::PromptRows& prompts, const std::vector<rewards::RewardConfig>& rewards) {
-  const std::vector<std::string> needed = rewards::needed_columns(rewards);
+  const rewards::ComparedColumns compared(rewards);
   for (const rl::PromptRow& row : prompts.rows) {
     try {
-      rewards::require_columns(row.columns, needed);
+      compared.require_in(row.columns);
     } catch (const Error& error) {
       throw data::at_row(error, row.where);
     }

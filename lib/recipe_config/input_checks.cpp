@@ -14,6 +14,7 @@
 #include "recipe_config/model_checks.h"
 #include "recipe_config/output_checks.h"
 #include "recipe_config/prompt_checks.h"
+#include "rewards/reward_program.h"
 #include "spec/adapter_inventory.h"
 #include "spec/adapter_settings.h"
 #include "spec/generation_defaults.h"
@@ -58,6 +59,7 @@ class InputChecker {
       if (has_text)
         attempt("model.path",
                 [&] { assets = data::TextAssets::load(folders_, config_.data.chat_template.value_or("")); });
+      attempt("grpo.rewards", [&] { check_programs(); });
       const PromptChecker prompts(config_, assets ? &*assets : nullptr);
       if (has_train) attempt("data.train", [&] { check_prompts(prompts); });
       if (has_eval) attempt("data.eval", [&] { check_evaluation_prompts(prompts); });
@@ -170,6 +172,16 @@ class InputChecker {
     warn_of_long_prompts("data.train", report_.longest_prompt);
     if (num_kept == 0) fail(ErrorKind::kData, "there is no row to answer");
     report_.num_prompts = static_cast<int64_t>(num_rows);
+  }
+
+  void check_programs() {
+    for (const rewards::RewardConfig& reward : config_.grpo->judged_by.rewards) {
+      const auto* program = std::get_if<rewards::ProgramConfig>(&reward.function);
+      const std::string missing = program ? rewards::find_missing_program(program->command) : "";
+      if (!missing.empty())
+        fail(ErrorKind::kData, "the reward `", reward.metric_name(), "`: there is no program `", missing,
+             "` that can be run, neither by this path nor on PATH");
+    }
   }
 
   void warn_of_long_prompts(const std::string& key, int64_t longest) {

@@ -6,13 +6,11 @@
 #include "data/prompt_fields.h"
 #include "data/row_file.h"
 #include "io/json.h"
-#include "rewards/reward_config.h"
-#include "rewards/row_columns.h"
 
 namespace dsft::recipe_config {
 
 PromptChecker::PromptChecker(const RecipeConfig& config, const data::TextAssets* assets)
-    : config_(config), needed_columns_(rewards::needed_columns(config.grpo->judged_by.rewards)) {
+    : config_(config), compared_(config.grpo->judged_by.rewards) {
   if (assets)
     prompts_.emplace(*assets, io::parse_ordered_json(config.data.chat_template_kwargs, "data.chat_template_kwargs",
                                                      ErrorKind::kUsage));
@@ -22,12 +20,16 @@ int64_t PromptChecker::check_row(const nlohmann::ordered_json& row) const {
   const data::RowContent question = data::read_question(row);
   const std::vector<rl::AgentConfig>& agents = config_.grpo->ensemble.agents;
   if (!agents.empty()) data::require_conversation(question);
-  rewards::require_columns(data::columns_of(row, data::given_answer(question)), needed_columns_);
+  compared_.require_in(data::columns_of(row, data::given_answer(question)));
   if (!prompts_) return 0;
   if (agents.empty()) return static_cast<int64_t>(prompts_->build_next(row).ids.size());
+  std::vector<std::vector<int32_t>> prompts;
   size_t longest = 0;
-  for (const rl::AgentConfig& agent : agents)
-    longest = std::max(longest, prompts_->build_next(row, agent.system_prompt).ids.size());
+  for (const rl::AgentConfig& agent : agents) {
+    prompts.push_back(prompts_->build_next(row, agent.system_prompt).ids);
+    longest = std::max(longest, prompts.back().size());
+  }
+  rl::require_different_prompts(agents, prompts);
   return static_cast<int64_t>(longest);
 }
 

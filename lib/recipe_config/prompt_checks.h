@@ -9,6 +9,7 @@
 #include "data/example_builder.h"
 #include "data/row_prompt.h"
 #include "recipe_config/recipe_config.h"
+#include "rewards/compared_columns.h"
 
 namespace dsft::recipe_config {
 
@@ -35,7 +36,7 @@ class PromptChecker {
   int64_t check_row(const nlohmann::ordered_json& row) const;
 
   const RecipeConfig& config_;
-  std::vector<std::string> needed_columns_;
+  rewards::ComparedColumns compared_;
   std::optional<data::PromptBuilder> prompts_;
 };
 

@@ -47,7 +47,10 @@ void append_agent_metrics(const rl::GrpoConfig& config, std::vector<std::string>
     if (are_judged) names.push_back(who + "/accuracy");
     names.push_back(who + "/consistency");
   }
-  if (ensemble.combination.combine == rl::Combine::kLearned) names.emplace_back("ensemble/loss");
+  if (ensemble.combination.combine == rl::Combine::kLearned) {
+    names.emplace_back("ensemble/loss");
+    for (const rl::AgentConfig& agent : ensemble.agents) names.push_back(concat("agents/", agent.name, "/pool_weight"));
+  }
   for (const char* what : {"/mean", "/std"}) names.push_back(concat("rewards/", rl::kAgreement, what));
 }
 
@@ -57,8 +60,10 @@ std::vector<std::string> reported_metrics(const rl::GrpoConfig& config) {
   for (const int64_t k : config.reported_k()) names.push_back(concat("pass@", k));
   for (const rewards::RewardConfig& reward : config.judged_by.rewards)
     for (const char* what : {"/mean", "/std"}) names.push_back("rewards/" + reward.metric_name() + what);
-  for (const char* what : {"mean_length", "mean_terminated_length", "clipped_ratio"})
+  for (const char* what : {"mean_length", "min_length", "max_length", "mean_terminated_length", "min_terminated_length",
+                           "max_terminated_length", "clipped_ratio"})
     names.push_back(concat("completions/", what));
+  names.emplace_back("rewards/failed");
   append_agent_metrics(config, names);
   return names;
 }

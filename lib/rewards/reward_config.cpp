@@ -186,17 +186,6 @@ std::vector<double> weights_of(const std::vector<RewardConfig>& rewards,
   return weights;
 }
 
-std::vector<std::string> needed_columns(const std::vector<RewardConfig>& rewards) {
-  std::vector<std::string> columns;
-  for (const RewardConfig& reward : rewards) {
-    if (reward.is_program()) continue;
-    const std::string column = needed_column(std::get<BuiltInConfig>(reward.function));
-    if (!column.empty() && std::find(columns.begin(), columns.end(), column) == columns.end())
-      columns.push_back(column);
-  }
-  return columns;
-}
-
 const MathAnswerConfig* math_answer_of(const RewardConfig& reward) {
   const auto* built_in = std::get_if<BuiltInConfig>(&reward.function);
   return built_in == nullptr ? nullptr : std::get_if<MathAnswerConfig>(built_in);

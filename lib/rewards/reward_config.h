@@ -59,9 +59,6 @@ void check_reward_weights(const std::vector<RewardConfig>& rewards,
 std::vector<double> weights_of(const std::vector<RewardConfig>& rewards,
                                const std::optional<std::vector<double>>& reward_weights);
 
-/// The columns that the rows must have for the built-in functions, each once.
-std::vector<std::string> needed_columns(const std::vector<RewardConfig>& rewards);
-
 /// The parameters of an entry that is math_answer; null: it is another function.
 const MathAnswerConfig* math_answer_of(const RewardConfig& reward);
 /// The place of the first such entry; nothing where there is none.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <sstream>
 #include <thread>
 
@@ -57,6 +58,17 @@ std::vector<std::string> to_arguments(const std::string& command) {
   const bool is_plain = !words.empty() && command.find_first_of("\"'`$&|;<>()*?[]{}#~\\\n") == std::string::npos &&
                         words[0].find('=') == std::string::npos;
   return is_plain ? words : std::vector<std::string>{"sh", "-c", command};
+}
+
+std::string find_missing_program(const std::string& command) {
+  const std::string program = to_arguments(command)[0];
+  const auto can_run = [](const std::filesystem::path& path) { return ::access(path.c_str(), X_OK) == 0; };
+  if (program.find('/') != std::string::npos) return can_run(program) ? "" : program;
+  const char* folders = std::getenv("PATH");
+  std::istringstream in(folders ? folders : "/usr/bin:/bin");
+  for (std::string folder; std::getline(in, folder, ':');)
+    if (can_run(std::filesystem::path(folder.empty() ? "." : folder) / program)) return "";
+  return program;
 }
 
 RewardProgram::RewardProgram(ProgramOptions options, const std::atomic<bool>& is_stopped)

@@ -33,6 +33,9 @@ inline constexpr uint64_t kMostLogBytes = 16 << 20;
 /// How a command is run: its words where it has nothing but words, else `sh -c`.
 std::vector<std::string> to_arguments(const std::string& command);
 
+/// The program that a command names, where it can be told without a shell that there is none; else "".
+std::string find_missing_program(const std::string& command);
+
 /// One process of a reward program, kept alive over requests: in a session of its own, without GPUs and without the
 /// variables by which ranks find each other, limited in processes, memory and output. Whoever makes it must be the
 /// thread that uses it and must live as long: the program is killed with that thread.

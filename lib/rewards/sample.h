@@ -13,7 +13,7 @@ struct Sample {
   nlohmann::ordered_json completion;  ///< text, or [{"role": "assistant", "content": ...}] where the prompt is messages
   std::string text;                   ///< the completion decoded without special tokens
   std::string marked_text;            ///< decoded with them, for marks of tool calls that are special; empty: as text
-  std::vector<int32_t> completion_ids;
+  std::vector<int32_t> completion_ids = {};
   nlohmann::ordered_json columns;  ///< an object: the other columns of the row
 };
 

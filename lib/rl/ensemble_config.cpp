@@ -83,6 +83,17 @@ std::vector<double> EnsembleSettings::weights() const {
   return weights;
 }
 
+void require_different_prompts(const std::vector<AgentConfig>& agents,
+                               const std::vector<std::vector<int32_t>>& prompts) {
+  for (size_t a = 0; a < agents.size(); ++a) {
+    for (size_t b = a + 1; b < agents.size(); ++b) {
+      if (agents[a].system_prompt != agents[b].system_prompt && prompts[a] == prompts[b])
+        fail(ErrorKind::kCheckpoint, "grpo.agents: the chat template makes the same prompt for `", agents[a].name,
+             "` and `", agents[b].name, "`: it does not show system messages; write another one in data.chat_template");
+    }
+  }
+}
+
 void describe_fields(config::Fields& fields, EnsembleSettings& settings) {
   fields.add("agents", settings.agents,
              "Several agents over one set of weights, each with its instruction: every prompt is asked of every agent "

@@ -51,6 +51,11 @@ struct EnsembleSettings {
   std::vector<double> weights() const;
 };
 
+/// Throws kCheckpoint where the chat template has made the same prompt (token ids) for two agents with different
+/// instructions: it does not show them.
+void require_different_prompts(const std::vector<AgentConfig>& agents,
+                               const std::vector<std::vector<int32_t>>& prompts);
+
 /// What agreement is called among the rewards.
 constexpr const char* kAgreement = "agreement";
 

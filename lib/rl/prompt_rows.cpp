@@ -30,13 +30,9 @@ void append_prompts(const data::PromptBuilder& prompts, const Json& row, const s
 }
 
 void require_different(const std::vector<AgentConfig>& agents, const PromptRows& prompts) {
-  for (size_t a = 0; a < agents.size(); ++a) {
-    for (size_t b = a + 1; b < agents.size(); ++b) {
-      if (agents[a].system_prompt != agents[b].system_prompt && prompts.rows[a].ids == prompts.rows[b].ids)
-        fail(ErrorKind::kCheckpoint, "grpo.agents: the chat template makes the same prompt for `", agents[a].name,
-             "` and `", agents[b].name, "`: it does not show system messages; write another one in data.chat_template");
-    }
-  }
+  std::vector<std::vector<int32_t>> of_agents;
+  for (size_t a = 0; a < agents.size(); ++a) of_agents.push_back(prompts.rows[a].ids);
+  require_different_prompts(agents, of_agents);
 }
 
 PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed,

@@ -94,6 +94,22 @@ TEST_CASE("columns of prompts are judged as the run does: an answer is one, what
   CHECK_THAT(fixture.faults(grpo(fixture, "", "json_valid")), ContainsSubstring("3 data.train: there is no row"));
 }
 
+TEST_CASE("what a run of grpo would refuse is refused before it", "[recipe_config]") {
+  const Fixture fixture;
+  const std::string of_list = R"({"prompt": "a", "answer": ["4"]})"
+                              "\n";
+  CHECK_THAT(fixture.faults(grpo(fixture, of_list, "math_answer")),
+             ContainsSubstring("3 data.train: ") && ContainsSubstring("prompts.jsonl:1: the column `answer` holds"));
+  const std::string rows = R"({"prompt": [{"role": "user", "content": "a"}], "answer": "4"})"
+                           "\n";
+  CHECK_THAT(fixture.faults(grpo(fixture, rows, "{command: pyton3 judge.py, name: judge}")),
+             ContainsSubstring("3 grpo.rewards: the reward `judge`: there is no program `pyton3`"));
+  auto agents = grpo(fixture, rows, "math_answer", "{{ messages[-1].content }}");
+  agents.emplace_back("grpo.agents=[{name: a, system_prompt: Be brief.}, {name: b, system_prompt: Take time.}]");
+  CHECK_THAT(fixture.faults(agents),
+             ContainsSubstring("4 data.train: ") && ContainsSubstring("makes the same prompt for `a` and `b`"));
+}
+
 TEST_CASE("the longest prompt of a grpo recipe is known where its tokenizer is", "[recipe_config]") {
   const Fixture fixture;
   const std::string rows = R"({"prompt": "a"})"

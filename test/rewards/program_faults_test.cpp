@@ -51,6 +51,14 @@ TEST_CASE("What a program writes after its reply is a failure of this request or
   CHECK_THAT(scores.failures[0].reason, ContainsSubstring("`done`"));
 }
 
+TEST_CASE("A program that is not there is known without a shell where its name is plain", "[rewards]") {
+  CHECK(find_missing_program("python3 x.py") == "");
+  CHECK(find_missing_program("/bin/sh -c x") == "");
+  CHECK(find_missing_program("pyton3 x.py") == "pyton3");
+  CHECK(find_missing_program("./nowhere/x.py") == "./nowhere/x.py");
+  CHECK(find_missing_program("pyton3 x.py | tail") == "");  // a shell's
+}
+
 TEST_CASE("A program is watched while nothing is asked of it", "[rewards]") {
   Scorer scorer({program("bomb_later")}, {}, Logger(0, true));
   scorer.submit(1, 0, samples_of({"a"}));

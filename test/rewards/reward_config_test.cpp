@@ -8,6 +8,8 @@
 #include "config/section.h"
 #include "config/yaml_reader.h"
 #include "config/yaml_writer.h"
+#include "rewards/compared_columns.h"
+#include "support/require_error.h"
 
 using namespace dsft;
 using namespace dsft::rewards;
@@ -80,7 +82,15 @@ TEST_CASE("Entries are built-in functions with their own keys, or programs", "[r
   CHECK(reading.section.settings.max_failed_rewards == 0.25);
   CHECK(weights_of(rewards, std::nullopt) == std::vector<double>{2, 1, 1, 1});
   CHECK(weights_of(rewards, {{1, 2, 3, 4}}) == std::vector<double>{1, 2, 3, 4});
-  CHECK(needed_columns(rewards) == std::vector<std::string>{"solution"});
+  const ComparedColumns compared(rewards);
+  compared.require_in({{"solution", "5"}});
+  compared.require_in({{"solution", nullptr}});
+  test::require_error(ErrorKind::kData, {"no column \"solution\"", "the row has \"answer\""}, [&] {
+    compared.require_in({{"answer", "5"}});
+  });
+  test::require_error(ErrorKind::kData, {"the column `solution` holds neither text"}, [&] {
+    compared.require_in({{"solution", {1, 2}}});
+  });
 }
 
 TEST_CASE("What is written back reads the same", "[rewards]") {

@@ -9,6 +9,7 @@
 #include "rewards/request_size.h"
 #include "rewards/reward_program.h"
 #include "rewards/scoring.h"
+#include "support/require_error.h"
 #include "support/temp_dir.h"
 
 using namespace dsft;
