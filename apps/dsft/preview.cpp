@@ -7,9 +7,12 @@
 #include <string>
 
 #include "data/dataset.h"
+#include "data/row_file.h"
+#include "data/row_prompt.h"
 #include "dsft/command.h"
 #include "dsft/preview_rows.h"
 #include "io/file.h"
+#include "io/json.h"
 #include "io/output_target.h"
 #include "options/bounds.h"
 #include "options/recipe_arguments.h"
@@ -34,6 +37,37 @@ std::vector<PreviewRow> read_rows(const data::Dataset& dataset, int64_t num_rows
     rows.push_back(std::move(preview));
   }
   return rows;
+}
+
+/// What a policy is asked, each agent's prompt of a row one behind the other.
+std::vector<PreviewRow> read_prompts(const recipe_config::RecipeConfig& recipe, int64_t num_rows,
+                                     const data::TextAssets& assets) {
+  const data::PromptBuilder builder(
+      assets, io::parse_ordered_json(recipe.data.chat_template_kwargs, "data.chat_template_kwargs", ErrorKind::kUsage));
+  const auto& agents = recipe.grpo->ensemble.agents;
+  std::vector<PreviewRow> prompts;
+  const auto add = [&](const std::string& origin, std::vector<int32_t> ids) {
+    PreviewRow preview{origin, {.ids = std::move(ids), .labels = {}}, {}, /*is_prompt=*/true};
+    preview.example.labels.assign(preview.example.ids.size(), data::kIgnored);
+    preview.pieces = make_pieces(preview.example, assets.tokenizer);
+    prompts.push_back(std::move(preview));
+  };
+  int64_t num_read = 0;
+  for (const data::DataFile& file : recipe.data.train) {
+    data::RowFile rows = data::RowFile::open(file.path);
+    for (data::RawRow raw; num_read < num_rows && rows.next(raw); ++num_read) {
+      const nlohmann::ordered_json row = rows.parse(raw);
+      const std::string origin = rows.describe(raw);
+      try {
+        if (agents.empty()) add(origin, builder.build_next(row).ids);
+        for (const rl::AgentConfig& agent : agents)
+          add(concat(origin, ", ", agent.name), builder.build_next(row, agent.system_prompt).ids);
+      } catch (const Error& error) {
+        throw data::at_row(error, origin);
+      }
+    }
+  }
+  return prompts;
 }
 
 nlohmann::ordered_json to_json(const std::vector<PreviewRow>& rows, const text::Tokenizer& tokenizer) {
@@ -65,6 +99,17 @@ std::vector<std::filesystem::path> list_inputs(const PreviewOptions& options, co
   return inputs;
 }
 
+void show(const PreviewOptions& options, const std::vector<PreviewRow>& rows, const std::vector<std::string>& summary,
+          const text::Tokenizer& tokenizer) {
+  if (!options.html_file.empty()) io::replace_text_file(options.html_file, to_html(rows, summary), ErrorKind::kData);
+  if (options.is_json) {
+    std::cout << to_json(rows, tokenizer).dump() << "\n";
+    return;
+  }
+  if (options.html_file.empty()) std::cout << to_terminal(rows, isatty(STDOUT_FILENO) == 1);
+  for (const std::string& line : summary) std::cout << line << "\n";
+}
+
 int run_preview(const PreviewOptions& options) {
   const Logger logger(0, options.is_json);
   std::vector<std::string> warnings;
@@ -75,17 +120,14 @@ int run_preview(const PreviewOptions& options) {
       spec::find_text_folders(spec::find_model(recipe.model.path, recipe.model.revision), recipe.adapter());
   if (!options.html_file.empty())
     io::require_no_input("--html", options.html_file, list_inputs(options, recipe, folders.model));
-  const auto data = data::prepare_data(recipe.data, {folders, {}, static_cast<uint64_t>(recipe.seed)}, logger);
-  const auto tokenizer = text::Tokenizer::load(folders.text);
-  const auto rows = read_rows(*data.train, options.num_rows, tokenizer);
-  if (!options.html_file.empty())
-    io::replace_text_file(options.html_file, to_html(rows, summarise(data)), ErrorKind::kData);
-  if (options.is_json) {
-    std::cout << to_json(rows, tokenizer).dump() << "\n";
+  if (recipe.recipe == recipe_config::RecipeKind::kGrpo) {
+    const auto assets = data::TextAssets::load(folders, recipe.data.chat_template.value_or(""));
+    show(options, read_prompts(recipe, options.num_rows, assets), {}, assets.tokenizer);
     return 0;
   }
-  if (options.html_file.empty()) std::cout << to_terminal(rows, isatty(STDOUT_FILENO) == 1);
-  for (const std::string& line : summarise(data)) std::cout << line << "\n";
+  const auto data = data::prepare_data(recipe.data, {folders, {}, static_cast<uint64_t>(recipe.seed)}, logger);
+  const auto tokenizer = text::Tokenizer::load(folders.text);
+  show(options, read_rows(*data.train, options.num_rows, tokenizer), summarise(data), tokenizer);
   return 0;
 }
 

@@ -59,7 +59,9 @@ std::vector<PreviewPiece> make_pieces(const data::Example& example, const text::
   return pieces;
 }
 
-std::string describe_share(const data::Example& example) {
+std::string describe_share(const PreviewRow& row) {
+  const data::Example& example = row.example;
+  if (row.is_prompt) return concat("a prompt of ", example.ids.size(), " tokens");
   const auto length = static_cast<double>(example.ids.size());
   char share[32];
   std::snprintf(share, sizeof share, "%.1f",
@@ -72,7 +74,7 @@ std::string to_html(const std::vector<PreviewRow>& rows, const std::vector<std::
       "<p>Supervised tokens are <span class=\"s\">marked</span>; hold the pointer over a token for its id.</p>\n";
   for (const std::string& line : summary) body += "<p>" + report::escape_html(line) + "</p>\n";
   for (const PreviewRow& row : rows) {
-    body += "<h2>" + report::escape_html(row.origin) + "</h2>\n<p>" + describe_share(row.example) + "</p>\n<pre>";
+    body += "<h2>" + report::escape_html(row.origin) + "</h2>\n<p>" + describe_share(row) + "</p>\n<pre>";
     for (const PreviewPiece& piece : row.pieces) {
       std::string ids;
       for (int32_t id : piece.ids) ids += (ids.empty() ? "" : " ") + std::to_string(id);
@@ -89,7 +91,7 @@ std::string to_terminal(const std::vector<PreviewRow>& rows, bool has_colour) {
   const std::string_view end = has_colour ? "\x1b[0m" : "⟧";
   std::string text;
   for (const PreviewRow& row : rows) {
-    text += row.origin + ": " + describe_share(row.example) + "\n";
+    text += row.origin + ": " + describe_share(row) + "\n";
     bool is_marked = false;
     for (const PreviewPiece& piece : row.pieces) {
       if (piece.is_supervised != is_marked) text += piece.is_supervised ? begin : end;

@@ -21,6 +21,7 @@ struct PreviewRow {
   std::string origin;  ///< "train.jsonl:12"
   data::Example example;
   std::vector<PreviewPiece> pieces;
+  bool is_prompt = false;  ///< that a policy answers: nothing of it is learned
 };
 
 /// Cuts a row into pieces.
@@ -34,7 +35,7 @@ std::string to_html(const std::vector<PreviewRow>& rows, const std::vector<std::
 /// data are spelled out.
 std::string to_terminal(const std::vector<PreviewRow>& rows, bool has_colour);
 
-/// "12 of 40 tokens supervised (30.0 %)".
-std::string describe_share(const data::Example& example);
+/// "12 of 40 tokens supervised (30.0 %)", or "a prompt of 40 tokens".
+std::string describe_share(const PreviewRow& row);
 
 }  // namespace dsft::apps

@@ -34,10 +34,11 @@ std::map<std::string, std::string> fingerprint(const RecipeConfig& config, const
     text.append(reinterpret_cast<const char*>(row.ids.data()), row.ids.size() * sizeof(int32_t));
     text += row.columns.dump();
   }
-  return {{"the prompts of data.train", io::to_hex(io::xxh3(text))},
-          {"the rounds of sampling", concat(batch.num_prompts(), " x ", batch.num_agents * batch.num_generations, ", ",
-                                            batch.num_iterations, " times")},
-          {"data.shuffle", config.data.shuffle ? "true" : "false"}};
+  return {
+      {"the prompts of data.train", io::to_hex(io::xxh3(text))},
+      {"the size of a round of sampling", concat(batch.num_prompts(), " x ", batch.num_agents * batch.num_generations,
+                                                 ", ", batch.num_iterations, " times")},
+      {"data.shuffle", config.data.shuffle ? "true" : "false"}};
 }
 
 void warn_of_long_prompts(const rl::PromptRows& prompts, const rl::GrpoConfig& grpo, const model::CausalLm& model,

@@ -175,8 +175,11 @@ struct Scorer::State final : ChunkOutcomes {
       number = ++num_messages_[function];
     }
     if (number > kMostMessages) return;
-    logger_.warn_here("reward `", rewards_[function].metric_name(), "`: ", text,
-                      number == kMostMessages ? ". Further failures of this reward are counted, not listed." : "");
+    const std::string name = rewards_[function].metric_name();
+    logger_.warn_here("reward `", name, "`: ", text,
+                      number == kMostMessages
+                          ? concat(". Further failures of it are counted (rewards/", name, "/failed), not listed.")
+                          : std::string());
   }
 
   void wait_until_ready() {

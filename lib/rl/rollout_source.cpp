@@ -166,9 +166,12 @@ PolicyScores RolloutSource::scores_of(const Batch& batch) const {
 void RolloutSource::restore(const SourcePosition& position, int64_t num_updates) {
   if (position.epoch < 0 || position.item < 0 || position.item > plan_.steps_per_epoch() * completions_of_step() ||
       position.item % completions_of_step() != 0)
-    fail(ErrorKind::kCheckpoint, "the checkpoint stands at completion ", position.item, " of epoch ", position.epoch,
-         ", and the recipe's epochs have ", plan_.steps_per_epoch() * completions_of_step(), " in micro-batches of ",
-         completions_of_step(), " over all ranks: data.train or the sizes of the batches have changed");
+    fail(
+        ErrorKind::kCheckpoint, "the checkpoint stands at completion ", position.item, " of epoch ", position.epoch,
+        ", and the recipe's epochs have ", plan_.steps_per_epoch() * completions_of_step(), " in micro-batches of ",
+        completions_of_step(),
+        " over all ranks: data.train or the sizes of the batches have changed. Write them as they were, or begin a new "
+        "run (training.resume_from_checkpoint: false)");
   position_ = position;
   num_updates_ = num_updates;
 }

@@ -151,6 +151,28 @@ TEST_CASE("The memory of a GRPO recipe is that of its prompts and completions", 
              ContainsSubstring("a smaller grpo.max_completion_length"));
 }
 
+TEST_CASE("preview shows the prompts that a policy answers, of each agent", "[end_to_end]") {
+  const PromptJob job;
+  const auto rows_of = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"preview", "--json", "--rows", "2", job.recipe});
+    const auto run = job.run(arguments);
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    return json::parse(run.out);
+  };
+  const json rows = rows_of({});
+  REQUIRE(rows.size() == 2);
+  CHECK_THAT(rows[1]["text"].get<std::string>(),
+             Catch::Matchers::StartsWith("<|im_start|>user\n") && Catch::Matchers::EndsWith("<|im_start|>assistant\n"));
+  for (const json& label : rows[1]["labels"]) CHECK(label == -100);
+  const json of_agents =
+      rows_of({"grpo.agents=[{name: a, system_prompt: Be brief.}, {name: b, system_prompt: Take time.}]"});
+  REQUIRE(of_agents.size() == 4);
+  CHECK_THAT(of_agents[3]["text"].get<std::string>(), ContainsSubstring("Take time."));
+  const auto shown = job.run({"preview", "--rows", "1", job.recipe});
+  CHECK_THAT(shown.out, ContainsSubstring("a prompt of " + std::to_string(rows[0]["token_ids"].size()) + " tokens"));
+}
+
 TEST_CASE("A question without content is a fault of check at its line, in SFT as in GRPO", "[end_to_end]") {
   const PromptJob job;
   const std::string rows =

@@ -12,14 +12,28 @@ namespace {
 
 constexpr int kLongest = 12;
 
-/// Eight prompts with an answer to compare with; that of one is no text, so that its reward fails.
-std::string rows_with_poison(const std::string& poisoned) {
+const std::string kPoisoned = "What is number 3?";
+
+/// A reward program that gives no number where it sees one of the prompts: what it was asked with it fails too.
+std::string program(const TempDir& folder) {
+  const std::string file = folder
+                               .write("judge.py",
+                                      "import json, sys\n"
+                                      "print(json.dumps({'protocol': 1, 'name': 'judged'}), flush=True)\n"
+                                      "for line in sys.stdin:\n"
+                                      "  r = json.loads(line)\n"
+                                      "  rewards = ['none' if 'number 3?' in json.dumps(p) else len(c) % 5 / 5\n"
+                                      "             for p, c in zip(r['prompts'], r['completion_ids'])]\n"
+                                      "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
+                               .string();
+  return "{command: python3 " + file + ", name: judged, workers: 8}";
+}
+
+std::string rows() {
   std::string rows;
   for (int i = 0; i < 8; ++i) {
     const std::string question = "What is number " + std::to_string(i) + "?";
-    nlohmann::json row = {{"prompt", {{{"role", "user"}, {"content", question}}}}, {"answer", "It is so."}};
-    if (question == poisoned) row["answer"] = {1, 2};
-    rows += row.dump() + "\n";
+    rows += nlohmann::json{{"prompt", {{{"role", "user"}, {"content", question}}}}}.dump() + "\n";
   }
   return rows;
 }
@@ -42,21 +56,21 @@ double deviation_of(const std::vector<double>& values) {
 
 }  // namespace
 
-TEST_CASE("A prompt whose reward fails costs its own completions, and the update is that of the others",
+TEST_CASE("A completion whose reward fails is masked and counted, and the update is that of the others",
           "[end_to_end]") {
-  const std::string poisoned = "What is number 3?";
+  const TempDir programs;
   // the length reward tells how many tokens a completion has: 1 - tokens / 100
   const GrpoJob job("num_generations: 4, max_completion_length: " + std::to_string(kLongest) +
-                    ", stop_strings: [e], loss_type: dr_grpo, scale_rewards: batch, max_failed_rewards: 0.2, rewards: "
-                    "[{name: length, unit: tokens, "
-                    "max: 0, ramp: 100}, similarity]");
-  job.folder.write("poisoned.jsonl", rows_with_poison(poisoned));
-  const ProgramRun run = job.run(1, "run",
-                                 {"training.max_steps=2", "training.per_device_train_batch_size=32",
-                                  "data.train=[" + job.in("poisoned.jsonl") + "]"});
+                    ", stop_strings: [e], loss_type: dr_grpo, scale_rewards: batch, max_failed_rewards: 0.9, rewards: "
+                    "[{name: length, unit: tokens, max: 0, ramp: 100}, " +
+                    program(programs) + "]");
+  job.folder.write("rows.jsonl", rows());
+  const ProgramRun run = job.run(
+      1, "run",
+      {"training.max_steps=2", "training.per_device_train_batch_size=32", "data.train=[" + job.in("rows.jsonl") + "]"});
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
-  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("similarity"));
+  CHECK_THAT(run.err, Catch::Matchers::ContainsSubstring("\"none\" as reward"));
   const auto metrics = job.metrics("run");
   REQUIRE(metrics.size() == 2);
   const auto completions = read_lines(job.folder / "run" / "completions.jsonl");
@@ -65,14 +79,17 @@ TEST_CASE("A prompt whose reward fails costs its own completions, and the update
     INFO(line.dump());
     std::map<std::string, std::vector<Judged>> groups;
     std::vector<double> rewards, lengths;
+    int num_failed = 0;
     for (const auto& sample : completions) {
       if (sample.at("step") != line.at("step")) continue;
       const std::string asked = sample.at("prompt").at(0).at("content");
       const double length = sample.at("rewards").at("length").get<double>();
-      if (asked == poisoned) {
+      const bool has_failed = sample.at("rewards").at("judged").is_null();
+      if (asked == kPoisoned) CHECK(has_failed);
+      if (has_failed) {
         CHECK(sample.at("reward").is_null());
-        CHECK(sample.at("rewards").at("similarity").is_null());
         CHECK(sample.at("advantage") == 0);
+        ++num_failed;
         continue;
       }
       groups[asked].push_back(
@@ -80,20 +97,20 @@ TEST_CASE("A prompt whose reward fails costs its own completions, and the update
       rewards.push_back(groups[asked].back().reward);
       lengths.push_back(length);
     }
-    REQUIRE(groups.size() == 7);
-    CHECK(line.at("rewards/failed") == 4);
+    REQUIRE(groups.size() > 1);
+    CHECK(num_failed >= 4);
+    CHECK(line.at("rewards/failed") == num_failed);
     CHECK(line.at("reward").get<double>() == Catch::Approx(mean_of(rewards)));
     CHECK(line.at("reward_std").get<double>() == Catch::Approx(deviation_of(rewards)));
     CHECK(line.at("rewards/length/mean").get<double>() == Catch::Approx(mean_of(lengths)));
     double loss = 0;
     for (const auto& [asked, group] : groups) {
-      REQUIRE(group.size() == 4);
       std::vector<double> of_group;
       for (const Judged& judged : group) of_group.push_back(judged.reward);
       for (const Judged& judged : group) {
         const double advantage = (judged.reward - mean_of(of_group)) / (deviation_of(rewards) + 1e-4);
         CHECK(judged.advantage == Catch::Approx(advantage).margin(1e-9));
-        loss -= advantage * judged.num_tokens / (28.0 * kLongest);
+        loss -= advantage * judged.num_tokens / (static_cast<double>(rewards.size()) * kLongest);
       }
     }
     REQUIRE(std::abs(loss) > 1e-3);  // lengths differ
