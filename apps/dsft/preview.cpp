@@ -54,6 +54,7 @@ std::vector<PreviewRow> read_prompts(const recipe_config::RecipeConfig& recipe, 
   };
   int64_t num_read = 0;
   for (const data::DataFile& file : recipe.data.train) {
+    if (num_read == num_rows) break;
     data::RowFile rows = data::RowFile::open(file.path);
     for (data::RawRow raw; num_read < num_rows && rows.next(raw); ++num_read) {
       const nlohmann::ordered_json row = rows.parse(raw);

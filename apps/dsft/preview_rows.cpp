@@ -70,8 +70,10 @@ std::string describe_share(const PreviewRow& row) {
 }
 
 std::string to_html(const std::vector<PreviewRow>& rows, const std::vector<std::string>& summary) {
-  std::string body =
-      "<p>Supervised tokens are <span class=\"s\">marked</span>; hold the pointer over a token for its id.</p>\n";
+  const bool are_prompts = !rows.empty() && rows[0].is_prompt;
+  std::string body = are_prompts ? "<p>Prompts that the policy answers; hold the pointer over a token for its id.</p>\n"
+                                 : "<p>Supervised tokens are <span class=\"s\">marked</span>; hold the pointer over a "
+                                   "token for its id.</p>\n";
   for (const std::string& line : summary) body += "<p>" + report::escape_html(line) + "</p>\n";
   for (const PreviewRow& row : rows) {
     body += "<h2>" + report::escape_html(row.origin) + "</h2>\n<p>" + describe_share(row) + "</p>\n<pre>";

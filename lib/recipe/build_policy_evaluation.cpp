@@ -22,7 +22,6 @@ rl::PromptRows read_evaluation_prompts(const RecipeConfig& config, const data::T
   for (const evaluate::EvaluationRow& row : evaluate::read_evaluation_rows(config.data, seed, config.eval.num_samples))
     rl::append_prompts(prompts, row.row, row.where, agents, all);
   if (all.rows.empty()) fail(ErrorKind::kUsage, recipe_config::no_evaluation_rows(config));
-  rl::require_different(agents, all);
   return all;
 }
 

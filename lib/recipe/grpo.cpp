@@ -99,12 +99,17 @@ train::ShownMetrics shown_metrics(const rl::GrpoConfig& grpo) {
   return shown;
 }
 
-// Of those that the job has by now.
-rl::OnSampled tell_observers(const train::Job& job, const char* what) {
+// Tells those that the job has by now. Observers watch: what fails in one must not end the run.
+rl::OnSampled tell_observers(const train::Job& job, const char* what, const Logger& logger) {
   std::vector<train::Observer*> observers;
   for (const auto& observer : job.observers) observers.push_back(observer.get());
-  return [observers, what](int64_t done, int64_t total) {
-    for (train::Observer* observer : observers) observer->on_activity(what, done, total);
+  return [observers, what, &logger](int64_t done, int64_t total) mutable {
+    try {
+      for (train::Observer* observer : observers) observer->on_activity(what, done, total);
+    } catch (const std::exception& error) {
+      observers.clear();
+      logger.warn("what is being done is not shown any more; the run goes on. ", error.what());
+    }
   };
 }
 
@@ -142,7 +147,8 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
   }
   if (config.training.eval_strategy != train::EvalStrategy::kNo || config.training.eval_on_start)
     job.evaluations.push_back(build_policy_evaluation(
-        config, assets, [&] { return scorer; }, pool, completions, context, tell_observers(job, "evaluating")));
+        config, assets, [&] { return scorer; }, pool, completions, context,
+        tell_observers(job, "evaluating", context.logger)));
   const int64_t per_epoch = plan.updates_per_epoch();
   job.max_steps =
       plan.batch().count_updates(config.training.max_steps, config.training.num_train_epochs, plan.rounds_per_epoch());
@@ -184,7 +190,7 @@ train::Job build_grpo_job(const RecipeConfig& config, train::RunContext& context
                        .isolates_rows = config.training.full_determinism,
                        .completions = completions,
                        .heart = context.heart,
-                       .on_sampled = tell_observers(job, "sampling"),
+                       .on_sampled = tell_observers(job, "sampling", context.logger),
                        .must_stop = [&context] { return context.is_asked_to_stop(); }});
   return job;
 }

@@ -157,7 +157,7 @@ class InputChecker {
 
   void check_prompts(const PromptChecker& prompts) {
     double num_rows = 0;
-    int64_t num_kept = 0;
+    int64_t num_kept = 0, longest = 0;
     const auto seed = static_cast<uint64_t>(config_.seed);
     for (size_t i = 0; i < config_.data.train.size(); ++i) {
       const data::DataFile& file = config_.data.train[i];
@@ -168,8 +168,9 @@ class InputChecker {
       num_rows += std::round(file.weight * static_cast<double>(counts.num_kept));
       report_.num_eval_prompts += counts.num_held_out;
       report_.longest_prompt = std::max(report_.longest_prompt, counts.longest);
+      longest = std::max({longest, counts.longest, counts.longest_held_out});
     }
-    warn_of_long_prompts("data.train", report_.longest_prompt);
+    warn_of_long_prompts("data.train", longest);
     if (num_kept == 0) fail(ErrorKind::kData, "there is no row to answer");
     report_.num_prompts = static_cast<int64_t>(num_rows);
   }
@@ -180,13 +181,13 @@ class InputChecker {
       const std::string missing = program ? rewards::find_missing_program(program->command) : "";
       if (!missing.empty())
         fail(ErrorKind::kData, "the reward `", reward.metric_name(), "`: there is no program `", missing,
-             "` that can be run, neither by this path nor on PATH");
+             "` that can be run here, by this path or on PATH: install it, or write its path in `command`");
     }
   }
 
   void warn_of_long_prompts(const std::string& key, int64_t longest) {
     const int64_t positions = spec_.max_position_embeddings, answer = config_.grpo->max_completion_length;
-    if (positions > 0 && longest + answer > positions)
+    if (longest > 0 && positions > 0 && longest + answer > positions)
       warn(key, concat("the longest prompt has ", longest, " tokens; with a completion of ", answer,
                        " (grpo.max_completion_length) that is beyond the model's ", positions,
                        " positions (max_position_embeddings): write a smaller one, or leave such rows out"));

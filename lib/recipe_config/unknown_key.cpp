@@ -1,6 +1,7 @@
 #include "recipe_config/unknown_key.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -14,8 +15,8 @@ namespace {
 
 /// Full keys of the whole recipe.
 struct Paths {
-  std::vector<std::string> ours;    ///< those included that are not built yet
-  std::vector<std::string> others;  ///< that are known, and have no effect or are refused
+  std::vector<std::string> ours;              ///< those included that are not built yet
+  std::map<std::string, std::string> others;  ///< known without being ours: why they have no effect or are refused
 };
 
 void collect_paths(const config::Fields& fields, const std::string& prefix, Paths& paths) {
@@ -23,8 +24,10 @@ void collect_paths(const config::Fields& fields, const std::string& prefix, Path
     const bool is_ours = field.role == config::Field::Role::kValue || field.role == config::Field::Role::kLater;
     if (field.is_section())
       collect_paths(*field.open(), prefix + field.name + ".", paths);
+    else if (is_ours)
+      paths.ours.push_back(prefix + field.name);
     else
-      (is_ours ? paths.ours : paths.others).push_back(prefix + field.name);
+      paths.others[prefix + field.name] = field.note;
   }
 }
 
@@ -64,8 +67,8 @@ std::string explain_unknown_key(const std::string& path, const config::Fields& s
   if (const auto other = find_other_spelling(path)) {
     return concat("is ", other->tool, "'s spelling: write `", other->ours, "`");
   }
-  for (const std::string& other : all_paths().others)
-    if (leaf_of(other) == key) return concat("does not stand here: write `", other, "`");
+  for (const auto& [other, note] : all_paths().others)
+    if (leaf_of(other) == key) return concat("is not for dsft, here or as `", other, "`: ", note);
   const std::string nearest = nearest_name(key, names);
   if (!nearest.empty()) return concat("is unknown; did you mean `", nearest, "`?");
   const std::vector<std::string>& everywhere = all_paths().ours;

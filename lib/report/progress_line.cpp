@@ -44,6 +44,7 @@ std::string format_duration(double seconds) {
 
 std::string format_progress(const Progress& progress, std::optional<double> eta_s, int width) {
   std::vector<std::string> fields = {concat("step ", progress.step, "/", progress.num_steps)};
+  if (!progress.activity.empty()) fields.push_back(progress.activity);
   if (progress.headline) fields.push_back(progress.headline->first + " " + fixed(progress.headline->second, 4));
   if (progress.loss) fields.push_back("loss " + fixed(*progress.loss, 4));
   if (progress.tokens_per_second) fields.push_back(fixed(*progress.tokens_per_second, 0) + " tokens/s");
@@ -82,29 +83,34 @@ void ProgressLine::show(const Progress& progress) {
     pace_start_s_ = now_s;
     pace_start_step_ = progress.step;
   }
+  last_ = progress;
+  last_eta_s_ = time_left_s(progress, now_s);
   const bool is_last = progress.step >= progress.num_steps;
-  if (is_last || is_due(now_s)) draw(format_progress(progress, time_left_s(progress, now_s), width()), now_s);
+  if (!is_last && !has_passed(step_drawn_at_s_, now_s)) return;
+  step_drawn_at_s_ = drawn_at_s_ = now_s;
+  shows_activity_ = false;
+  draw(progress);
 }
 
 void ProgressLine::show_activity(int64_t step, int64_t num_steps, const std::string& activity) {
   const double now_s = clock_s_();
   if (!drawn_at_s_ && !terminal_.is_terminal) drawn_at_s_ = now_s;  // a log has no line of what takes no time
-  if (!is_due(now_s)) return;
-  const std::string place = format_progress({.step = step, .num_steps = num_steps}, {}, width());
-  draw((place + "  " + activity).substr(0, static_cast<size_t>(std::max(0, width()))), now_s);
-}
-
-bool ProgressLine::is_due(double now_s) const {
-  return !drawn_at_s_ || now_s - *drawn_at_s_ >= (terminal_.is_terminal ? kRedrawInterval_s : kPlainInterval_s);
-}
-
-// The last column stays free: some terminals wrap when it is written.
-int ProgressLine::width() const {
-  return terminal_.is_terminal ? terminal_.width - 1 : 1000;
-}
-
-void ProgressLine::draw(const std::string& line, double now_s) {
+  if (!has_passed(drawn_at_s_, now_s)) return;
   drawn_at_s_ = now_s;
+  shows_activity_ = true;
+  Progress progress = last_.value_or(Progress{.step = step, .num_steps = num_steps});
+  progress.activity = activity;
+  draw(progress);
+}
+
+bool ProgressLine::has_passed(const std::optional<double>& since_s, double now_s) const {
+  return !since_s || now_s - *since_s >= (terminal_.is_terminal ? kRedrawInterval_s : kPlainInterval_s);
+}
+
+void ProgressLine::draw(const Progress& progress) {
+  // The last column stays free: some terminals wrap when it is written.
+  const int width = terminal_.is_terminal ? terminal_.width - 1 : 1000;
+  const std::string line = format_progress(progress, last_eta_s_, width);
   if (!terminal_.is_terminal) {
     *terminal_.out << line << std::endl;
     return;
@@ -122,6 +128,9 @@ void ProgressLine::clear() {
 
 void ProgressLine::finish() {
   if (drawn_width_ == 0) return;
+  if (shows_activity_ && !last_) return clear();
+  if (shows_activity_) draw(*last_);
+  shows_activity_ = false;
   *terminal_.out << std::endl;
   drawn_width_ = 0;
 }

@@ -13,6 +13,7 @@ namespace dsft::report {
 struct Progress {
   int64_t step = 0;
   int64_t num_steps = 0;
+  std::string activity = {};                                    ///< done before the next step; "": nothing
   std::optional<std::pair<std::string, double>> headline = {};  ///< what a person follows, where that is not the loss
   std::optional<double> loss = {};
   std::optional<double> tokens_per_second = {};
@@ -51,24 +52,27 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
 
   void show(const Progress& progress);
-  /// What is done before the next step, in the place of the line: "step 12/80  sampling 120 of 512".
+  /// What is done behind the last step shown, or behind `step` where there is none: "step 12/80  sampling 120 of 512",
+  /// then what is known of the step. In a log where no line has come for an interval; steps come as they do without.
   void show_activity(int64_t step, int64_t num_steps, const std::string& activity);
 
   /// Takes the redrawn line off the terminal, so that another message can be printed; the next show draws it again.
   void clear();
 
-  /// Leaves the last line standing and moves below it. Nothing where no line stands.
+  /// Leaves the last step's line standing, without an activity, and moves below it. Nothing where no line stands.
   void finish();
 
  private:
   std::optional<double> time_left_s(const Progress& progress, double now_s) const;
-  bool is_due(double now_s) const;
-  void draw(const std::string& line, double now_s);
-  int width() const;
+  bool has_passed(const std::optional<double>& since_s, double now_s) const;
+  void draw(const Progress& progress);
 
   Terminal terminal_;
   std::function<double()> clock_s_;
-  std::optional<double> drawn_at_s_;
+  std::optional<double> step_drawn_at_s_, drawn_at_s_;  // of a step; of whatever came last
+  std::optional<Progress> last_;                        // step, whether it was drawn or not
+  std::optional<double> last_eta_s_;
+  bool shows_activity_ = false;
   std::optional<double> pace_start_s_;
   int64_t pace_start_step_ = 0;
   size_t drawn_width_ = 0;

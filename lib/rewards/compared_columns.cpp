@@ -25,7 +25,13 @@ void ComparedColumns::require_in(const nlohmann::ordered_json& columns) const {
            " (columns are the fields that the prompt is not made of, and the row's answer as \"completion\"). Write "
            "null in rows that it is not to judge");
     }
-    compared.function({.prompt = {}, .completion = {}, .text = {}, .marked_text = {}, .columns = columns});
+    try {
+      compared.function({.prompt = {}, .completion = {}, .text = {}, .marked_text = {}, .columns = columns});
+    } catch (const Error& error) {
+      fail(ErrorKind::kData, "the reward `", compared.reward,
+           "` cannot compare completions with this row: ", error.message(),
+           ". Write null in rows that it is not to judge, or name another `column`");
+    }
   }
 }
 

@@ -19,7 +19,7 @@ json parse_object(std::string_view line, const std::string& what) {
     object = io::parse_json(line, what, ErrorKind::kData, {.max_size_bytes = line.size() + 1, .max_depth = 32});
   } catch (const Error& error) {
     for (const char* number : {"NaN", "Infinity"})
-      if (line.find(number) != std::string_view::npos)
+      if (line.starts_with('{') && line.find(number) != std::string_view::npos)
         fail(ErrorKind::kData, "wrote `", shortened(line), "` as ", what, ": JSON has no ", number,
              "; a reward is a finite number, or null where it does not apply");
     fail(ErrorKind::kData, "wrote `", shortened(line), "` as ", what, " (", error.message(),

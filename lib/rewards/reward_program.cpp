@@ -62,7 +62,9 @@ std::vector<std::string> to_arguments(const std::string& command) {
 
 std::string find_missing_program(const std::string& command) {
   const std::string program = to_arguments(command)[0];
-  const auto can_run = [](const std::filesystem::path& path) { return ::access(path.c_str(), X_OK) == 0; };
+  const auto can_run = [](const std::filesystem::path& path) {
+    return std::filesystem::is_regular_file(path) && ::access(path.c_str(), X_OK) == 0;
+  };
   if (program.find('/') != std::string::npos) return can_run(program) ? "" : program;
   const char* folders = std::getenv("PATH");
   std::istringstream in(folders ? folders : "/usr/bin:/bin");

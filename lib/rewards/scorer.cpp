@@ -178,8 +178,8 @@ struct Scorer::State final : ChunkOutcomes {
     const std::string name = rewards_[function].metric_name();
     logger_.warn_here("reward `", name, "`: ", text,
                       number == kMostMessages
-                          ? concat(". Further failures of it are counted (rewards/", name, "/failed), not listed.")
-                          : std::string());
+                          ? ". Further failures of it are counted (rewards/failed in metrics.jsonl), not listed."
+                          : "");
   }
 
   void wait_until_ready() {

@@ -72,12 +72,8 @@ double AgentPool::judge(int64_t row, const generate::Completion& completion) con
   rewards::Sample sample;
   sample.text = parts_.assets->tokenizer.decode(completion.token_ids, /*skip_special_tokens=*/true);
   sample.columns = prompts_.rows[static_cast<size_t>(row)].columns;
-  try {
-    const auto score = rewards::make_built_in(judge_of(parts_.rewards))(sample);
-    return score.value_or(std::numeric_limits<double>::quiet_NaN());
-  } catch (const Error&) {  // the scorer counts it among the failed rewards
-    return std::numeric_limits<double>::quiet_NaN();
-  }
+  const auto score = rewards::make_built_in(judge_of(parts_.rewards))(sample);
+  return score.value_or(std::numeric_limits<double>::quiet_NaN());
 }
 
 // Its tokens, as many as a completion may have; none where the row has no text or number.

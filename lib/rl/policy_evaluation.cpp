@@ -66,10 +66,16 @@ RolloutSampler& PolicyEvaluation::prepare(model::CausalLm& model, comm::Communic
                                                       .isolates_rows = parts_.isolates_rows,
                                                       .completions = parts_.completions,
                                                       .heart = parts_.heart,
-                                                      .on_sampled = parts_.on_sampled,
+                                                      .on_sampled = on_sampled(),
                                                       .must_stop = parts_.must_stop},
                                          prompts_, one_round().num_completions() / communicator.size() + per_prompt);
   return sampling_->sampler;
+}
+
+// Of the whole evaluation, of which the sampler knows a part.
+OnSampled PolicyEvaluation::on_sampled() const {
+  if (!parts_.on_sampled) return {};
+  return [this](int64_t done, int64_t) { parts_.on_sampled(num_before_ + done, num_own_); };
 }
 
 // The answers of each agent to a prompt.
@@ -84,18 +90,21 @@ std::vector<Slot> PolicyEvaluation::slots_of(int64_t prompt) const {
 
 // Nothing: asked to stop. As many looks on every rank, whatever its share.
 std::optional<Answers> PolicyEvaluation::answer_prompts(RolloutSampler& sampler, comm::Communicator& communicator,
-                                                        const train::StopCheck& must_stop) const {
+                                                        const train::StopCheck& must_stop) {
   const int64_t num_prompts = prompts_.num_rows(), rank = communicator.rank(), size = communicator.size();
   const int64_t per_prompt = prompts_.num_agents * config_.num_generations;
   // between two looks at whether to stop, as many as are decoded together
   const int64_t at_once = must_stop ? std::max<int64_t>(1, kMostSequences / per_prompt) : num_prompts;
   Answers own;
+  num_before_ = 0;
+  num_own_ = (num_prompts / size + (rank < num_prompts % size ? 1 : 0)) * per_prompt;
   for (int64_t first = 0; first < num_prompts; first += at_once * size) {
     if (must_stop && must_stop()) return std::nullopt;
     std::vector<Slot> slots;
     for (int64_t prompt = first + rank; prompt < std::min(first + at_once * size, num_prompts); prompt += size)
       for (const Slot& slot : slots_of(prompt)) slots.push_back(slot);
     if (!slots.empty() && !own.is_cut) own.append(sampler.answer(slots, kOnlyRollout, kNoUpdate));
+    num_before_ += static_cast<int64_t>(slots.size());
   }
   if (comm::any_rank(communicator, own.is_cut)) return std::nullopt;
   return own;

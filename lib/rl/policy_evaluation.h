@@ -65,9 +65,10 @@ class PolicyEvaluation final : public train::Evaluation {
   struct Sampling;
   RolloutSampler& prepare(model::CausalLm& model, comm::Communicator& communicator);
   GenerationBatch one_round() const;
+  OnSampled on_sampled() const;
   std::vector<Slot> slots_of(int64_t prompt) const;
   std::optional<Answers> answer_prompts(RolloutSampler& sampler, comm::Communicator& communicator,
-                                        const train::StopCheck& must_stop) const;
+                                        const train::StopCheck& must_stop);
   std::optional<std::map<std::string, double>> judge(Answers own, const RolloutSampler& sampler, int64_t step);
   std::map<std::string, double> measure(const Round& round) const;
 
@@ -76,6 +77,7 @@ class PolicyEvaluation final : public train::Evaluation {
   PolicyEvaluationParts parts_;
   std::unique_ptr<Sampling> sampling_;  // of the last run
   std::optional<std::string> fault_;
+  int64_t num_before_ = 0, num_own_ = 0;  // completions of this rank in an evaluation: sampled in earlier parts; in all
 };
 
 }  // namespace dsft::rl

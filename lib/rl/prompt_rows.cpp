@@ -25,14 +25,17 @@ PromptRow make_prompt_row(const data::PromptBuilder& prompts, Json row, const st
 
 void append_prompts(const data::PromptBuilder& prompts, const Json& row, const std::string& where,
                     const std::vector<AgentConfig>& agents, PromptRows& all) {
-  for (const AgentConfig& agent : agents) all.rows.push_back(make_prompt_row(prompts, row, where, agent.system_prompt));
   if (agents.empty()) all.rows.push_back(make_prompt_row(prompts, row, where));
-}
-
-void require_different(const std::vector<AgentConfig>& agents, const PromptRows& prompts) {
   std::vector<std::vector<int32_t>> of_agents;
-  for (size_t a = 0; a < agents.size(); ++a) of_agents.push_back(prompts.rows[a].ids);
-  require_different_prompts(agents, of_agents);
+  for (const AgentConfig& agent : agents) {
+    all.rows.push_back(make_prompt_row(prompts, row, where, agent.system_prompt));
+    of_agents.push_back(all.rows.back().ids);
+  }
+  try {
+    require_different_prompts(agents, of_agents);
+  } catch (const Error& error) {
+    throw data::at_row(error, where);
+  }
 }
 
 PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed,
@@ -49,7 +52,6 @@ PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAsse
     }
   }
   if (all.rows.empty()) fail(ErrorKind::kData, "data.train: no row to answer");
-  require_different(agents, all);
   return all;
 }
 

@@ -42,14 +42,11 @@ PromptRow make_prompt_row(const data::PromptBuilder& prompts, nlohmann::ordered_
 void append_prompts(const data::PromptBuilder& prompts, const nlohmann::ordered_json& row, const std::string& where,
                     const std::vector<AgentConfig>& agents, PromptRows& all);
 
-/// Throws kCheckpoint where the chat template does not show what tells two agents apart.
-void require_different(const std::vector<AgentConfig>& agents, const PromptRows& prompts);
-
 /// The rows of data.train, in file order, without those that eval_fraction holds out with this seed. Where a row has an
 /// answer (messages that end with the assistant's, a completion), it is left out of the prompt and is the column
 /// "completion". An agent's system prompt takes the place of the system message that a row begins with, or stands
 /// before its first one; a row that is no conversation is a fault then. Throws kData, with file and line, and
-/// as require_different.
+/// as require_different_prompts.
 PromptRows read_prompt_rows(const data::DataConfig& config, const data::TextAssets& assets, uint64_t seed,
                             const std::vector<AgentConfig>& agents = {});
 

@@ -79,7 +79,7 @@ struct Answers {
   std::vector<PooledAnswer> pooled = {};   ///< of an ensemble that decodes its answers
   double sampling_seconds = 0;
   double waiting_seconds = 0;  ///< for rewards, after the last answer
-  bool is_cut = false;         ///< this rank was asked to stop: they are not whole, and of no use
+  bool is_cut = false;         ///< asked to stop: they are not whole, and of no use
 
   void append(Answers more);
 };

@@ -100,9 +100,10 @@ bool RolloutSource::begin_round(int64_t epoch, int64_t round) {
 void RolloutSource::warn_without_rewards(const Round& round) {
   if (has_warned_ || !std::isnan(round.metrics.at("reward"))) return;
   has_warned_ = true;
-  parts_.logger.warn("step ", num_updates_ + 1,
-                     ": no reward applies to any completion of its round (each of them is null), so that nothing is "
-                     "learned from it: do the rows have what the rewards compare with?");
+  parts_.logger.warn(
+      "step ", num_updates_ + 1,
+      ": no reward applies to any completion of its round (each is null, or has failed), so that nothing is "
+      "learned from it: do the rows have what the rewards compare with?");
 }
 
 std::vector<Batch> RolloutSource::to_batches(const std::vector<Rollout>& rollouts, int64_t epoch) const {

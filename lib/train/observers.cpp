@@ -82,7 +82,6 @@ void ProgressDisplay::on_step(const StepReport& report) {
   step_ = report.step;
   report::Progress progress{.step = report.step,
                             .num_steps = plan_.max_steps,
-                            .headline = {},
                             .loss = report.loss,
                             .tokens_per_second = report.tokens_per_second(),
                             .memory_gib = report.peak_memory_gib};

@@ -25,8 +25,7 @@ struct RunContext {
   std::filesystem::path output_dir;
   const Logger& logger;
   const StopSignal* stop_signal = nullptr;  ///< of the process; null: only the plan ends the run
-  bool is_asked_to_stop() const { return stop_signal && stop_signal->caught() != 0; }
-  NumbersAreRead numbers_are_read =  ///< late where the device works beside the host, and would wait for it
+  NumbersAreRead numbers_are_read =         ///< late where the device works beside the host, and would wait for it
       device::is_asynchronous(device) ? NumbersAreRead::kAfterNext : NumbersAreRead::kAtOnce;
   /// The same ranks over tensors on `device`; null: `communicator` serves these too.
   comm::Communicator* device_communicator = nullptr;
@@ -34,6 +33,8 @@ struct RunContext {
   comm::Communicator& of_device() const { return device_communicator ? *device_communicator : communicator; }
   comm::WaitTimes* waits = nullptr;  ///< of of_device(), where they are measured; null: they are not
   watchdog::Heart* heart = nullptr;  ///< tells the launcher what this rank does; null: nobody is told
+  /// Whether a signal has asked this process to end the run.
+  bool is_asked_to_stop() const { return stop_signal && stop_signal->caught() != 0; }
   /// A phase outside of updates begins.
   void enter(const char* phase) const {
     if (heart) heart->enter(watchdog::PhaseKind::kLong, phase);

@@ -100,10 +100,9 @@ void Trainer::restore(const fs::path& path) {
   state_.is_new_run = new_run > 0;
   state_.run = state_.is_new_run ? new_run : saved.run;
   message(concat("Continuing from ", path.string(), " at step ", state_.step,
-                 state_.step < job_.max_steps
-                     ? std::string()
-                     : concat(", and the recipe trains ", job_.max_steps, ": nothing is left to train. A larger ",
-                              "training.max_steps or training.num_train_epochs goes on")));
+                 state_.step < job_.max_steps ? std::string()
+                                              : concat(", and by the recipe the run ends at ", job_.max_steps,
+                                                       ": a larger training.max_steps or num_train_epochs goes on")));
 }
 
 // Takes what is theirs out of the saved state.

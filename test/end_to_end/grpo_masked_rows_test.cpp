@@ -14,7 +14,7 @@ constexpr int kLongest = 12;
 
 const std::string kPoisoned = "What is number 3?";
 
-/// A reward program that gives no number where it sees one of the prompts: what it was asked with it fails too.
+/// A reward program that gives no number where it sees one of the prompts.
 std::string program(const TempDir& folder) {
   const std::string file = folder
                                .write("judge.py",
@@ -97,14 +97,15 @@ TEST_CASE("A completion whose reward fails is masked and counted, and the update
       rewards.push_back(groups[asked].back().reward);
       lengths.push_back(length);
     }
-    REQUIRE(groups.size() > 1);
-    CHECK(num_failed >= 4);
+    REQUIRE(groups.size() == 7);
+    CHECK(num_failed == 4);
     CHECK(line.at("rewards/failed") == num_failed);
     CHECK(line.at("reward").get<double>() == Catch::Approx(mean_of(rewards)));
     CHECK(line.at("reward_std").get<double>() == Catch::Approx(deviation_of(rewards)));
     CHECK(line.at("rewards/length/mean").get<double>() == Catch::Approx(mean_of(lengths)));
     double loss = 0;
     for (const auto& [asked, group] : groups) {
+      REQUIRE(group.size() == 4);
       std::vector<double> of_group;
       for (const Judged& judged : group) of_group.push_back(judged.reward);
       for (const Judged& judged : group) {

@@ -211,7 +211,7 @@ TEST_CASE("A run that goes on with other rounds trains to its last update, and c
   for (const auto& [step, count] : sampled) CHECK(count == (step > 6 && step <= 9 ? 8 : 16));
   const ProgramRun done = job.run(1, "run", more(sizes(8, 2, 100), 11));
   require_success(done);
-  CHECK_THAT(done.err, ContainsSubstring("at step 12, and the recipe trains 11: nothing is left to train"));
+  CHECK_THAT(done.err, ContainsSubstring("at step 12, and by the recipe the run ends at 11"));
 }
 
 TEST_CASE("What is left of a round that a checkpoint does not hold is sampled again", "[end_to_end]") {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "catch_amalgamated.hpp"
 
@@ -10,7 +12,7 @@ using namespace dsft::report;
 namespace {
 
 Progress make_progress(int64_t step) {
-  return {step, 100, {}, 1.23456, 320.4, 1.25};
+  return {step, 100, "", {}, 1.23456, 320.4, 1.25};
 }
 
 }  // namespace
@@ -29,9 +31,9 @@ TEST_CASE("a progress line drops what does not fit or is not known", "[report]")
         "step 12/100  loss 1.2346  320 tokens/s  ETA 3 min 05 s  1.2 GiB");
   CHECK(format_progress(make_progress(12), 185.0, 40) == "step 12/100  loss 1.2346  320 tokens/s");
   CHECK(format_progress(make_progress(12), 185.0, 1) == "step 12/100");
-  CHECK(format_progress({3, 4, {}, {}, {}, {}}, {}, 100) == "step 3/4");
-  CHECK(format_progress({3, 4, {}, -1e30, {}, {}}, {}, 100) == "step 3/4  loss -1.0000e+30");
-  CHECK(format_progress({12, 100, {{"reward", 0.5}}, -0.00001, 29977.0, 12.8}, 185.0, 79) ==
+  CHECK(format_progress({3, 4}, {}, 100) == "step 3/4");
+  CHECK(format_progress({3, 4, "", {}, -1e30, {}, {}}, {}, 100) == "step 3/4  loss -1.0000e+30");
+  CHECK(format_progress({12, 100, "", {{"reward", 0.5}}, -0.00001, 29977.0, 12.8}, 185.0, 79) ==
         "step 12/100  reward 0.5000  loss 0.0000  29977 tokens/s  ETA 3 min 05 s");
 }
 
@@ -58,7 +60,7 @@ TEST_CASE("on a terminal one line is redrawn over the longer one before it and n
     now = 0.05;
     line.show(make_progress(2));  // too soon
     now = 1;
-    line.show({3, 100, {}, {}, {}, {}});
+    line.show({3, 100});
     line.clear();
     line.clear();
   }
@@ -68,33 +70,50 @@ TEST_CASE("on a terminal one line is redrawn over the longer one before it and n
             std::string(17, ' ') + "\r" + std::string(20, ' ') + "\r");
 }
 
-TEST_CASE("what is done between two steps is shown in the place of the step", "[report]") {
-  std::ostringstream out, log;
+TEST_CASE("what is done between two steps stands behind the step, and leaves with it", "[report]") {
+  std::ostringstream out;
   double now = 0;
   {
-    ProgressLine line({&out, true, 30}, [&] { return now; });
-    line.show_activity(1, 9, "sampling 1 of 512");
+    ProgressLine line({&out, true, 41}, [&] { return now; });
+    line.show_activity(0, 9, "sampling 1 of 512");
     now = 0.05;
-    line.show_activity(1, 9, "sampling 2 of 512");  // too soon
+    line.show_activity(0, 9, "sampling 2 of 512");  // too soon
     now = 1;
-    line.show_activity(1, 9, "sampling 300 of 512 and more");
+    line.show({.step = 1, .num_steps = 9, .loss = 0.5});
     now = 2;
-    line.show({1, 9, {}, {}, {}, {}});
+    line.show_activity(1, 9, "sampling 9 of 512");
   }
-  CHECK(out.str() ==
-        "\rstep 1/9  sampling 1 of 512"
-        "\rstep 1/9  sampling 300 of 512" +
-            std::string("\rstep 1/9") + std::string(21, ' ') + "\n");
+  const std::string step = "\rstep 1/9  loss 0.5000";
+  CHECK(out.str() == "\rstep 0/9  sampling 1 of 512" + step + std::string(6, ' ') +
+                         "\rstep 1/9  sampling 9 of 512  loss 0.5000" + step + std::string(19, ' ') + "\n");
+}
+
+TEST_CASE("in a log what is done between two steps keeps no step from its line", "[report]") {
+  std::ostringstream log;
+  double now = 0;
   ProgressLine line({&log, false, 80}, [&] { return now; });
-  for (int i = 0; i < 25; ++i, now += 1) line.show_activity(1, 9, "sampling " + std::to_string(i) + " of 512");
-  CHECK(log.str() == "step 1/9  sampling 10 of 512\nstep 1/9  sampling 20 of 512\n");
+  for (int64_t step = 1; step <= 3; ++step) {
+    for (int i = 0; i < 25; ++i, now += 1) line.show_activity(step - 1, 3, "sampling " + std::to_string(i) + " of 512");
+    line.show({.step = step, .num_steps = 3, .loss = 0.5});
+  }
+  line.finish();
+  std::istringstream lines(log.str());
+  std::vector<std::string> steps;
+  int64_t num_activities = 0;
+  for (std::string text; std::getline(lines, text);)
+    if (text.find("sampling") == std::string::npos)
+      steps.push_back(text.substr(0, 21));
+    else
+      ++num_activities;
+  CHECK(steps == std::vector<std::string>{"step 1/3  loss 0.5000", "step 2/3  loss 0.5000", "step 3/3  loss 0.5000"});
+  CHECK(num_activities == 6);
 }
 
 TEST_CASE("a finished line stays and the next output starts below it", "[report]") {
   std::ostringstream out;
   {
     ProgressLine line({&out, true, 80}, [] { return 0.0; });
-    line.show({4, 4, {}, {}, {}, {}});
+    line.show({4, 4});
   }
   CHECK(out.str() == "\rstep 4/4\n");
 }
