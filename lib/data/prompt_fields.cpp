@@ -35,6 +35,9 @@ RowContent read_question(Json row) {
   if (is_given(row, "prompt")) {
     if (is_given(row, "completion")) return read_row(std::move(row));
     Json prompt = std::move(row["prompt"]);
+    if (!prompt.is_string() && (!prompt.is_array() || prompt.empty()))
+      fail(ErrorKind::kData, "field \"prompt\": must be text or a list of messages with one at least, not ",
+           prompt.is_array() ? "an empty list" : prompt.type_name(), ".");
     return read_row(as_question(std::move(prompt), std::move(row)));
   }
   if (is_given(row, "conversations") || !is_given(row, "instruction") || is_given(row, "output"))

@@ -67,10 +67,11 @@ PolicyReport::PolicyReport(std::filesystem::path output_dir, report::RecordFile:
     : output_dir_(std::move(output_dir)), warn_(std::move(warn)) {}
 
 PolicyReport::~PolicyReport() {
-  if (is_written_ && !has_ended_) write(RunState::kFailed);
+  if (has_begun_ && !has_ended_) write(RunState::kFailed);
 }
 
 void PolicyReport::on_start(const train::RunPlan& plan) {
+  has_begun_ = true;
   plan_ = plan;
   step_ = plan.first_step;
   since_start_.restart();

@@ -46,7 +46,7 @@ class PolicyReport final : public train::Observer {
   std::map<std::string, report::Curve> curves_;  // by the metric's name
   std::map<std::string, double> first_;          // number of each
   Stopwatch since_start_, since_write_;
-  bool is_written_ = false, has_ended_ = false, has_warned_ = false;
+  bool has_begun_ = false, is_written_ = false, has_ended_ = false, has_warned_ = false;
 };
 
 }  // namespace dsft::rl

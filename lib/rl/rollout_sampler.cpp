@@ -261,6 +261,8 @@ nlohmann::ordered_json RolloutSampler::record(const Rollout& rollout, int64_t st
     object["rewards"][names[f]] = rollout.rewards[f] ? number(*rollout.rewards[f]) : nullptr;
   object["reward"] = number(rollout.reward);
   object["advantage"] = number(rollout.advantage);
+  if (rollout.has_failed) object["failed"] = true;
+  if (rollout.completion.finish_reason == generate::FinishReason::kLength) object["truncated"] = true;
   return object;
 }
 

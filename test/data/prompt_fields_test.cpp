@@ -51,6 +51,8 @@ TEST_CASE("A field that is null asks nothing, and a prompt goes before other for
       data::read_question(Json::parse(R"({"prompt": "2 + 2 =", "instruction": "Count.", "text": "2 + 2 = 4"})")));
   CHECK(question.completion == "2 + 2 =");
   CHECK_FALSE(question.is_completion);
+  test::require_error(ErrorKind::kData, {"field \"prompt\"", "not number"}, [] { columns(R"({"prompt": 5})"); });
+  test::require_error(ErrorKind::kData, {"field \"prompt\"", "an empty list"}, [] { columns(R"({"prompt": []})"); });
 }
 
 TEST_CASE("Messages, and what becomes messages, have a place for a system message", "[data]") {

@@ -242,6 +242,31 @@ TEST_CASE("Rewards that fail too often end a run that is saved, on all ranks", "
   CHECK_THAT(run.err + run.out, Catch::Matchers::ContainsSubstring("tired"));
   CHECK(job.metrics("run").size() == 2);
   CHECK(std::filesystem::exists(job.folder / "run" / "checkpoint-2"));
+  CHECK_THAT(run.err + run.out, Catch::Matchers::ContainsSubstring("go on from step 2"));
+  size_t num_failed = 0, num_cut = 0;
+  for (const auto& line : read_lines(job.folder / "run" / "completions.jsonl")) {
+    CHECK(line.value("failed", false) == (line.at("step") == 3));
+    num_failed += line.value("failed", false);
+    num_cut += line.value("truncated", false);
+  }
+  CHECK(num_failed == 8);
+  CHECK(num_cut > 0);
+}
+
+TEST_CASE("A run whose first rewards fail leaves its page with what was sampled", "[end_to_end]") {
+  const GrpoJob job(kShort);
+  const std::string program =
+      job.folder.write("wrong.sh", "echo '{\"protocol\": 1, \"name\": \"x\"}'\nwhile read -r line; do echo no; done\n")
+          .string();
+  const ProgramRun run =
+      job.run(1, "run",
+              {"training.per_device_train_batch_size=8", "grpo.rewards=[{command: sh " + program + ", name: wrong}]"});
+  INFO(run.err);
+  REQUIRE(run.exit_code == 3);
+  CHECK_THAT(run.err, !Catch::Matchers::ContainsSubstring("go on from step"));  // nothing is saved
+  const std::string page = read_file(job.folder / "run" / "report.html");
+  CHECK_THAT(page, Catch::Matchers::ContainsSubstring("ended before its last update") &&
+                       Catch::Matchers::ContainsSubstring("What is"));
 }
 
 TEST_CASE("What contradicts itself in a GRPO recipe is said before anything is sampled", "[end_to_end]") {
