@@ -67,7 +67,8 @@ PolicyReport::PolicyReport(std::filesystem::path output_dir, report::RecordFile:
     : output_dir_(std::move(output_dir)), warn_(std::move(warn)) {}
 
 PolicyReport::~PolicyReport() {
-  if (has_begun_ && !has_ended_) write(RunState::kFailed);
+  const bool has_something = is_written_ || (has_begun_ && std::filesystem::exists(output_dir_ / "completions.jsonl"));
+  if (has_something && !has_ended_) write(RunState::kFailed);
 }
 
 void PolicyReport::on_start(const train::RunPlan& plan) {

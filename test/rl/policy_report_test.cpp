@@ -124,12 +124,17 @@ TEST_CASE("The page of a run that fails says so, and is not read again", "[rl]")
   const std::string page = read_file(output / "report.html");
   CHECK_THAT(page, ContainsSubstring("The run ended before its last update, after") && ContainsSubstring("1 of 3") &&
                        !ContainsSubstring("http-equiv"));
-  test::TempDir untouched;  // one that fails before its first update has no page
-  {
-    rl::PolicyReport report(untouched.path(), [](const std::string&) {});
+  // before its first update there is a page of what was sampled, where something was
+  const auto fail_at_once = [](const test::TempDir& folder) {
+    rl::PolicyReport report(folder.path(), [](const std::string&) {});
     report.on_start({.max_steps = 3});
-  }
+  };
+  test::TempDir untouched, sampled;
+  fail_at_once(untouched);
   CHECK_FALSE(std::filesystem::exists(untouched / "report.html"));
+  sampled.write("completions.jsonl", R"({"step": 1, "prompt": "Why?", "completion": "So.", "rewards": {"x": null}})");
+  fail_at_once(sampled);
+  CHECK_THAT(read_file(sampled / "report.html"), ContainsSubstring("ended before its last update"));
 }
 
 TEST_CASE("The page stays small with many agents and rewards, and texts that grow where they are escaped", "[rl]") {
