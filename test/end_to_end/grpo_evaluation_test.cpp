@@ -8,6 +8,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "end_to_end/grpo_job.h"
+#include "end_to_end/reward_program.h"
 
 namespace dsft::test {
 namespace {
@@ -35,22 +36,15 @@ struct EvaluatedJob : GrpoJob {
 
 // A reward program that writes down what it was asked and what it gave.
 std::string counting_program(const TempDir& folder) {
-  const std::string path = folder
-                               .write("reward.py",
-                                      "import json, os, sys\n"
-                                      "print(json.dumps({'protocol': 1, 'name': 'even'}), flush=True)\n"
-                                      "for line in sys.stdin:\n"
-                                      "  r = json.loads(line)\n"
-                                      "  values = [1.5 if sum(i) % 3 == 0 else 0.5 for i in r['completion_ids']]\n"
-                                      "  log = open(os.path.join(os.path.dirname(sys.argv[0]), 'asked.jsonl'), 'a')\n"
-                                      "  for prompt, value, ids in zip(r['prompts'], values, r['completion_ids']):\n"
-                                      "    log.write(json.dumps({'step': r['step'], 'prompt': prompt, 'value': value, "
-                                      "'length': len(ids)}) + '\\n')\n"
-                                      "  log.close()\n"
-                                      "  print(json.dumps({'id': r['id'], 'rewards': values}), flush=True)\n")
-                               .string();
-  return "num_generations: 4, num_generations_eval: 6, max_completion_length: 5, rewards: [{command: \"python3 " +
-         path + "\", name: even, workers: 1}]";
+  const std::string command = write_reward_program(
+      folder, "even",
+      "rewards = [1.5 if sum(i) % 3 == 0 else 0.5 for i in r['completion_ids']]\n"
+      "log = open(os.path.join(os.path.dirname(sys.argv[0]), 'asked.jsonl'), 'a')\n"
+      "for prompt, value, ids in zip(r['prompts'], rewards, r['completion_ids']):\n"
+      "  log.write(json.dumps({'step': r['step'], 'prompt': prompt, 'value': value, 'length': len(ids)}) + '\\n')\n"
+      "log.close()\n");
+  return "num_generations: 4, num_generations_eval: 6, max_completion_length: 5, rewards: [{command: \"" + command +
+         "\", name: even, workers: 1}]";
 }
 
 // The share of all choices of k among which one passes.
@@ -226,18 +220,10 @@ TEST_CASE("The best policy is the one with the best evaluation, and patience end
 
 TEST_CASE("Evaluations whose completions no reward judges end no run", "[end_to_end]") {
   const EvaluatedJob job(kShort);
-  const std::string program = job.folder
-                                  .write("nulls.py",
-                                         "import json, sys\n"
-                                         "print(json.dumps({'protocol': 1, 'name': 'nulls'}), flush=True)\n"
-                                         "for line in sys.stdin:\n"
-                                         "  r = json.loads(line)\n"
-                                         "  rewards = [None] * len(r['completions'])\n"
-                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
-                                  .string();
+  const std::string command = write_reward_program(job.folder, "nulls", "rewards = [None] * len(r['completions'])");
   const ProgramRun run =
       job.run(1, "run",
-              job.overrides(1, {"grpo.rewards=[{command: python3 " + program + ", name: nulls}]",
+              job.overrides(1, {"grpo.rewards=[{command: " + command + ", name: nulls}]",
                                 "training.save_strategy=steps", "training.save_steps=2",
                                 "training.metric_for_best_model=pass@4", "training.load_best_model_at_end=true"}));
   INFO(run.err);
@@ -256,16 +242,9 @@ TEST_CASE("Evaluations whose completions no reward judges end no run", "[end_to_
 TEST_CASE("Rewards that fail in an evaluation end the run with its last update saved, on all ranks", "[end_to_end]") {
   const int ranks = GENERATE(1, 2);
   const TempDir programs;
-  const std::string program = programs
-                                  .write("reward.py",
-                                         "import json, sys\n"
-                                         "print(json.dumps({'protocol': 1, 'name': 'tired'}), flush=True)\n"
-                                         "for line in sys.stdin:\n"
-                                         "  r = json.loads(line)\n"
-                                         "  rewards = ['x' if r['step'] == 0 else 1.0] * len(r['completions'])\n"
-                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
-                                  .string();
-  const EvaluatedJob job("num_generations: 4, max_completion_length: 4, rewards: [{command: \"python3 " + program +
+  const std::string command =
+      write_reward_program(programs, "tired", "rewards = ['x' if r['step'] == 0 else 1.0] * len(r['completions'])");
+  const EvaluatedJob job("num_generations: 4, max_completion_length: 4, rewards: [{command: \"" + command +
                          "\", name: tired, workers: 1}]");
   const ProgramRun run = job.run(ranks, "run", job.overrides(ranks, {"training.eval_on_start=false"}));
   INFO(run.err);

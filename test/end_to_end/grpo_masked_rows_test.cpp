@@ -6,6 +6,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "end_to_end/grpo_job.h"
+#include "end_to_end/reward_program.h"
 
 namespace dsft::test {
 namespace {
@@ -16,17 +17,11 @@ const std::string kPoisoned = "What is number 3?";
 
 /// A reward program that gives no number where it sees one of the prompts.
 std::string program(const TempDir& folder) {
-  const std::string file = folder
-                               .write("judge.py",
-                                      "import json, sys\n"
-                                      "print(json.dumps({'protocol': 1, 'name': 'judged'}), flush=True)\n"
-                                      "for line in sys.stdin:\n"
-                                      "  r = json.loads(line)\n"
-                                      "  rewards = ['none' if 'number 3?' in json.dumps(p) else len(c) % 5 / 5\n"
-                                      "             for p, c in zip(r['prompts'], r['completion_ids'])]\n"
-                                      "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
-                               .string();
-  return "{command: python3 " + file + ", name: judged, workers: 8}";
+  const std::string command =
+      write_reward_program(folder, "judged",
+                           "rewards = ['none' if 'number 3?' in json.dumps(p) else len(c) % 5 / 5\n"
+                           "           for p, c in zip(r['prompts'], r['completion_ids'])]");
+  return "{command: " + command + ", name: judged, workers: 8}";
 }
 
 std::string rows() {

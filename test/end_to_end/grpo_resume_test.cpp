@@ -5,6 +5,7 @@
 #include "catch_amalgamated.hpp"
 #include "end_to_end/agents_job.h"
 #include "end_to_end/grpo_job.h"
+#include "end_to_end/reward_program.h"
 
 namespace dsft::test {
 namespace {
@@ -134,21 +135,13 @@ TEST_CASE("Agents and those whom they listen to go on inside a round", "[end_to_
 
 TEST_CASE("Whom to listen to is not learned from a round whose rewards failed", "[end_to_end][slow]") {
   const AgentsJob job(Task::kOneKnows);
-  const std::string program = job.folder
-                                  .write("reward.py",
-                                         "import json, os, sys\n"
-                                         "print(json.dumps({'protocol': 1, 'name': 'size'}), flush=True)\n"
-                                         "for line in sys.stdin:\n"
-                                         "  r = json.loads(line)\n"
-                                         "  if r['step'] == 4 and os.path.exists(sys.argv[1]): sys.exit(1)\n"
-                                         "  rewards = [len(json.dumps(c)) % 7 for c in r['completions']]\n"
-                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
-                                  .string();
-  // updates 3 and 4 take a round each; update 4's fails
+  const std::string command = write_reward_program(job.folder, "size",
+                                                   "if r['step'] == 4 and os.path.exists(sys.argv[1]): sys.exit(1)\n"
+                                                   "rewards = [len(json.dumps(c)) % 7 for c in r['completions']]");
   std::vector<std::string> settings = {
       "grpo.ensemble={combine: learned, agreement_weight: 0, pool_learning_rate: 0.5}", "training.max_steps=5",
       "lora={r: 4}", "grpo.temperature=1.0",
-      "grpo.rewards=[{command: 'python3 " + program + " " + job.in("armed") + "', name: size}, math_answer]"};
+      "grpo.rewards=[{command: '" + command + " " + job.in("armed") + "', name: size}, math_answer]"};
   require_success(job.run(1, "whole", settings));
   job.folder.write("armed", "");
   const ProgramRun failed = job.run(1, "failing", settings);
@@ -166,21 +159,14 @@ TEST_CASE("Whom to listen to is not learned from a round whose rewards failed", 
 TEST_CASE("A run that is asked to stop while it waits for rewards goes on behind its last update", "[end_to_end]") {
   const GrpoJob job(kShort + ", steps_per_generation: 4");
   const std::string armed = job.in("armed");
-  const std::string program = job.folder
-                                  .write("reward.py",
-                                         "import json, os, signal, sys, time\n"
-                                         "print(json.dumps({'protocol': 1, 'name': 'size'}), flush=True)\n"
-                                         "for line in sys.stdin:\n"
-                                         "  r = json.loads(line)\n"
-                                         "  if r['step'] == 3 and os.path.exists(sys.argv[1]):\n"
-                                         "    os.remove(sys.argv[1])\n"
-                                         "    os.kill(os.getppid(), signal.SIGTERM)\n"
-                                         "    time.sleep(600)\n"
-                                         "  rewards = [len(json.dumps(c)) % 7 for c in r['completions']]\n"
-                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
-                                  .string();
-  std::vector<std::string> settings = joined(sizes(8, 2, 100), {"grpo.rewards=[{command: 'python3 " + program + " " +
-                                                                armed + "', name: size, workers: 1, timeout_s: 500}]"});
+  const std::string command = write_reward_program(job.folder, "size",
+                                                   "if r['step'] == 3 and os.path.exists(sys.argv[1]):\n"
+                                                   "  os.remove(sys.argv[1])\n"
+                                                   "  os.kill(os.getppid(), signal.SIGTERM)\n"
+                                                   "  time.sleep(600)\n"
+                                                   "rewards = [len(json.dumps(c)) % 7 for c in r['completions']]");
+  std::vector<std::string> settings = joined(sizes(8, 2, 100), {"grpo.rewards=[{command: '" + command + " " + armed +
+                                                                "', name: size, workers: 1, timeout_s: 500}]"});
   require_success(job.run(1, "whole", settings));
   job.folder.write("armed", "");
   const ProgramRun stopped = job.run(1, "run", settings);

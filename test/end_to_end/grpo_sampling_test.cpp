@@ -6,6 +6,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "end_to_end/grpo_job.h"
+#include "end_to_end/reward_program.h"
 
 namespace dsft::test {
 namespace {
@@ -16,18 +17,9 @@ using nlohmann::json;
 // each request.
 std::string program_reward(const GrpoJob& job, const std::string& name, const std::string& expression,
                            const std::string& before = "pass", const std::string& keys = "") {
-  const std::string path =
-      job.folder
-          .write(name + ".py", "import json, sys, time\nprint(json.dumps({'protocol': 1, 'name': '" + name +
-                                   "'}), flush=True)\n"
-                                   "for line in sys.stdin:\n"
-                                   "  request = json.loads(line)\n  " +
-                                   before + "\n  rewards = [" + expression +
-                                   " for ids in request['completion_ids']]\n"
-                                   "  print(json.dumps({'id': request['id'], 'rewards': rewards}), "
-                                   "flush=True)\n")
-          .string();
-  return "grpo.rewards=[{command: 'python3 " + path + "', name: " + name + keys + "}]";
+  const std::string command = write_reward_program(
+      job.folder, name, before + "\nrewards = [" + expression + " for ids in r['completion_ids']]");
+  return "grpo.rewards=[{command: '" + command + "', name: " + name + keys + "}]";
 }
 
 std::vector<json> finished(const GrpoJob& job, const std::string& output, std::vector<std::string> settings) {

@@ -7,6 +7,7 @@
 
 #include "catch_amalgamated.hpp"
 #include "end_to_end/grpo_job.h"
+#include "end_to_end/reward_program.h"
 
 namespace dsft::test {
 namespace {
@@ -224,19 +225,12 @@ TEST_CASE("Rewards that fail too often end a run that is saved, on all ranks", "
   GrpoJob job(
       "num_generations: 4, max_completion_length: 4, rewards: [{command: \"python3 reward.py\", name: tired, "
       "timeout_s: 20, workers: 1}]");
-  const std::string program = job.folder
-                                  .write("reward.py",
-                                         "import json, sys\n"
-                                         "print(json.dumps({'protocol': 1, 'name': 'tired'}), flush=True)\n"
-                                         "for line in sys.stdin:\n"
-                                         "  r = json.loads(line)\n"
-                                         "  rewards = ['x' if r['step'] > 2 else 1.0] * len(r['completions'])\n"
-                                         "  print(json.dumps({'id': r['id'], 'rewards': rewards}), flush=True)\n")
-                                  .string();
+  const std::string command =
+      write_reward_program(job.folder, "tired", "rewards = ['x' if r['step'] > 2 else 1.0] * len(r['completions'])");
   const ProgramRun run = job.run(ranks, "run",
                                  {"training.max_steps=5", "training.save_strategy=steps",
                                   "training.per_device_train_batch_size=" + std::to_string(8 / ranks),
-                                  "grpo.rewards=[{command: 'python3 " + program + "', name: tired, workers: 1}]"});
+                                  "grpo.rewards=[{command: '" + command + "', name: tired, workers: 1}]"});
   INFO(run.err);
   CHECK(run.exit_code == 3);
   CHECK_THAT(run.err + run.out, Catch::Matchers::ContainsSubstring("tired"));
