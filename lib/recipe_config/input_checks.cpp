@@ -59,7 +59,7 @@ class InputChecker {
       if (has_text)
         attempt("model.path",
                 [&] { assets = data::TextAssets::load(folders_, config_.data.chat_template.value_or("")); });
-      attempt("grpo.rewards", [&] { check_programs(); });
+      check_programs();
       const PromptChecker prompts(config_, assets ? &*assets : nullptr);
       if (has_train) attempt("data.train", [&] { check_prompts(prompts); });
       if (has_eval) attempt("data.eval", [&] { check_evaluation_prompts(prompts); });
@@ -180,8 +180,9 @@ class InputChecker {
       const auto* program = std::get_if<rewards::ProgramConfig>(&reward.function);
       const std::string missing = program ? rewards::find_missing_program(program->command) : "";
       if (!missing.empty())
-        fail(ErrorKind::kData, "the reward `", reward.metric_name(), "`: there is no program `", missing,
-             "` that can be run here, by this path or on PATH: install it, or write its path in `command`");
+        add(ErrorKind::kData, "grpo.rewards",
+            concat("the reward `", reward.metric_name(), "`: there is no program `", missing,
+                   "` that can be run here, by this path or on PATH: install it, or write its path in `command`"));
     }
   }
 

@@ -104,8 +104,10 @@ TEST_CASE("what a run of grpo would refuse is refused before it", "[recipe_confi
                  ContainsSubstring("the column `answer` holds neither text"));
   const std::string rows = R"({"prompt": [{"role": "user", "content": "a"}], "answer": "4"})"
                            "\n";
-  CHECK_THAT(fixture.faults(grpo(fixture, rows, "{command: pyton3 judge.py, name: judge}")),
-             ContainsSubstring("3 grpo.rewards: the reward `judge`: there is no program `pyton3`"));
+  CHECK_THAT(
+      fixture.faults(grpo(fixture, rows, "{command: pyton3 judge.py, name: judge}, {command: rubi j.rb, name: other}")),
+      ContainsSubstring("3 grpo.rewards: the reward `judge`: there is no program `pyton3`") &&
+          ContainsSubstring("the reward `other`: there is no program `rubi`"));
   auto agents = grpo(fixture, rows, "math_answer", "{{ messages[-1].content }}");
   agents.emplace_back("grpo.agents=[{name: a, system_prompt: Be brief.}, {name: b, system_prompt: Take time.}]");
   CHECK_THAT(fixture.faults(agents),
